@@ -1,0 +1,15 @@
+//! WHIP and WHEP signalling, sans-I/O: an HTTP request goes in, a decision and an HTTP response come out.
+//!
+//! Nothing here opens a socket, reads a clock or knows what media is: the caller hands in the time, and whatever
+//! carries packets stands behind the [`MediaPlane`](media_plane::MediaPlane) trait.
+//! Rules: RFC 9725 (WHIP), draft-ietf-wish-whep (WHEP), RFC 8866 (SDP), RFC 8840 (trickle ICE), RFC 7519 (JWT).
+
+pub mod codec;
+pub mod error;
+pub mod ice;
+pub mod media_plane;
+pub mod name;
+pub mod sdp;
+pub mod token;
+pub mod whep;
+pub mod whip;

@@ -1,0 +1,96 @@
+//! What signalling asks of whatever carries the media, as a trait: open, patch, close.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::SystemTime,
+};
+
+use crate::{
+    codec::TrackFormat,
+    error::Problem,
+    ice::IceCredentials,
+    name::{SessionId, StreamName},
+    sdp::{Fingerprint, IceCandidate, Negotiated, Setup},
+    token::Grant,
+};
+
+/// Which way media flows, seen from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The client publishes (WHIP).
+    Ingest,
+    /// The client watches (WHEP).
+    Egress,
+}
+
+/// A session about to be made. Everything in it has been parsed, authorised and negotiated.
+#[derive(Debug, Clone)]
+pub struct OpenRequest {
+    pub direction: Direction,
+    pub stream: StreamName,
+    pub grant: Grant,
+    /// The HTTP client's address.
+    pub from: SocketAddr,
+    pub user_agent: String,
+    pub remote_ice: IceCredentials,
+    pub remote_fingerprints: Vec<Fingerprint>,
+    /// The role the offer asks for; the answer takes the other one.
+    pub remote_setup: Setup,
+    pub remote_candidates: Vec<IceCandidate>,
+    pub media: Negotiated,
+}
+
+/// What the answer says of the transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportParams {
+    pub session: SessionId,
+    pub ice: IceCredentials,
+    pub fingerprint: Fingerprint,
+    pub setup: Setup,
+    pub candidates: Vec<IceCandidate>,
+    /// For egress: one entry per accepted media section, in the order of the offer.
+    pub senders: Vec<SenderIds>,
+}
+
+/// The numbers an outgoing track is known by (RFC 3550, RFC 4588).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderIds {
+    pub ssrc: u32,
+    /// The retransmission stream's SSRC, when RTX was agreed.
+    pub rtx_ssrc: Option<u32>,
+}
+
+/// Carries the media of the sessions that signalling makes. Calls return at once; none blocks.
+pub trait MediaPlane: Send + Sync {
+    /// The formats of a live stream, video first; `None` when nobody publishes it.
+    fn live_formats(&self, stream: &StreamName) -> Option<Vec<TrackFormat>>;
+
+    /// Makes a pending session: from now on it answers connectivity checks.
+    ///
+    /// # Errors
+    /// 409 when the stream has a publisher and conflicts are rejected, 503 when draining or full.
+    fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem>;
+
+    /// The ICE credentials of a session's two sides (local, remote), for PATCH and its ETag; `None` for an unknown session.
+    fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)>;
+
+    /// Whom the session belongs to (the token's `sub`) and its stream, so that PATCH and DELETE can be authorised.
+    fn owner_of(&self, session: SessionId, direction: Direction) -> Option<SessionOwner>;
+
+    /// Hands over trickled candidates. An ICE-lite agent learns what it needs from the checks themselves, so this may do nothing.
+    fn add_candidates(&self, session: SessionId, candidates: Vec<IceCandidate>);
+
+    /// Ends a session at once; false when there is none (any more).
+    fn close(&self, session: SessionId, direction: Direction) -> bool;
+
+    /// Moves a session's end, when a renewed token was shown on its URL.
+    fn renew(&self, session: SessionId, expires: Option<SystemTime>);
+}
+
+/// Who opened a session, and on what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOwner {
+    pub stream: StreamName,
+    pub subject: Option<String>,
+    pub from: IpAddr,
+}

@@ -1,0 +1,18 @@
+//! Sluice: a WebRTC-first live media server. Publishers come in by WHIP or RTMP, become one track tree, go out by WHEP.
+//!
+//! The rooms, in layers; imports point downwards only (`tests/house.rs` checks it). `ARCHITECTURE.md` is the map.
+
+pub mod bench;
+pub mod codec;
+pub mod config;
+pub mod egress;
+pub mod http;
+pub mod ingest;
+pub mod media;
+pub mod metrics;
+pub mod rtp;
+pub mod server;
+pub mod track;
+pub mod transcode;
+pub mod transport;
+pub mod worker;

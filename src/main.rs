@@ -1,0 +1,3 @@
+//! The `sluice` program: arguments, and what each command does with them.
+
+fn main() {}

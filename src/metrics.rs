@@ -1,0 +1,123 @@
+//! The server's counters, as Prometheus reads them. Everybody counts; nobody decides by them.
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProtocolLabel {
+    pub protocol: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    pub reason: &'static str,
+}
+
+/// `protocol`: `whip`, `whep`, `rtmp`. `outcome`: `ended`, `refused`, `failed`, `expired`, `kicked`, `superseded`, `timeout`, `draining`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    pub protocol: &'static str,
+    pub outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabel {
+    direction: &'static str,
+}
+
+/// A counter with one series for what comes in and one for what goes out.
+#[derive(Debug, Clone)]
+pub struct BothWays {
+    pub received: Counter,
+    pub sent: Counter,
+}
+
+/// All series; one instance per server, shared. The packet path adds to its own sums and hands them in once per round.
+#[derive(Debug)]
+pub struct Metrics {
+    pub streams: Gauge,
+    pub publishers: Family<ProtocolLabel, Gauge>,
+    pub viewers: Family<ProtocolLabel, Gauge>,
+    pub rtp_packets: BothWays,
+    pub rtp_bytes: BothWays,
+    pub nack: BothWays,
+    pub rtx_packets: Counter,
+    pub pli: BothWays,
+    pub join_seconds: Histogram,
+    pub forward_seconds: Histogram,
+    pub auth_failures: Family<ReasonLabel, Counter>,
+    pub sessions: Family<OutcomeLabels, Counter>,
+    registry: Registry,
+}
+
+impl Metrics {
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("sluice");
+        let r = &mut registry;
+        let rtp_packets = both_ways(r, "rtp_packets", "RTP packets");
+        let rtp_bytes = both_ways(r, "rtp_bytes", "Bytes of RTP packets, encrypted");
+        let nack = both_ways(r, "nack", "Packets asked for again by NACK");
+        let pli = both_ways(r, "pli", "Keyframe requests");
+        let metrics = Self {
+            streams: Gauge::default(),
+            publishers: Family::default(),
+            viewers: Family::default(),
+            rtp_packets,
+            rtp_bytes,
+            nack,
+            rtx_packets: Counter::default(),
+            pli,
+            // 1 ms to 8 s: a join is tens of milliseconds, or waits for a keyframe.
+            join_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            // 20 us to 0.3 s: forwarding is well under a millisecond, or something is wrong.
+            forward_seconds: Histogram::new(exponential_buckets(0.000_02, 2.0, 15)),
+            auth_failures: Family::default(),
+            sessions: Family::default(),
+            registry: Registry::default(),
+        };
+        r.register("streams", "Streams that are published now", metrics.streams.clone());
+        r.register("publishers", "Publishers connected now", metrics.publishers.clone());
+        r.register("viewers", "Viewers connected now", metrics.viewers.clone());
+        r.register("rtx_packets", "Packets sent again", metrics.rtx_packets.clone());
+        r.register_with_unit(
+            "join",
+            "From a viewer's offer to its first keyframe packet sent",
+            Unit::Seconds,
+            metrics.join_seconds.clone(),
+        );
+        r.register_with_unit(
+            "forward",
+            "From a packet's arrival to its last copy sent",
+            Unit::Seconds,
+            metrics.forward_seconds.clone(),
+        );
+        r.register("auth_failures", "Requests refused for their token", metrics.auth_failures.clone());
+        r.register("sessions", "Sessions that ended", metrics.sessions.clone());
+        Arc::new(Self { registry, ..metrics })
+    }
+
+    /// The text exposition format.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+fn both_ways(registry: &mut Registry, name: &str, help: &str) -> BothWays {
+    let family = Family::<DirectionLabel, Counter>::default();
+    registry.register(name, help, family.clone());
+    let counter = |direction| family.get_or_create_owned(&DirectionLabel { direction });
+    BothWays { received: counter("in"), sent: counter("out") }
+}
