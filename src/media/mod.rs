@@ -11,3 +11,16 @@ pub use sluice_signaling::{
     name::{SessionId, StreamName},
 };
 pub use unit::AccessUnit;
+
+/// A fixed beginning for tests on a virtual clock.
+#[cfg(test)]
+pub mod testing {
+    use std::{sync::OnceLock, time::Instant};
+
+    /// The same instant for the whole test run.
+    #[expect(clippy::disallowed_methods, reason = "an `Instant` has no other origin")]
+    pub fn epoch() -> Instant {
+        static EPOCH: OnceLock<Instant> = OnceLock::new();
+        *EPOCH.get_or_init(Instant::now)
+    }
+}

@@ -41,10 +41,11 @@ impl KeyframeGate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::testing::epoch;
 
     #[test]
     fn many_requests_become_one_per_interval() {
-        let start = Instant::now();
+        let start = epoch();
         let mut gate = KeyframeGate::default();
         assert!(gate.request(start));
         assert!(!gate.request(start + Duration::from_millis(10)));
@@ -55,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_keyframe_answers_the_request_that_waits() {
-        let start = Instant::now();
+        let start = epoch();
         let mut gate = KeyframeGate::default();
         gate.request(start);
         gate.request(start + Duration::from_millis(10));

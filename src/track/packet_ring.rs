@@ -189,17 +189,16 @@ impl PacketRing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use bytes::Bytes;
 
     use super::*;
+    use crate::media::testing::epoch;
 
     fn packet(seq: u64, keyframe_start: bool) -> Arc<TrackPacket> {
         Arc::new(TrackPacket {
             seq: ExtendedSeq(seq),
             time_ticks: seq * 3_000,
-            arrival: Instant::now(),
+            arrival: epoch(),
             marker: true,
             keyframe_start,
             payload: Bytes::from_static(&[0; 100]),
