@@ -6,14 +6,18 @@
 mod keyframe;
 mod packet;
 mod packet_ring;
+mod replica;
 mod stream;
 mod streams;
+mod subscription;
 
 pub use keyframe::KeyframeGate;
 pub use packet::{ClockReference, TrackPacket};
 pub use packet_ring::{Insertion, PacketRing, RingLimits};
+pub use replica::{Applied, Replica, ReplicaTrack, Run};
 pub use stream::{
     Delivery, EndReason, LayerIndex, Notice, PacketSink, Protocol, Publication, PublisherControl, PublisherInfo,
     Snapshot, Stream, StreamState, Superseded, TrackIndex, TrackSnapshot, TrackState, ViewerCount, WorkerIndex,
 };
 pub use streams::{StreamBusy, Streams};
+pub use subscription::{Outgoing, Phase, Subscription};
