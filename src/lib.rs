@@ -1,6 +1,6 @@
 //! Sluice: a WebRTC-first live media server. Publishers come in by WHIP or RTMP, become one track tree, go out by WHEP.
 //!
-//! The rooms, in layers; imports point downwards only (`tests/house.rs` checks it). `ARCHITECTURE.md` is the map.
+//! The rooms, in layers; imports point downwards only (`tests/house` checks it). `ARCHITECTURE.md` is the map.
 
 pub mod bench;
 pub mod codec;
