@@ -1,0 +1,103 @@
+//! What a configuration must fulfil as a whole: values in range, and no door open to strangers by accident.
+
+use std::{net::SocketAddr, ops::RangeInclusive};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{AuthMode, Config};
+
+/// The shortest secret for HS256: as long as its hash (RFC 7518 section 3.2).
+pub const HS256_SECRET_MIN_BYTES: usize = 32;
+
+/// What is wrong with a setting, fit for the user.
+pub(super) struct Fault {
+    pub key: &'static str,
+    pub message: String,
+}
+
+/// Everything that is wrong; empty when nothing is.
+pub(super) fn faults(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    ranges(config, &mut faults);
+    ports(config, &mut faults);
+    auth(config, &mut faults);
+    doors(config, &mut faults);
+    if let Err(error) = EnvFilter::try_new(&config.log.level) {
+        faults.push(Fault { key: "log.level", message: format!("{:?} is no filter: {error}", config.log.level) });
+    }
+    faults
+}
+
+fn ranges(config: &Config, faults: &mut Vec<Fault>) {
+    let mut within = |key, value: u32, range: RangeInclusive<u32>| {
+        if !range.contains(&value) {
+            let message = format!("{value} is out of range; expected {} to {}", range.start(), range.end());
+            faults.push(Fault { key, message });
+        }
+    };
+    within("http.connections_max", config.http.connections_max, 1..=65_536);
+    within("webrtc.workers", config.webrtc.workers.into(), 0..=256);
+    within("webrtc.join_burst_mbps", config.webrtc.join_burst_mbps, 0..=1_000);
+    within("webrtc.sessions_max", config.webrtc.sessions_max, 1..=1_000_000);
+}
+
+/// Two doors on one TCP port: the second could not be opened.
+fn ports(config: &Config, faults: &mut Vec<Fault>) {
+    let mut doors = vec![("http.listen", config.http.listen), ("webrtc.listen", config.webrtc.listen)];
+    if config.rtmp.enabled {
+        doors.push(("rtmp.listen", config.rtmp.listen));
+    }
+    for (at, (key, address)) in doors.iter().enumerate() {
+        if let Some((other, _)) = doors[..at].iter().find(|(_, other)| collide(*other, *address)) {
+            let message = format!("TCP port {} is also that of {other}; give each its own", address.port());
+            faults.push(Fault { key, message });
+        }
+    }
+}
+
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let (a_ip, b_ip) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let same_ip = a_ip == b_ip || a_ip.is_unspecified() || b_ip.is_unspecified();
+    a.port() != 0 && a.port() == b.port() && same_ip
+}
+
+fn auth(config: &Config, faults: &mut Vec<Fault>) {
+    let key = "auth.hs256_secret";
+    match &config.auth.hs256_secret {
+        Some(secret) if secret.len() < HS256_SECRET_MIN_BYTES => {
+            let bytes = secret.len();
+            let message = format!(
+                "the secret has {bytes} bytes; expected at least {HS256_SECRET_MIN_BYTES}, such as `openssl rand -hex 32` prints"
+            );
+            faults.push(Fault { key, message });
+        }
+        None if config.auth.mode == AuthMode::Jwt => {
+            let message =
+                "auth.mode is \"jwt\", but there is no secret to check tokens with; expected a text of at least \
+                           32 bytes, such as `openssl rand -hex 32` prints"
+                    .to_owned();
+            faults.push(Fault { key, message });
+        }
+        _ => {}
+    }
+}
+
+/// The auth rule: without tokens the doors are loopback, unless the user says that it is meant.
+fn doors(config: &Config, faults: &mut Vec<Fault>) {
+    if config.auth.mode != AuthMode::Open || config.auth.allow_open {
+        return;
+    }
+    let mut must_be_loopback = |key, listen: SocketAddr| {
+        if !listen.ip().to_canonical().is_loopback() {
+            let message = format!(
+                "{listen} can be reached from other machines, and auth.mode is \"open\": anybody could publish and watch. \
+                 Set auth.mode = \"jwt\" (with auth.hs256_secret), or auth.allow_open = true if that is meant"
+            );
+            faults.push(Fault { key, message });
+        }
+    };
+    must_be_loopback("http.listen", config.http.listen);
+    if config.rtmp.enabled {
+        must_be_loopback("rtmp.listen", config.rtmp.listen);
+    }
+}

@@ -1,0 +1,110 @@
+//! Every setting by its key: how it is written as text, what is expected of it, and which field it sets.
+
+use serde::Deserialize;
+use toml::Value;
+
+use super::Config;
+
+/// How a setting's value is read from the text of a variable or a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// Text that no message repeats, and that no flag takes (other users of the machine can read flags).
+    Secret,
+    Whole,
+    Switch,
+    /// Texts, separated by commas.
+    List,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// `section.name`, as in the file.
+    pub key: &'static str,
+    pub kind: Kind,
+    /// What a value looks like, fit to follow "expected".
+    pub expected: &'static str,
+    set: fn(&mut Config, Value) -> Result<(), toml::de::Error>,
+    differs: fn(&Config, &Config) -> bool,
+}
+
+impl Setting {
+    /// The setting of this key.
+    pub fn find(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+
+    /// Sets the field.
+    ///
+    /// # Errors
+    /// Why the value is not what is expected; fit for the user, and without the value of a secret.
+    pub fn set(&self, config: &mut Config, value: Value) -> Result<(), String> {
+        (self.set)(config, value).map_err(|error| match self.kind {
+            Kind::Secret => String::new(),
+            _ => error.message().to_owned(),
+        })
+    }
+
+    /// The value that a variable's or a flag's text stands for. Text that cannot be one stays text, for `set` to refuse.
+    pub fn value_of(&self, text: &str) -> Value {
+        match self.kind {
+            Kind::Text | Kind::Secret => Value::String(text.into()),
+            Kind::Whole => text.trim().parse().map_or_else(|_| Value::String(text.into()), Value::Integer),
+            Kind::Switch => text.trim().parse().map_or_else(|_| Value::String(text.into()), Value::Boolean),
+            Kind::List => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Value::Array(items.map(|item| Value::String(item.into())).collect())
+            }
+        }
+    }
+
+    /// Whether two configurations differ in this setting.
+    pub fn differs(&self, a: &Config, b: &Config) -> bool {
+        (self.differs)(a, b)
+    }
+
+    /// `SLUICE_SECTION__NAME`.
+    pub fn variable(&self) -> String {
+        format!("SLUICE_{}", self.key.replacen('.', "__", 1).to_ascii_uppercase())
+    }
+
+    /// `section-name`, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+}
+
+macro_rules! settings {
+    ($($section:ident . $name:ident: $kind:ident, $expected:literal;)*) => {
+        /// Every setting, in the order of [`Config`]'s fields.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            key: concat!(stringify!($section), ".", stringify!($name)),
+            kind: Kind::$kind,
+            expected: $expected,
+            set: |config, value| {
+                config.$section.$name = Deserialize::deserialize(value)?;
+                Ok(())
+            },
+            differs: |a, b| a.$section.$name != b.$section.$name,
+        }),*];
+    };
+}
+
+settings! {
+    http.listen: Text, "an address and port such as \"127.0.0.1:8080\"";
+    http.connections_max: Whole, "a number of connections, 1 to 65536";
+    webrtc.listen: Text, "an address and port such as \"[::]:8189\"";
+    webrtc.advertise: List, "a list of addresses, each IP or IP:port, such as [\"203.0.113.7\"]";
+    webrtc.workers: Whole, "a number of threads, 0 (one per core) to 256";
+    webrtc.join_burst_mbps: Whole, "a rate in Mb/s, 0 (off) to 1000";
+    webrtc.sessions_max: Whole, "a number of sessions, 1 to 1000000";
+    rtmp.listen: Text, "an address and port such as \"127.0.0.1:1935\"";
+    rtmp.enabled: Switch, "true or false";
+    auth.mode: Text, "\"open\" or \"jwt\"";
+    auth.hs256_secret: Secret, "a text of at least 32 bytes";
+    auth.allow_open: Switch, "true or false";
+    publish.on_conflict: Text, "\"takeover\" or \"reject\"";
+    log.format: Text, "\"text\" or \"json\"";
+    log.level: Text, "error, warn, info, debug, trace, or a filter such as \"info,sluice::worker=debug\"";
+}

@@ -1,0 +1,179 @@
+//! Settings: read once from file, environment and flags, checked, units in the names.
+//!
+//! In: a TOML text, environment variables, flags, in rising precedence. Out: a [`Config`] that makes sense, or every
+//! reason why there is none, each with the key, where it was set, and what is expected. Opens no file and reads no
+//! environment itself: the caller hands both in ([`Sources`]).
+//!
+//! A setting is a field here and a line in [`keys`]; a test keeps the two together.
+
+mod advertise;
+mod check;
+mod keys;
+mod load;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, net::SocketAddr};
+
+use serde::Deserialize;
+
+pub use advertise::{Advertise, InvalidAdvertise};
+pub use check::HS256_SECRET_MIN_BYTES;
+pub use keys::{Kind, SETTINGS, Setting};
+pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    pub http: HttpConfig,
+    pub webrtc: WebrtcConfig,
+    pub rtmp: RtmpConfig,
+    pub auth: AuthConfig,
+    pub publish: PublishConfig,
+    pub log: LogConfig,
+}
+
+/// The HTTP door: WHIP, WHEP, API, pages, metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpConfig {
+    /// Address and port. Default: `127.0.0.1:8080`. Port 0 takes any free one. Beyond loopback it needs tokens (see
+    /// [`AuthConfig::mode`]).
+    pub listen: SocketAddr,
+    /// TCP connections served at one time; further ones wait in the system's backlog. Default: 1024. Each costs a file
+    /// descriptor and up to 100 KB while it sends us a request.
+    pub connections_max: u32,
+}
+
+/// All WebRTC media, of publishers and viewers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebrtcConfig {
+    /// One UDP port for all sessions, and ICE-TCP on the same number. Default: `[::]:8189` (both IP versions). Answers
+    /// nobody without a session made over HTTP, so it may be public whatever `auth.mode` is.
+    pub listen: SocketAddr,
+    /// Addresses put into candidates, each IP or IP:port: what clients reach this machine by when it is behind 1:1 NAT or
+    /// a load balancer. Default: none, which means the addresses of this machine's interfaces. Each one costs every
+    /// joining client a connectivity check.
+    pub advertise: Vec<Advertise>,
+    /// Threads that carry packets. Default: 0, one per core. Each keeps its own references to the packets of the streams
+    /// that its viewers watch.
+    pub workers: u16,
+    /// How fast a joining viewer is sent the pictures since the last keyframe, in Mb/s. Default: 40. Higher shows the
+    /// live edge sooner and risks overflowing a client's socket; 0 turns instant joins off, and each join then asks the
+    /// publisher for a keyframe.
+    pub join_burst_mbps: u32,
+    /// Sessions (publishers and viewers) at the most; further ones get 503. Default: 10000. Each costs tens of KB.
+    pub sessions_max: u32,
+}
+
+/// The RTMP door.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RtmpConfig {
+    /// Address and port. Default: `127.0.0.1:1935`. Port 0 takes any free one. Beyond loopback it needs tokens (see
+    /// [`AuthConfig::mode`]).
+    pub listen: SocketAddr,
+    /// Whether RTMP is listened for at all. Default: true. Idle it costs nothing but the port.
+    pub enabled: bool,
+}
+
+/// `auth.mode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// Anybody who reaches a door may publish, watch and administer.
+    #[default]
+    Open,
+    /// Every request shows a signed token.
+    Jwt,
+}
+
+/// Who may do what. The secret reaches no log: `Debug` leaves it out.
+#[derive(Clone, Default, PartialEq)]
+pub struct AuthConfig {
+    /// `open` or `jwt`. Default: `open`, with which the HTTP and RTMP doors must be loopback unless
+    /// [`AuthConfig::allow_open`]. `jwt` costs a signature check per request, none per packet.
+    pub mode: AuthMode,
+    /// The secret that tokens are signed with (HS256), at least [`HS256_SECRET_MIN_BYTES`] bytes. Default: none; `jwt`
+    /// needs it. Whoever has it can make tokens.
+    pub hs256_secret: Option<String>,
+    /// Listen publicly although anybody may publish, watch and administer. Default: false.
+    pub allow_open: bool,
+}
+
+impl fmt::Debug for AuthConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthConfig")
+            .field("mode", &self.mode)
+            .field("allow_open", &self.allow_open)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What publishers may do.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PublishConfig {
+    /// `takeover` or `reject`. Default: `takeover`, so that a publisher that lost its network can come back at once; the
+    /// cost is that anybody with the right to publish can push another off.
+    pub on_conflict: OnConflict,
+}
+
+/// What happens when a second publisher comes to a live stream (`publish.on_conflict`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// The newcomer replaces the publisher that is on.
+    #[default]
+    Takeover,
+    /// The newcomer is refused.
+    Reject,
+}
+
+/// What is logged, to standard error.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogConfig {
+    /// `text` or `json`. Default: `text`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter as `tracing` has it (`info,sluice::worker=debug`).
+    /// Default: `info`. `debug` costs a line per request, `trace` more. Can change live (SIGHUP).
+    pub level: String,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), connections_max: 1_024 }
+    }
+}
+
+impl Default for WebrtcConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0u16; 8], 8189)),
+            advertise: Vec::new(),
+            workers: 0,
+            join_burst_mbps: 40,
+            sessions_max: 10_000,
+        }
+    }
+}
+
+impl Default for RtmpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1935)), enabled: true }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
