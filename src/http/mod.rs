@@ -1,1 +1,3 @@
-//! http
+//! The HTTP doors: signalling, API, pages, metrics.
+
+pub mod pages;
