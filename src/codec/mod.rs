@@ -1,1 +1,6 @@
-//! codec
+//! The codecs: what Sluice reads of their bitstreams and of their RTP payload formats. Sans-I/O.
+
+pub mod av1;
+pub mod h264;
+pub mod vp8;
+pub mod vp9;
