@@ -1,0 +1,127 @@
+# What scripts/run, scripts/test and scripts/bench share: finding what is missing and installing it. Sourced by bash.
+# Everything fetched or built lands in the repository's target/ and node_modules/ folders.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+tools="$PWD/target/tools"
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
+fail() {
+    printf 'sluice: %s\n' "$*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# install_packages COMMAND=PACKAGE...: Debian packages for the commands that are not there.
+install_packages() {
+    local missing=() pair as_root=()
+    for pair in "$@"; do
+        have "${pair%%=*}" || missing+=("${pair#*=}")
+    done
+    [ "${#missing[@]}" -eq 0 ] && return 0
+    have apt-get || fail "please install: ${missing[*]} (there is no apt-get here to do it)"
+    if [ "$(id -u)" -ne 0 ]; then
+        have sudo || fail "please install as root: apt-get install ${missing[*]}"
+        as_root=(sudo)
+    fi
+    say "installing ${missing[*]}"
+    # A server wants no questions and no recommendations.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+need_rust() {
+    have cargo || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH="$HOME/.cargo/bin:$PATH"
+    have cargo || fail "Rust is missing: install it from https://rustup.rs, then run this again"
+    # The codecs and the cryptography are C underneath.
+    install_packages cc=build-essential c++=build-essential make=build-essential cmake=cmake pkg-config=pkg-config
+}
+
+need_node() {
+    have node && have npm || fail "Node 20 or newer is missing: https://nodejs.org"
+    local major
+    major=$(node -p 'process.versions.node.split(".")[0]')
+    [ "$major" -ge 20 ] || fail "Node 20 or newer is needed, this is $(node --version)"
+}
+
+# npm_install FOLDER: what its lock file says, again only when that changed.
+npm_install() {
+    local stamp="$1/node_modules/.installed"
+    [ -f "$stamp" ] && cmp -s "$stamp" "$1/package-lock.json" && return 0
+    say "installing the packages of $1/"
+    (cd "$1" && npm ci --no-audit --no-fund --loglevel=error >&2)
+    cp "$1/package-lock.json" "$stamp"
+}
+
+# The pages, built before the server because it embeds them.
+build_web() {
+    [ -f web/package.json ] || return 0
+    need_node
+    npm_install web
+    if [ ! -f web/dist/index.html ] || [ -n "$(find web -newer web/dist/index.html -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -print -quit)" ]; then
+        say "building the pages"
+        (cd web && npm run --silent build >&2)
+        # The bundler may keep a file's time; the build happened now.
+        touch web/dist/index.html
+    fi
+}
+
+build_server() {
+    need_rust
+    build_web
+    say "building the server (the first time takes some minutes)"
+    cargo build --release --locked --bin sluice
+}
+
+need_cargo_deny() {
+    have cargo-deny || [ -x "$tools/bin/cargo-deny" ] || {
+        say "building cargo-deny"
+        # A checker that runs for two seconds need not be optimized for minutes.
+        cargo install --quiet --locked --debug cargo-deny --root "$tools" --target-dir "$tools/build"
+        rm -rf "$tools/build"
+    }
+    PATH="$PATH:$tools/bin"
+}
+
+# Sets SLUICE_FFMPEG to an ffmpeg that speaks WHIP (7.1 or newer); Debian's is older.
+need_ffmpeg() {
+    local ffmpeg
+    for ffmpeg in "${SLUICE_FFMPEG:-}" "$(command -v ffmpeg || true)"; do
+        if [ -n "$ffmpeg" ] && "$ffmpeg" -hide_banner -muxers 2>/dev/null | grep -q ' whip '; then
+            export SLUICE_FFMPEG="$ffmpeg"
+            return 0
+        fi
+    done
+    local python="$tools/python"
+    if ! "$python/bin/python" -c 'import imageio_ffmpeg' 2>/dev/null; then
+        say "fetching an ffmpeg that speaks WHIP"
+        have python3 || install_packages python3=python3
+        python3 -m venv "$python" 2>/dev/null || {
+            install_packages no-such-command=python3-venv
+            python3 -m venv --clear "$python"
+        }
+        "$python/bin/python" -m pip install --quiet --disable-pip-version-check imageio-ffmpeg >&2
+    fi
+    SLUICE_FFMPEG=$("$python/bin/python" -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())')
+    export SLUICE_FFMPEG
+}
+
+# Sets SLUICE_CHROMIUM to a Chromium of the system.
+need_chromium() {
+    local name
+    [ -n "${SLUICE_CHROMIUM:-}" ] && return 0
+    for name in chromium chromium-browser google-chrome; do
+        have "$name" && break
+    done
+    have "$name" || install_packages chromium=chromium
+    for name in chromium chromium-browser google-chrome; do
+        if have "$name"; then
+            SLUICE_CHROMIUM=$(command -v "$name")
+            export SLUICE_CHROMIUM
+            return 0
+        fi
+    done
+    fail "no Chromium: install it, or name one in SLUICE_CHROMIUM"
+}
