@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 pub use read::{NackSequences, Rtcp, RtcpReader};
 pub use write::{
     CNAME_BYTES_MAX, NACK_PAIRS_MAX, write_bye, write_cname, write_fir, write_nack, write_pli, write_receiver_report,
-    write_sender_report,
+    write_sender_report, write_transport_cc,
 };
 
 /// Packet types (RFC 3550 section 12.1, RFC 4585 section 6.1).
@@ -28,7 +28,7 @@ mod packet_type {
 }
 
 /// Feedback message types (RFC 4585 sections 6.2 and 6.3, RFC 5104 section 4.3.1).
-pub(super) mod feedback_type {
+mod feedback_type {
     pub const NACK: u8 = 1;
     pub const PLI: u8 = 1;
     pub const FIR: u8 = 4;

@@ -100,8 +100,27 @@ pub fn write_fir(out: &mut Vec<u8>, sender_ssrc: u32, media_ssrc: u32, command: 
     });
 }
 
+/// Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1); `message` appends what comes
+/// after the SSRCs, and may end anywhere: it is padded to a word with zeros, counted as padding.
+pub fn write_transport_cc(out: &mut Vec<u8>, sender_ssrc: u32, media_ssrc: u32, message: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    packet(out, packet_type::TRANSPORT_FEEDBACK, feedback_type::TRANSPORT_CC, |out| {
+        out.extend_from_slice(&sender_ssrc.to_be_bytes());
+        out.extend_from_slice(&media_ssrc.to_be_bytes());
+        message(out);
+        let padding = (4 - (out.len() - start) % 4) % 4;
+        if padding > 0 {
+            out.resize(out.len() + padding, 0);
+            if let Some(last) = out.last_mut() {
+                *last = padding as u8;
+            }
+            out[start] |= 0x20;
+        }
+    });
+}
+
 /// One packet around a body that must end on a 32-bit word.
-pub(super) fn packet(out: &mut Vec<u8>, packet_type: u8, count: u8, body: impl FnOnce(&mut Vec<u8>)) {
+fn packet(out: &mut Vec<u8>, packet_type: u8, count: u8, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0x80 | count, packet_type, 0, 0]);
     body(out);
