@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod error;
+pub mod http;
 pub mod ice;
 pub mod media_plane;
 pub mod name;

@@ -83,7 +83,7 @@ pub trait MediaPlane: Send + Sync {
     /// Ends a session at once; false when there is none (any more).
     fn close(&self, session: SessionId, direction: Direction) -> bool;
 
-    /// Moves a session's end, when a renewed token was shown on its URL.
+    /// Moves a session's end, when its owner showed a token on its URL that lasts longer. Never called to shorten it.
     fn renew(&self, session: SessionId, expires: Option<SystemTime>);
 }
 
@@ -93,4 +93,6 @@ pub struct SessionOwner {
     pub stream: StreamName,
     pub subject: Option<String>,
     pub from: IpAddr,
+    /// When the session ends as things stand; `None` in open mode.
+    pub expires: Option<SystemTime>,
 }

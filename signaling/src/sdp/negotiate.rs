@@ -1,0 +1,249 @@
+//! What both sides agree on: codecs with the offer's payload types, feedback, extensions (RFC 3264, RFC 9429 section 5.3.1).
+//!
+//! Never a half-accepted session (RFC 9725 section 4.4.3): an offer that cannot be carried whole is refused with the reason.
+
+use super::{
+    AcceptedCodec, ExtensionIds, Feedback, MediaFlow, MediaOffer, MediaSection, Negotiated, NegotiatedMedia,
+    OfferedCodec, attribute::parameter, h264, h264::H264Profile,
+};
+use crate::{
+    codec::{Codec, MediaKind, TrackFormat},
+    error::Problem,
+    media_plane::Direction,
+};
+
+/// Protocols of an `m=` line that mean DTLS-SRTP (RFC 5764 section 8, RFC 9429 section 5.1.2).
+const PROTOCOLS: [&str; 5] = ["UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"];
+
+/// What a publisher's offer comes to: every codec in common, in the offer's order.
+///
+/// Of a simulcast offer only the first layer is taken (RFC 8853 section 5.3.2 lets an answer take some): the publisher stops the others.
+///
+/// # Errors
+/// 422, with what to change.
+pub fn negotiate_ingest(offer: &MediaOffer) -> Result<Negotiated, Problem> {
+    check(offer, Direction::Ingest)?;
+    let media = offer.media().map(|(kind, section)| {
+        if section.rejected {
+            return Ok(declined(kind, section));
+        }
+        let codecs = codecs(section, Direction::Ingest);
+        if codecs.is_empty() {
+            return Err(nothing_in_common(kind, section, 422));
+        }
+        let rids = section.send_rids.first().filter(|_| section.extensions.rid.is_some());
+        let own = section.extensions;
+        Ok(NegotiatedMedia {
+            extensions: ExtensionIds { playout_delay: None, ..own },
+            remote_ssrcs: section.ssrcs.clone(),
+            rids: rids.into_iter().cloned().collect(),
+            codecs,
+            ..declined(kind, section)
+        })
+    });
+    Ok(Negotiated { media: media.collect::<Result<_, _>>()? })
+}
+
+/// What a viewer's offer comes to. Codecs of the live stream come first, then all others in common: the next publisher may
+/// bring one of them. A section of a kind that is not live is accepted too, and stays silent until it is.
+///
+/// # Errors
+/// 422 for an offer that no stream could be sent to, 406 when it lacks a codec of this one.
+pub fn negotiate_egress(offer: &MediaOffer, live: &[TrackFormat]) -> Result<Negotiated, Problem> {
+    check(offer, Direction::Egress)?;
+    let mut carried = 0;
+    let media = offer.media().map(|(kind, section)| {
+        if section.rejected {
+            return Ok(declined(kind, section));
+        }
+        let mut codecs = codecs(section, Direction::Egress);
+        if let Some(format) = live.iter().find(|format| format.codec.kind() == kind) {
+            codecs.sort_by_key(|codec| fit(format, codec.codec, &codec.fmtp).unwrap_or(u32::MAX));
+            if codecs.first().is_none_or(|codec| fit(format, codec.codec, &codec.fmtp).is_none()) {
+                return Err(cannot_carry(format, section));
+            }
+            carried += 1;
+        }
+        let ExtensionIds { mid, playout_delay, .. } = section.extensions;
+        let extensions = ExtensionIds { mid, playout_delay, ..ExtensionIds::default() };
+        Ok(NegotiatedMedia { extensions, codecs, ..declined(kind, section) })
+    });
+    let media: Vec<NegotiatedMedia> = media.collect::<Result<_, Problem>>()?;
+    if !media.iter().any(NegotiatedMedia::is_accepted) {
+        let detail = "none of the offered codecs is one of H264, VP8, VP9, AV1 and opus";
+        return Err(unusable(detail));
+    }
+    if let (0, Some(format)) = (carried, live.first()) {
+        let detail =
+            format!("the stream is {} only, and the offer has no section for it", format.codec.kind().as_str());
+        return Err(Problem::new(406, NO_COMMON_CODEC.0, NO_COMMON_CODEC.1, detail));
+    }
+    Ok(Negotiated { media })
+}
+
+/// How well a payload type carries a live track: the lower the better, `None` not at all.
+pub(super) fn fit(live: &TrackFormat, codec: Codec, fmtp: &str) -> Option<u32> {
+    if live.codec != codec {
+        return None;
+    }
+    let same = |name: &str, default: &str| {
+        let value = |fmtp| parameter(fmtp, name).unwrap_or(default).to_owned();
+        value(&live.fmtp) == value(fmtp)
+    };
+    match codec {
+        Codec::H264 => {
+            // Fragments and aggregates are sent, which only mode 1 allows; who offers mode 0 alone mostly takes them.
+            let single_units_only = h264::packetization_mode(fmtp) != Some(1);
+            let profile = match (live_profile(live), H264Profile::of_fmtp(fmtp)) {
+                (Some(live), Some(offered)) => offered.distance_to(live),
+                (None, _) => 0,
+                (Some(_), None) => 2,
+            };
+            Some(u32::from(single_units_only) * 10 + profile)
+        }
+        // Another profile means other bit depths or chroma: another decoder.
+        Codec::Vp9 => same("profile-id", "0").then_some(0),
+        Codec::Av1 => same("profile", "0").then_some(0),
+        Codec::Vp8 | Codec::Opus => Some(0),
+    }
+}
+
+/// Unlike in an offer, a missing profile of a live track means that it is not known yet.
+fn live_profile(live: &TrackFormat) -> Option<H264Profile> {
+    parameter(&live.fmtp, "profile-level-id").and_then(|_| H264Profile::of_fmtp(&live.fmtp))
+}
+
+/// The rules that hold for every offer, whatever its codecs (RFC 9725 sections 4.2 and 4.4, and the same of WHEP).
+fn check(offer: &MediaOffer, direction: Direction) -> Result<(), Problem> {
+    let sections: Vec<(MediaKind, &MediaSection)> = offer.media().filter(|(_, section)| !section.rejected).collect();
+    if sections.is_empty() {
+        return Err(unusable("the offer has no audio and no video"));
+    }
+    for kind in [MediaKind::Audio, MediaKind::Video] {
+        if sections.iter().filter(|(other, _)| *other == kind).count() > 1 {
+            let kind = kind.as_str();
+            return Err(unusable(format!(
+                "the offer has more than one {kind} section: a stream has one of each at most"
+            )));
+        }
+    }
+    let bundled = |section: &MediaSection| !section.mid.is_empty() && offer.bundle.contains(&section.mid);
+    if sections.len() > 1 && !sections.iter().all(|(_, section)| bundled(section)) {
+        return Err(unusable(
+            "all media go over one transport: offer them in one BUNDLE group (bundlePolicy \"max-bundle\")",
+        ));
+    }
+    if !sections.iter().any(|(_, section)| section.rtcp_mux) {
+        return Err(unusable("RTP and RTCP share one transport: offer a=rtcp-mux"));
+    }
+    for (kind, section) in sections {
+        let kind = kind.as_str();
+        if !PROTOCOLS.contains(&section.protocol.as_str()) {
+            let protocol = &section.protocol;
+            return Err(unusable(format!("{kind} is offered over {protocol:?}; offer UDP/TLS/RTP/SAVPF")));
+        }
+        let (good, wanted) = match direction {
+            Direction::Ingest => (MediaFlow::SendOnly, "sendonly"),
+            Direction::Egress => (MediaFlow::RecvOnly, "recvonly"),
+        };
+        if section.flow != good && section.flow != MediaFlow::SendRecv {
+            return Err(unusable(format!("{kind} flows the wrong way: offer it {wanted}")));
+        }
+    }
+    Ok(())
+}
+
+/// The section's codecs that we have, in its order.
+fn codecs(section: &MediaSection, direction: Direction) -> Vec<AcceptedCodec> {
+    section
+        .codecs
+        .iter()
+        .filter_map(|offered| {
+            let codec = Codec::from_sdp_name(&offered.name)?;
+            let usable = Some(codec.kind()) == section.kind
+                && codec.clock_rate_hz() == offered.clock_rate_hz
+                // RTCP packet types in disguise (RFC 5761 section 4).
+                && !(64..96).contains(&offered.payload_type)
+                && (codec != Codec::H264 || h264::packetization_mode(&offered.fmtp).is_some());
+            usable.then(|| AcceptedCodec {
+                codec,
+                payload_type: offered.payload_type,
+                fmtp: answered_fmtp(codec, offered),
+                channels: if codec == Codec::Opus { offered.channels } else { 1 },
+                rtx_payload_type: offered.rtx_payload_type,
+                feedback: Feedback {
+                    // We do not estimate a viewer's bandwidth from its feedback, so it need not send any.
+                    transport_cc: offered.feedback.transport_cc && direction == Direction::Ingest,
+                    ..offered.feedback
+                },
+            })
+        })
+        .collect()
+}
+
+/// The answer's format parameters.
+fn answered_fmtp(codec: Codec, offered: &OfferedCodec) -> String {
+    let echo = |names: &[&str]| {
+        let pair = |name: &&str| parameter(&offered.fmtp, name).map(|value| format!("{name}={value}"));
+        names.iter().filter_map(pair).collect::<Vec<_>>().join(";")
+    };
+    match codec {
+        // RFC 6184 section 8.2.2: profile and packetization mode are used symmetrically; the offer's level is one we can take.
+        Codec::H264 => {
+            let sound = parameter(&offered.fmtp, "profile-level-id").is_some_and(|id| h264::bytes(id).is_some());
+            let all = ["level-asymmetry-allowed", "packetization-mode", "profile-level-id"];
+            echo(if sound { &all } else { &all[..2] })
+        }
+        Codec::Vp9 => echo(&["profile-id"]),
+        Codec::Av1 => echo(&["level-idx", "profile", "tier"]),
+        Codec::Vp8 => String::new(),
+        // RFC 7587 section 7: stereo says what we like to receive, sprop-stereo what we are likely to send.
+        Codec::Opus => "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1".into(),
+    }
+}
+
+/// A section with nothing agreed, to build upon.
+fn declined(kind: MediaKind, section: &MediaSection) -> NegotiatedMedia {
+    NegotiatedMedia {
+        mid: section.mid.clone(),
+        kind,
+        codecs: Vec::new(),
+        extensions: ExtensionIds::default(),
+        remote_ssrcs: Vec::new(),
+        rids: Vec::new(),
+    }
+}
+
+const NO_COMMON_CODEC: (&str, &str) = ("no-common-codec", "No codec in common");
+
+fn unusable(detail: impl Into<String>) -> Problem {
+    Problem::new(422, "unusable-offer", "The offer cannot become a session", detail)
+}
+
+fn nothing_in_common(kind: MediaKind, section: &MediaSection, status: u16) -> Problem {
+    let ours = match kind {
+        MediaKind::Audio => "opus/48000/2",
+        MediaKind::Video => "H264, VP8, VP9 and AV1",
+    };
+    let detail = format!("{} is offered as {}; this server takes {ours}", kind.as_str(), names(section));
+    Problem::new(status, NO_COMMON_CODEC.0, NO_COMMON_CODEC.1, detail)
+}
+
+fn cannot_carry(live: &TrackFormat, section: &MediaSection) -> Problem {
+    let fmtp = if live.fmtp.is_empty() { String::new() } else { format!(" ({})", live.fmtp) };
+    let kind = live.codec.kind().as_str();
+    let detail = format!("the stream's {kind} is {}{fmtp}; the offer has {}", live.codec, names(section));
+    Problem::new(406, NO_COMMON_CODEC.0, NO_COMMON_CODEC.1, detail)
+}
+
+/// The offered encoding names, each once, for a message.
+fn names(section: &MediaSection) -> String {
+    const NAMES_MAX: usize = 16;
+    let mut names: Vec<&str> = Vec::new();
+    for codec in &section.codecs {
+        if names.len() < NAMES_MAX && !names.contains(&codec.name.as_str()) {
+            names.push(&codec.name);
+        }
+    }
+    if names.is_empty() { "nothing that has a name".into() } else { names.join(", ") }
+}
