@@ -1,0 +1,103 @@
+//! The paths that authenticated checks have validated, and the one that is in use (RFC 8445 section 8.1.1, as a lite agent sees it).
+
+use std::time::{Duration, Instant};
+
+use super::Path;
+
+/// Pairs of a peer's interfaces (4) with our addresses (4); a roaming peer's old ones make room for new ones.
+const PATHS_MAX: usize = 16;
+
+#[derive(Debug, Clone, Copy)]
+struct Validated {
+    path: Path,
+    checked: Instant,
+}
+
+/// A small table; almost always it holds one or two paths.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    validated: Vec<Validated>,
+    selected: Option<Path>,
+}
+
+impl Paths {
+    /// An authenticated check was answered on `path`. The first path, and later every nominated one, is selected.
+    pub fn validate(&mut self, now: Instant, path: Path, nominated: bool) {
+        match self.validated.iter_mut().find(|known| known.path == path) {
+            Some(known) => known.checked = now,
+            None => self.insert(Validated { path, checked: now }),
+        }
+        if nominated || self.selected.is_none() {
+            self.selected = Some(path);
+        }
+    }
+
+    fn insert(&mut self, validated: Validated) {
+        if self.validated.len() >= PATHS_MAX {
+            let selected = self.selected;
+            let oldest = self.validated.iter().enumerate().filter(|(_, known)| Some(known.path) != selected);
+            if let Some((index, _)) = oldest.min_by_key(|(_, known)| known.checked) {
+                self.validated.swap_remove(index);
+            }
+        }
+        self.validated.push(validated);
+    }
+
+    pub fn selected(&self) -> Option<Path> {
+        self.selected
+    }
+
+    /// Whether datagrams from `path` are taken: it is the selected one, or was checked within `lifetime`.
+    pub fn admits(&self, now: Instant, path: Path, lifetime: Duration) -> bool {
+        self.selected == Some(path)
+            || self.validated.iter().any(|known| known.path == path && now < known.checked + lifetime)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::{media::testing::epoch, transport::Link};
+
+    const LIFETIME: Duration = Duration::from_secs(30);
+
+    fn path(port: u16) -> Path {
+        Path { remote: SocketAddr::from(([192, 0, 2, 1], port)), local_ip: None, link: Link::Udp }
+    }
+
+    #[test]
+    fn the_first_path_is_selected_then_only_nominated_ones() {
+        let mut paths = Paths::default();
+        paths.validate(epoch(), path(1), false);
+        paths.validate(epoch(), path(2), false);
+        assert_eq!(paths.selected(), Some(path(1)));
+        paths.validate(epoch(), path(2), true);
+        assert_eq!(paths.selected(), Some(path(2)));
+    }
+
+    #[test]
+    fn an_unselected_path_is_forgotten_when_its_checks_stop() {
+        let mut paths = Paths::default();
+        paths.validate(epoch(), path(1), true);
+        paths.validate(epoch(), path(2), false);
+        assert!(paths.admits(epoch() + LIFETIME - Duration::from_nanos(1), path(2), LIFETIME));
+        assert!(!paths.admits(epoch() + LIFETIME, path(2), LIFETIME));
+        assert!(paths.admits(epoch() + LIFETIME, path(1), LIFETIME));
+        assert!(!paths.admits(epoch(), path(3), LIFETIME));
+    }
+
+    #[test]
+    fn the_table_stays_small_and_keeps_the_selected_path() {
+        let mut paths = Paths::default();
+        paths.validate(epoch(), path(1), true);
+        for port in 2..1000 {
+            paths.validate(epoch() + Duration::from_millis(u64::from(port)), path(port), false);
+        }
+        assert_eq!(paths.validated.len(), PATHS_MAX);
+        assert!(paths.admits(epoch() + LIFETIME, path(1), LIFETIME));
+        assert!(paths.admits(epoch() + LIFETIME, path(999), LIFETIME));
+        assert!(!paths.admits(epoch() + Duration::from_secs(1), path(2), LIFETIME));
+    }
+}

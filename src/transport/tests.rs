@@ -1,0 +1,4 @@
+//! Two transports, a bad network between them, and a virtual clock.
+
+mod handshake;
+mod network;
