@@ -1,0 +1,155 @@
+// The publishing page: draws the picture clock, hums and beeps, sends both by WHIP.
+
+import * as clock from "../clock.ts";
+import { negotiate, type Session } from "./http.ts";
+
+export interface PublisherOptions {
+  endpoint: string;
+  token?: string;
+  /** "H264", "VP8", "VP9", "AV1"; the browser's own choice when absent. */
+  codec?: string;
+  source: number;
+  /** Moves this many pixels per frame, so that there is something to encode. */
+  busy?: boolean;
+}
+
+export interface PublisherReport {
+  state: RTCPeerConnectionState;
+  connectedAtMs: number | undefined;
+  framesEncoded: number;
+  codec: string | undefined;
+  pliCount: number;
+  nackCount: number;
+}
+
+let session: Session | undefined;
+let connectedAtMs: number | undefined;
+let sound: AudioContext | undefined;
+
+function drawLoop(canvas: HTMLCanvasElement, track: CanvasCaptureMediaStreamTrack, source: number): void {
+  const context = canvas.getContext("2d", { alpha: false });
+  if (context === null) throw new Error("no canvas");
+  let due = performance.now();
+  let frame = 0;
+  const draw = (): void => {
+    requestAnimationFrame(draw);
+    const now = performance.now();
+    // Half a display frame early counts as due, or a 60 Hz display would give 20 frames a second.
+    if (now < due - 8) return;
+    due = Math.max(due + 1000 / clock.FPS, now - 1000 / clock.FPS);
+    frame += 1;
+    context.fillStyle = "#404850";
+    context.fillRect(0, clock.ROWS * clock.CELL_HEIGHT, clock.WIDTH, clock.HEIGHT);
+    for (let i = 0; i < 6; i += 1) {
+      context.fillStyle = `hsl(${(i * 60 + frame) % 360} 60% 50%)`;
+      context.fillRect(180 + ((frame * (i + 2) + i * 70) % 440), 180 + i * 28, 24, 24);
+    }
+    const ms = Date.now();
+    context.fillStyle = clock.isFlashing(ms) ? "#fff" : "#000";
+    context.fillRect(clock.FLASH.x, clock.FLASH.y, clock.FLASH.width, clock.FLASH.height);
+    clock.encode(ms, source).forEach((white, cell) => {
+      context.fillStyle = white ? "#fff" : "#000";
+      const x = (cell % clock.COLUMNS) * clock.CELL_WIDTH;
+      const y = Math.floor(cell / clock.COLUMNS) * clock.CELL_HEIGHT;
+      context.fillRect(x, y, clock.CELL_WIDTH, clock.CELL_HEIGHT);
+    });
+    track.requestFrame();
+  };
+  draw();
+}
+
+async function hum(): Promise<MediaStreamTrack> {
+  sound = new AudioContext({ sampleRate: 48000, latencyHint: "interactive" });
+  await sound.resume();
+  const out = sound.createMediaStreamDestination();
+  const tone = (hz: number, gain: number): AudioParam => {
+    const oscillator = new OscillatorNode(sound as AudioContext, { frequency: hz });
+    const volume = new GainNode(sound as AudioContext, { gain });
+    oscillator.connect(volume).connect(out);
+    oscillator.start();
+    return volume.gain;
+  };
+  tone(clock.HUM_HZ, clock.HUM_GAIN);
+  const beep = tone(clock.BEEP_HZ, 0);
+  let nextMs = 0;
+  setInterval(() => {
+    const nowMs = Date.now();
+    const startMs = Math.ceil(nowMs / 1000) * 1000;
+    if (startMs === nextMs || startMs - nowMs > 500 || sound === undefined) return;
+    nextMs = startMs;
+    const at = sound.currentTime + (startMs - nowMs) / 1000;
+    beep.setValueAtTime(clock.BEEP_GAIN, at);
+    beep.setValueAtTime(0, at + clock.FLASH_MS / 1000);
+  }, 100);
+  return out.stream.getAudioTracks()[0] as MediaStreamTrack;
+}
+
+async function start(options: PublisherOptions): Promise<void> {
+  const canvas = document.createElement("canvas");
+  canvas.width = clock.WIDTH;
+  canvas.height = clock.HEIGHT;
+  document.body.append(canvas);
+  const video = canvas.captureStream(0).getVideoTracks()[0] as CanvasCaptureMediaStreamTrack;
+  drawLoop(canvas, video, options.source);
+  const audio = await hum();
+
+  const peer = new RTCPeerConnection();
+  peer.addEventListener("connectionstatechange", () => {
+    if (peer.connectionState === "connected") connectedAtMs ??= Date.now();
+  });
+  const stream = new MediaStream([audio, video]);
+  peer.addTransceiver(audio, { direction: "sendonly", streams: [stream] });
+  const sender = peer.addTransceiver(video, {
+    direction: "sendonly",
+    streams: [stream],
+    sendEncodings: [{ maxBitrate: 2_000_000, maxFramerate: clock.FPS }],
+  });
+  if (options.codec !== undefined) {
+    const wanted = `video/${options.codec}`.toLowerCase();
+    const codecs = RTCRtpSender.getCapabilities("video")?.codecs ?? [];
+    const chosen = codecs.filter((codec) => codec.mimeType.toLowerCase() === wanted);
+    const repair = codecs.filter((codec) => /\/(rtx|red|ulpfec)$/i.test(codec.mimeType));
+    if (chosen.length === 0) throw new Error(`this browser cannot send ${options.codec}`);
+    sender.setCodecPreferences([...chosen, ...repair]);
+  }
+  session = await negotiate(peer, options.endpoint, options.token);
+}
+
+async function report(): Promise<PublisherReport> {
+  const found: PublisherReport = {
+    state: session?.peer.connectionState ?? "new",
+    connectedAtMs,
+    framesEncoded: 0,
+    codec: undefined,
+    pliCount: 0,
+    nackCount: 0,
+  };
+  const stats = await session?.peer.getStats();
+  stats?.forEach((entry) => {
+    if (entry.type === "outbound-rtp" && entry.kind === "video") {
+      found.framesEncoded = entry.framesEncoded;
+      found.pliCount = entry.pliCount;
+      found.nackCount = entry.nackCount;
+      found.codec = stats.get(entry.codecId)?.mimeType;
+    }
+  });
+  return found;
+}
+
+/** Ends the session as a well-behaved client does. */
+async function stop(token?: string): Promise<number> {
+  if (session === undefined) return 0;
+  const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const response = await fetch(session.url, { method: "DELETE", headers });
+  session.peer.close();
+  await sound?.close();
+  return response.status;
+}
+
+export const publisher = { start, report, stop };
+declare global {
+  interface Window {
+    publisher: typeof publisher;
+  }
+}
+window.publisher = publisher;

@@ -1,0 +1,228 @@
+// The watching page: plays by WHEP, reads the picture clock from every frame shown, listens for the beeps.
+
+import * as clock from "../clock.ts";
+import { negotiate, type Session } from "./http.ts";
+
+/** One frame that was shown and whose clock could be read. */
+export interface Shown {
+  /** When it was shown, milliseconds since the epoch. */
+  atMs: number;
+  ageMs: number;
+  source: number;
+  flash: boolean;
+}
+
+export interface ViewerReport {
+  state: RTCPeerConnectionState;
+  shown: Shown[];
+  unreadable: number;
+  beepsMs: number[];
+  rms: number;
+  stats: VideoStats & { audioEnergy: number };
+}
+
+export interface VideoStats {
+  framesDecoded: number;
+  framesDropped: number;
+  freezeCount: number;
+  totalFreezesSeconds: number;
+  packetsReceived: number;
+  packetsLost: number;
+  nackCount: number;
+  pliCount: number;
+  keyFramesDecoded: number;
+  jitterBufferMs: number;
+  codec: string | undefined;
+}
+
+export interface Join {
+  /** From the answer's arrival to the first picture shown. */
+  firstPictureMs: number;
+  /** From the POST to the answer. */
+  answerMs: number;
+  /** From the answer to the first picture no older than `edgeMs`; undefined when it did not come in time. */
+  liveEdgeMs: number | undefined;
+}
+
+let session: Session | undefined;
+let shown: Shown[] = [];
+let unreadable = 0;
+let beepsMs: number[] = [];
+let rms = 0;
+const video = document.createElement("video");
+video.autoplay = true;
+video.playsInline = true;
+document.body.append(video);
+
+const SCALE = 4;
+const scratch = new OffscreenCanvas(clock.COLUMNS * SCALE, clock.ROWS * SCALE + 1);
+const pixels = scratch.getContext("2d", { willReadFrequently: true, alpha: false });
+
+function read(): { reading: clock.Reading | undefined; flash: boolean } {
+  if (pixels === null) throw new Error("no canvas");
+  const { videoWidth: width, videoHeight: height } = video;
+  const top = (clock.ROWS * clock.CELL_HEIGHT * height) / clock.HEIGHT;
+  const ratio = { x: width / clock.WIDTH, y: height / clock.HEIGHT };
+  const { FLASH } = clock;
+  pixels.drawImage(video, 0, 0, width, top, 0, 0, clock.COLUMNS * SCALE, clock.ROWS * SCALE);
+  const row = clock.ROWS * SCALE;
+  pixels.drawImage(video, (FLASH.x + 40) * ratio.x, (FLASH.y + 40) * ratio.y, 80 * ratio.x, 80 * ratio.y, 0, row, 1, 1);
+  const { data, width: stride } = pixels.getImageData(0, 0, scratch.width, scratch.height);
+  const white = (x: number, y: number): boolean => (data[(y * stride + x) * 4] ?? 0) > 127;
+  const cells: boolean[] = [];
+  for (let cell = 0; cell < clock.COLUMNS * clock.ROWS; cell += 1) {
+    const x = (cell % clock.COLUMNS) * SCALE + SCALE / 2;
+    const y = Math.floor(cell / clock.COLUMNS) * SCALE + SCALE / 2;
+    cells.push(white(x, y));
+  }
+  return { reading: clock.decode(cells), flash: white(0, row) };
+}
+
+function watchFrames(): void {
+  const onFrame = (): void => {
+    video.requestVideoFrameCallback(onFrame);
+    const atMs = Date.now();
+    const { reading, flash } = read();
+    if (reading === undefined) unreadable += 1;
+    else shown.push({ atMs, ageMs: clock.age(reading, atMs), source: reading.source, flash });
+  };
+  video.requestVideoFrameCallback(onFrame);
+}
+
+async function listen(stream: MediaStream): Promise<void> {
+  const sound = new AudioContext({ sampleRate: 48000 });
+  await sound.resume();
+  await sound.audioWorklet.addModule("/listener.js");
+  const listener = new AudioWorkletNode(sound, "listener");
+  listener.port.onmessage = ({ data }: MessageEvent<{ onsetMs?: number; rms?: number }>) => {
+    if (data.onsetMs !== undefined) beepsMs.push(data.onsetMs);
+    if (data.rms !== undefined) rms = data.rms;
+  };
+  // Silent output keeps the graph pulled.
+  const mute = new GainNode(sound, { gain: 0 });
+  sound.createMediaStreamSource(stream).connect(listener).connect(mute).connect(sound.destination);
+}
+
+function open(): { peer: RTCPeerConnection; stream: MediaStream } {
+  const peer = new RTCPeerConnection();
+  const stream = new MediaStream();
+  for (const kind of ["audio", "video"] as const) {
+    const { receiver } = peer.addTransceiver(kind, { direction: "recvonly" });
+    receiver.jitterBufferTarget = 0;
+  }
+  peer.addEventListener("track", ({ track, receiver }) => {
+    receiver.jitterBufferTarget = 0;
+    stream.addTrack(track);
+  });
+  return { peer, stream };
+}
+
+async function start(endpoint: string, token?: string): Promise<string> {
+  const { peer, stream } = open();
+  video.srcObject = stream;
+  watchFrames();
+  session = await negotiate(peer, endpoint, token);
+  void video.play();
+  await listen(stream);
+  return session.url;
+}
+
+/** Opens a session of its own, waits for its first picture and for the live edge, closes it. */
+async function join(endpoint: string, edgeMs: number, patienceMs: number, token?: string): Promise<Join> {
+  const { peer, stream } = open();
+  let first: number | undefined;
+  let edge: number | undefined;
+  let done: () => void = () => undefined;
+  const finished = new Promise<void>((resolve) => (done = resolve));
+  const onFrame = (now: number): void => {
+    first ??= now;
+    const { reading } = read();
+    if (reading !== undefined && clock.age(reading, Date.now()) <= edgeMs) {
+      edge = performance.now();
+      done();
+    } else {
+      video.requestVideoFrameCallback(onFrame);
+    }
+  };
+  video.srcObject = stream;
+  video.requestVideoFrameCallback(onFrame);
+  const postedAt = performance.now();
+  const joined = await negotiate(peer, endpoint, token);
+  void video.play().catch(() => undefined);
+  await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, patienceMs))]);
+  const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  await fetch(joined.url, { method: "DELETE", headers });
+  peer.close();
+  video.srcObject = null;
+  if (first === undefined) throw new Error(`no picture within ${patienceMs} ms of the answer`);
+  return {
+    firstPictureMs: first - joined.answeredAt,
+    answerMs: joined.answeredAt - postedAt,
+    liveEdgeMs: edge === undefined ? undefined : edge - joined.answeredAt,
+  };
+}
+
+async function report(): Promise<ViewerReport> {
+  const stats: ViewerReport["stats"] = {
+    framesDecoded: 0,
+    framesDropped: 0,
+    freezeCount: 0,
+    totalFreezesSeconds: 0,
+    packetsReceived: 0,
+    packetsLost: 0,
+    nackCount: 0,
+    pliCount: 0,
+    keyFramesDecoded: 0,
+    jitterBufferMs: 0,
+    codec: undefined,
+    audioEnergy: 0,
+  };
+  const entries = await session?.peer.getStats();
+  entries?.forEach((entry) => {
+    if (entry.type !== "inbound-rtp") return;
+    if (entry.kind === "audio") {
+      stats.audioEnergy = entry.totalAudioEnergy ?? 0;
+      return;
+    }
+    stats.framesDecoded = entry.framesDecoded ?? 0;
+    stats.framesDropped = entry.framesDropped ?? 0;
+    stats.freezeCount = entry.freezeCount ?? 0;
+    stats.totalFreezesSeconds = entry.totalFreezesDuration ?? 0;
+    stats.packetsReceived = entry.packetsReceived ?? 0;
+    stats.packetsLost = entry.packetsLost ?? 0;
+    stats.nackCount = entry.nackCount ?? 0;
+    stats.pliCount = entry.pliCount ?? 0;
+    stats.keyFramesDecoded = entry.keyFramesDecoded ?? 0;
+    stats.jitterBufferMs = (1000 * (entry.jitterBufferDelay ?? 0)) / Math.max(1, entry.jitterBufferEmittedCount ?? 0);
+    stats.codec = entries.get(entry.codecId)?.mimeType;
+  });
+  return { state: session?.peer.connectionState ?? "new", shown, unreadable, beepsMs, rms, stats };
+}
+
+/** Forgets what was shown and heard so far; the session goes on. */
+function reset(): void {
+  shown = [];
+  beepsMs = [];
+  unreadable = 0;
+}
+
+/** Frames shown so far by this source. */
+function framesOf(source: number): number {
+  return shown.filter((frame) => frame.source === source).length;
+}
+
+async function stop(token?: string): Promise<number> {
+  if (session === undefined) return 0;
+  const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const response = await fetch(session.url, { method: "DELETE", headers });
+  session.peer.close();
+  return response.status;
+}
+
+export const viewer = { start, join, report, reset, framesOf, stop };
+declare global {
+  interface Window {
+    viewer: typeof viewer;
+  }
+}
+window.viewer = viewer;

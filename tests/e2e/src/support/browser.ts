@@ -1,0 +1,154 @@
+// Chromium, and the pages it loads from here: publishers and viewers each have a browser of their own.
+
+import { build } from "esbuild";
+import { once } from "node:events";
+import { createServer, type Server as HttpServer } from "node:http";
+import path from "node:path";
+import { chromium, type Browser, type Page } from "playwright-core";
+import type { PublisherOptions, PublisherReport } from "../page/publisher.ts";
+import type { Join, ViewerReport } from "../page/viewer.ts";
+import { until } from "./wait.ts";
+
+const EXECUTABLE = process.env["SLUICE_CHROMIUM"] ?? "/usr/bin/chromium";
+const PAGES = path.resolve(import.meta.dirname, "../page");
+
+const FLAGS = [
+  "--no-sandbox",
+  // The server advertises loopback only; a page in production meets another address.
+  "--allow-loopback-in-peer-connection",
+  "--autoplay-policy=no-user-gesture-required",
+  "--disable-background-timer-throttling",
+  "--disable-renderer-backgrounding",
+  "--disable-backgrounding-occluded-windows",
+];
+
+/** The pages' own little web server, one per test file. */
+export class Pages {
+  #scripts = new Map<string, string>();
+
+  private constructor(readonly server: HttpServer) {}
+
+  static async start(): Promise<Pages> {
+    const server = createServer();
+    const pages = new Pages(server);
+    for (const name of ["publisher", "viewer", "listener"]) {
+      const entry = path.join(PAGES, `${name}.ts`);
+      const built = await build({ entryPoints: [entry], bundle: true, write: false, format: "iife", target: "es2022" });
+      pages.#scripts.set(`/${name}.js`, built.outputFiles[0]?.text ?? "");
+    }
+    server.on("request", (request, response) => {
+      const script = pages.#scripts.get(request.url ?? "");
+      const type = script === undefined ? "text/html" : "text/javascript";
+      const name = request.url?.slice(1) ?? "";
+      const page = `<!doctype html><title>${name}</title><body><script src="/${name}.js"></script>`;
+      response.writeHead(200, { "content-type": `${type}; charset=utf-8` }).end(script ?? page);
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    return pages;
+  }
+
+  url(page: "publisher" | "viewer"): string {
+    const address = this.server.address();
+    return `http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}/${page}`;
+  }
+
+  stop(): void {
+    this.server.close();
+    this.server.closeAllConnections();
+  }
+}
+
+export async function launch(): Promise<Browser> {
+  return chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS });
+}
+
+async function openPage(browser: Browser, url: string): Promise<Page> {
+  const page = await browser.newPage({ viewport: { width: 700, height: 420 } });
+  page.on("pageerror", (error) => console.error(`page: ${error.message}`));
+  await page.goto(url);
+  return page;
+}
+
+/** A browser that publishes the picture clock. */
+export class Publisher {
+  private constructor(
+    readonly browser: Browser,
+    readonly page: Page,
+  ) {}
+
+  /** Gives a publisher that is connected and has sent pictures. */
+  static async start(pages: Pages, options: PublisherOptions): Promise<Publisher> {
+    const browser = await launch();
+    try {
+      const publisher = new Publisher(browser, await openPage(browser, pages.url("publisher")));
+      await publisher.page.evaluate((o) => window.publisher.start(o), options);
+      await until("the publisher sends", async () => (await publisher.report()).framesEncoded > 5);
+      return publisher;
+    } catch (error) {
+      await browser.close();
+      throw error;
+    }
+  }
+
+  report(): Promise<PublisherReport> {
+    return this.page.evaluate(() => window.publisher.report());
+  }
+
+  /** DELETEs the session. */
+  stop(token?: string): Promise<number> {
+    return this.page.evaluate((t) => window.publisher.stop(t), token);
+  }
+
+  close(): Promise<void> {
+    return this.browser.close();
+  }
+}
+
+/** A browser that watches. */
+export class Viewer {
+  private constructor(
+    readonly browser: Browser,
+    readonly page: Page,
+  ) {}
+
+  static async open(pages: Pages): Promise<Viewer> {
+    const browser = await launch();
+    return new Viewer(browser, await openPage(browser, pages.url("viewer")));
+  }
+
+  /** Gives the session's URL. */
+  start(endpoint: string, token?: string): Promise<string> {
+    return this.page.evaluate(([e, t]) => window.viewer.start(e, t), [endpoint, token] as const);
+  }
+
+  join(endpoint: string, edgeMs: number, patienceMs = 10_000, token?: string): Promise<Join> {
+    const given = [endpoint, edgeMs, patienceMs, token] as const;
+    return this.page.evaluate(([e, edge, patience, t]) => window.viewer.join(e, edge, patience, t), given);
+  }
+
+  report(): Promise<ViewerReport> {
+    return this.page.evaluate(() => window.viewer.report());
+  }
+
+  reset(): Promise<void> {
+    return this.page.evaluate(() => window.viewer.reset());
+  }
+
+  framesOf(source: number): Promise<number> {
+    return this.page.evaluate((s) => window.viewer.framesOf(s), source);
+  }
+
+  stop(token?: string): Promise<number> {
+    return this.page.evaluate((t) => window.viewer.stop(t), token);
+  }
+
+  /** Waits until frames of this source are on the screen. */
+  async sees(source: number, withinMs = 10_000): Promise<void> {
+    await until(`the viewer sees source ${source}`, async () => (await this.framesOf(source)) >= 3, { withinMs });
+  }
+
+  close(): Promise<void> {
+    return this.browser.close();
+  }
+}

@@ -1,0 +1,56 @@
+// What a viewer's report means.
+
+import assert from "node:assert/strict";
+import * as clock from "../clock.ts";
+import type { ViewerReport } from "../page/viewer.ts";
+import type { Viewer } from "./browser.ts";
+import { percentile } from "./figures.ts";
+import { measureFor } from "./wait.ts";
+
+export interface Watched {
+  p50Ms: number;
+  p95Ms: number;
+  /** Freezes, drops and losses within the measured time only. */
+  freezes: number;
+  lost: number;
+  report: ViewerReport;
+}
+
+/** Measures a viewer that already plays, for so long. */
+export async function watch(viewer: Viewer, forMs: number): Promise<Watched> {
+  const before = (await viewer.report()).stats;
+  await viewer.reset();
+  await measureFor(forMs);
+  const report = await viewer.report();
+  const ages = report.shown.map((frame) => frame.ageMs);
+  return {
+    p50Ms: percentile(ages, 0.5),
+    p95Ms: percentile(ages, 0.95),
+    freezes: report.stats.freezeCount - before.freezeCount,
+    lost: report.stats.packetsLost - before.packetsLost,
+    report,
+  };
+}
+
+/** As `watch`, once more when the picture froze: a machine that is busy elsewhere freezes anybody's picture. */
+export async function watchUndisturbed(viewer: Viewer, forMs: number): Promise<Watched> {
+  const first = await watch(viewer, forMs);
+  return first.freezes === 0 ? first : watch(viewer, forMs);
+}
+
+/** Frames came at their rate, the clock could be read, the sound was heard. */
+export function assertPlays({ report }: Watched, forMs: number): void {
+  const expected = (forMs / 1000) * clock.FPS;
+  const { shown, unreadable, stats } = report;
+  assert.ok(shown.length > expected * 0.8, `${shown.length} of ${expected} pictures were shown: ${JSON.stringify(stats)}`);
+  assert.ok(unreadable <= shown.length / 50, `${unreadable} pictures were damaged: ${JSON.stringify(stats)}`);
+  // The hum alone has an energy of 0.00125 per second.
+  assert.ok(stats.audioEnergy > 0.001, `no sound: energy ${stats.audioEnergy}`);
+  assert.ok(report.rms > clock.HUM_GAIN / 4, `no sound: level ${report.rms}`);
+}
+
+/** How much later the sound comes than its picture, in milliseconds: the median over the beeps heard. */
+export function soundAfterPictureMs({ report, p50Ms }: Watched): number {
+  assert.ok(report.beepsMs.length >= 3, `${report.beepsMs.length} beeps heard`);
+  return percentile(report.beepsMs.map((ms) => ms % 1000), 0.5) - p50Ms;
+}
