@@ -133,6 +133,9 @@ fn check(offer: &MediaOffer, direction: Direction) -> Result<(), Problem> {
             "all media go over one transport: offer them in one BUNDLE group (bundlePolicy \"max-bundle\")",
         ));
     }
+    if offer.ice_lite {
+        return Err(unusable("the offer is ICE-lite, and so is this server: one side must send checks"));
+    }
     if !sections.iter().any(|(_, section)| section.rtcp_mux) {
         return Err(unusable("RTP and RTCP share one transport: offer a=rtcp-mux"));
     }

@@ -1,0 +1,229 @@
+//! What WHIP and WHEP have in common: the methods on an endpoint and on its sessions.
+//!
+//! The order of the checks is the order in which they may say something: the path, the token, the body's size and type, its
+//! content. Nothing of a body is parsed for somebody who may not send it.
+
+use std::time::SystemTime;
+
+use crate::{
+    error::Problem,
+    http::{BODY_MAX_BYTES, FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
+    ice::{IfMatch, TrickleFragment, entity_tag},
+    media_plane::{Direction, MediaPlane, OpenRequest, SessionOwner},
+    name::{SessionId, StreamName},
+    sdp::{MediaOffer, Negotiated, OfferError, answer},
+    token::{Authenticator, Denied, Grant, Presenter, Right},
+};
+
+/// Letters of a user agent that are kept: they end up in the log and the API.
+const USER_AGENT_MAX_LETTERS: usize = 256;
+
+/// What an operator may set about signalling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What a viewer of a stream that is not live is told to wait before it asks again, in seconds. Longer means fewer
+    /// requests by waiting viewers, shorter a sooner picture.
+    pub not_live_retry_after_s: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { not_live_retry_after_s: 2 }
+    }
+}
+
+/// Where the two protocols differ.
+pub(crate) struct Door {
+    /// The path before the stream, without a slash at its end.
+    pub prefix: &'static str,
+    pub direction: Direction,
+    pub right: Right,
+    /// An endpoint answers GET and HEAD with its type (draft-ietf-wish-whep, URL discoverability), or with nothing.
+    pub discoverable: bool,
+    pub negotiate: fn(&Call<'_>, &StreamName, &MediaOffer) -> Result<Negotiated, Problem>,
+}
+
+/// One request and all that is needed to answer it.
+pub(crate) struct Call<'a> {
+    pub door: &'a Door,
+    pub request: &'a Request<'a>,
+    pub authenticator: &'a Authenticator,
+    pub plane: &'a dyn MediaPlane,
+    pub settings: &'a Settings,
+    pub now: SystemTime,
+}
+
+/// A refusal that is already a response; boxed, for it is large and rare.
+type Refused = Box<Response>;
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Box::new(problem.into())
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Box::new(denied.into())
+    }
+}
+
+const ENDPOINT_METHODS: &str = "POST, GET, HEAD, OPTIONS";
+const SESSION_METHODS: &str = "PATCH, DELETE, GET, HEAD, OPTIONS";
+
+impl Call<'_> {
+    pub(crate) fn answer(&self) -> Response {
+        self.route().unwrap_or_else(|refused| *refused)
+    }
+
+    fn route(&self) -> Result<Response, Refused> {
+        let stream: StreamName = self.request.stream.parse().map_err(|error| {
+            Problem::new(400, "bad-stream-name", "This is no stream name", format!("{}: {error}", self.door.prefix))
+        })?;
+        match (self.request.session, self.request.method) {
+            (None, Method::Options) => {
+                Ok(Response::new(200).header("Allow", ENDPOINT_METHODS).header("Accept-Post", SDP_TYPE))
+            }
+            (None, Method::Post) => self.open(&stream),
+            (None, Method::Get | Method::Head) => Ok(self.discover()),
+            (None, _) => Err(not_allowed(ENDPOINT_METHODS)),
+            (Some(_), Method::Options) => Ok(Response::new(200)
+                .header("Allow", SESSION_METHODS)
+                .header("Accept-Post", SDP_TYPE)
+                .header("Accept-Patch", FRAGMENT_TYPE)),
+            (Some(session), Method::Patch) => self.trickle(&stream, session),
+            (Some(session), Method::Delete) => self.close(&stream, session),
+            (Some(session), Method::Get | Method::Head) => {
+                let (session, _) = self.find(&stream, session)?;
+                Ok(Response::new(204).header("Cache-Control", "no-store").of_session(session))
+            }
+            (Some(_), Method::Post | Method::Other) => Err(not_allowed(SESSION_METHODS)),
+        }
+    }
+
+    fn authorise(&self, stream: &StreamName) -> Result<Grant, Denied> {
+        let request = self.request;
+        let presenter = Presenter::new(request.authorization, request.query_token, request.from.ip(), request.origin);
+        self.authenticator.authorise(&presenter, self.door.right, stream, self.now)
+    }
+
+    /// GET and HEAD on an endpoint: a success without content (RFC 9725 section 4.1). It tells nothing about the stream, so it needs no token.
+    fn discover(&self) -> Response {
+        if self.door.discoverable { Response::new(200).header("Content-Type", SDP_TYPE) } else { Response::new(204) }
+    }
+
+    /// POST on an endpoint (RFC 9725 section 4.2).
+    fn open(&self, stream: &StreamName) -> Result<Response, Refused> {
+        let grant = self.authorise(stream)?;
+        let offer = self.body(SDP_TYPE, "Accept-Post")?;
+        let offer = MediaOffer::parse(offer).map_err(|error| error.problem())?;
+        let media = (self.door.negotiate)(self, stream, &offer)?;
+        let params = self.plane.open(OpenRequest {
+            direction: self.door.direction,
+            stream: stream.clone(),
+            grant,
+            from: self.request.from,
+            user_agent: self.user_agent(),
+            remote_ice: offer.ice.clone(),
+            remote_fingerprints: offer.fingerprints.clone(),
+            remote_setup: offer.setup,
+            remote_candidates: offer.candidates.clone(),
+            media: media.clone(),
+        })?;
+        let mut response = Response::new(201)
+            .header("Content-Type", SDP_TYPE)
+            .header("Location", format!("{}/{stream}/{}", self.door.prefix, params.session))
+            .header("ETag", entity_tag(&params.ice))
+            .header("Accept-Patch", FRAGMENT_TYPE)
+            .of_session(params.session);
+        response.body = answer(&offer, self.door.direction, &media, &params).into_bytes();
+        Ok(response)
+    }
+
+    /// PATCH on a session: more candidates (RFC 9725 section 4.3.2). An ICE restart is told apart by its new credentials, and refused
+    /// as section 4.3.1 has it for a session without restarts.
+    fn trickle(&self, stream: &StreamName, session: &str) -> Result<Response, Refused> {
+        let (session, _) = self.find(stream, session)?;
+        let fragment = self.body(FRAGMENT_TYPE, "Accept-Patch")?;
+        let (local, remote) = self.plane.ice_of(session, self.door.direction).ok_or_else(no_session)?;
+        let current = entity_tag(&local);
+        let Some(if_match) = self.request.if_match else {
+            let detail = format!("send If-Match with the ETag of the 201 response, {current} at the moment");
+            return Err(Problem::new(428, "precondition-required", "If-Match is missing", detail).into());
+        };
+        if IfMatch::compare(if_match, &current) == IfMatch::Differs {
+            let detail = "If-Match names another ICE session than the present one: use the last ETag";
+            return Err(Problem::new(412, "old-ice-session", "The ICE session has changed", detail).into());
+        }
+        let fragment = TrickleFragment::parse(fragment).map_err(|error| {
+            Problem::new(400, "malformed-fragment", "The body is not a valid SDP fragment", error.to_string())
+        })?;
+        if fragment.credentials.is_some_and(|credentials| credentials != remote) {
+            let detail = "the fragment has new ICE credentials, which means an ICE restart; this session cannot restart: \
+                          DELETE it and POST a new offer";
+            return Err(Problem::new(422, "no-ice-restart", "ICE restarts are not supported", detail).into());
+        }
+        if !fragment.candidates.is_empty() {
+            self.plane.add_candidates(session, fragment.candidates);
+        }
+        Ok(Response::new(204).of_session(session))
+    }
+
+    /// DELETE on a session (RFC 9725 section 4.2); whatever `If-Match` says (section 4.3.1).
+    fn close(&self, stream: &StreamName, session: &str) -> Result<Response, Refused> {
+        let (session, _) = self.find(stream, session)?;
+        if self.plane.close(session, self.door.direction) {
+            Ok(Response::new(200).of_session(session))
+        } else {
+            Err(no_session().into())
+        }
+    }
+
+    /// The session of the URL, for whoever may do on its stream what it does. A token of the same subject that lasts longer
+    /// than the session renews it, whatever the request is about.
+    fn find(&self, stream: &StreamName, session: &str) -> Result<(SessionId, SessionOwner), Refused> {
+        let grant = self.authorise(stream)?;
+        let session: SessionId = session.parse().map_err(|_| no_session())?;
+        let owner = self.plane.owner_of(session, self.door.direction).filter(|owner| owner.stream == *stream);
+        let owner = owner.ok_or_else(no_session)?;
+        let longer = matches!((grant.expires, owner.expires), (Some(new), Some(old)) if new > old);
+        if longer && grant.subject == owner.subject && self.request.method != Method::Delete {
+            self.plane.renew(session, grant.expires);
+        }
+        Ok((session, owner))
+    }
+
+    /// The body as text, of the right size and type.
+    fn body(&self, expected: &'static str, hint: &'static str) -> Result<&str, Refused> {
+        if self.request.body.len() > BODY_MAX_BYTES {
+            let detail = format!("the body has more than {BODY_MAX_BYTES} bytes");
+            return Err(Problem::new(413, "too-large", "The body is too large", detail).into());
+        }
+        if !self.request.has_type(expected) {
+            let got: String = self.request.content_type.unwrap_or("none").chars().take(64).collect();
+            let detail = format!("the Content-Type is {got:?}, expected {expected:?}");
+            let problem = Problem::new(415, "wrong-content-type", "The body has the wrong type", detail);
+            return Err(Box::new(Response::from(problem).header(hint, expected)));
+        }
+        std::str::from_utf8(self.request.body).map_err(|error| {
+            let line = self.request.body.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
+            let malformed = crate::sdp::MalformedSdp { line, reason: "this is not UTF-8".into() };
+            OfferError::Malformed(malformed).problem().into()
+        })
+    }
+
+    fn user_agent(&self) -> String {
+        let agent = self.request.user_agent.unwrap_or_default();
+        agent.chars().filter(|letter| !letter.is_control()).take(USER_AGENT_MAX_LETTERS).collect()
+    }
+}
+
+fn no_session() -> Problem {
+    Problem::new(404, "no-session", "There is no such session", "it has ended, or never was: POST a new offer")
+}
+
+fn not_allowed(methods: &'static str) -> Refused {
+    let detail = format!("this URL knows {methods}");
+    let problem = Problem::new(405, "method-not-allowed", "The method is not allowed here", detail);
+    Box::new(Response::from(problem).header("Allow", methods))
+}
