@@ -16,10 +16,15 @@ impl SourceFile {
         Self { path: path.into(), text: text.into() }
     }
 
+    /// A file that is compiled for tests only.
+    pub fn is_test(&self) -> bool {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        self.path.contains("/tests/") || ["tests.rs", "testing.rs"].contains(&name) || name.ends_with("_tests.rs")
+    }
+
     /// The text up to the module of tests that stands at a file's end; nothing of a file that is a test's altogether.
     pub fn code_without_tests(&self) -> String {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        if self.path.contains("/tests/") || ["tests.rs", "testing.rs"].contains(&name) || name.ends_with("_tests.rs") {
+        if self.is_test() {
             return String::new();
         }
         let code = blank_comments_and_strings(&self.text);
