@@ -38,8 +38,8 @@ mod tests {
 
     #[test]
     fn only_the_lowest_spatial_layer_begins_a_picture() {
-        assert!(starts_keyframe(&[0xa8, 0x85, 0x01, 0b000_0_000_0, 9, 1]));
-        assert!(!starts_keyframe(&[0xa8, 0x85, 0x01, 0b000_0_001_1, 9, 1]));
+        assert!(starts_keyframe(&[0xa8, 0x85, 0x01, 0x00, 9, 1]));
+        assert!(!starts_keyframe(&[0xa8, 0x85, 0x01, 0x03, 9, 1]));
     }
 
     #[test]

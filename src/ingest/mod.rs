@@ -1,1 +1,3 @@
-//! ingest
+//! Ingest: publishers' protocols become tracks of the track tree. It knows nothing of egress.
+
+pub mod whip;

@@ -33,6 +33,14 @@ struct Missing {
     tries: u8,
 }
 
+/// Packets that are not waited for any longer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GivenUp {
+    pub packets: u64,
+    /// The newest of them.
+    pub newest: Option<ExtendedSeq>,
+}
+
 /// What is missing, oldest first.
 #[derive(Debug)]
 pub struct MissingPackets {
@@ -79,17 +87,18 @@ impl MissingPackets {
     }
 
     /// Collects numbers to be asked for now into `sequences`, ascending, as many as one NACK packet holds. Call until
-    /// it adds none. Returns how many packets were given up.
-    pub fn poll(&mut self, now: Instant, sequences: &mut Vec<u16>) -> u64 {
+    /// it adds none. Returns what was given up.
+    pub fn poll(&mut self, now: Instant, sequences: &mut Vec<u16>) -> GivenUp {
         let spacing = self.round_trip.spacing();
-        let (mut given_up, mut pairs, mut pair_start) = (0, 0, None);
+        let (mut given_up, mut pairs, mut pair_start) = (GivenUp::default(), 0, None);
         let retransmission = self.retransmission;
         self.entries.retain_mut(|missing| {
             if now < missing.due {
                 return true;
             }
             if !retransmission || missing.tries >= TRIES_MAX || now >= missing.since + LIFE_MAX {
-                given_up += 1;
+                given_up.packets += 1;
+                given_up.newest = Some(missing.seq);
                 return false;
             }
             if pair_start.is_none_or(|start| missing.seq - start > 16) {
@@ -161,7 +170,7 @@ mod tests {
     fn polled(missing: &mut MissingPackets, now: Instant) -> (Vec<u16>, u64) {
         let mut sequences = Vec::new();
         let given_up = missing.poll(now, &mut sequences);
-        (sequences, given_up)
+        (sequences, given_up.packets)
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod renumber;
 pub mod rtcp;
 
 pub use arrival_feedback::ArrivalFeedback;
-pub use missing::MissingPackets;
+pub use missing::{GivenUp, MissingPackets};
 pub use receive_window::{Arrival, ReceiveWindow, WINDOW_PACKETS};
 pub use reception::Reception;
 pub use renumber::Renumber;

@@ -17,7 +17,8 @@ pub use packet_ring::{Insertion, PacketRing, RingLimits};
 pub use replica::{Applied, Replica, ReplicaTrack, Run};
 pub use stream::{
     Delivery, EndReason, LayerIndex, Notice, PacketSink, Protocol, Publication, PublisherControl, PublisherInfo,
-    Snapshot, Stream, StreamState, Superseded, TrackIndex, TrackSnapshot, TrackState, ViewerCount, WorkerIndex,
+    Snapshot, Stream, StreamState, Superseded, TRACKS_MAX, TrackIndex, TrackSnapshot, TrackState, ViewerCount,
+    WorkerIndex,
 };
 pub use streams::{StreamBusy, Streams};
 pub use subscription::{Outgoing, Phase, Subscription};

@@ -1,0 +1,1 @@
+//! Rules of the receiver, by name, on a virtual clock.
