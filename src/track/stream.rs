@@ -77,6 +77,8 @@ pub struct Notice {
 /// Why a session is ended from our side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
+    /// Its client asked for it (DELETE on the session's URL).
+    Deleted,
     /// Another publisher took the stream.
     Superseded,
     /// An operator ended it by the API.
@@ -90,6 +92,7 @@ pub enum EndReason {
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Deleted => "ended by its client",
             Self::Superseded => "another publisher took the stream over",
             Self::Kicked => "ended by an operator",
             Self::TokenExpired => "the token has expired",

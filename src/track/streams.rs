@@ -26,6 +26,12 @@ impl Streams {
         self.by_name.read().get(name).cloned()
     }
 
+    /// For a viewer, who may come before the publisher.
+    pub fn get_or_create(&self, name: &StreamName) -> Arc<Stream> {
+        let create = || Arc::new(Stream::new(name.clone()));
+        self.get(name).unwrap_or_else(|| self.by_name.write().entry(name.clone()).or_insert_with(create).clone())
+    }
+
     /// All of them, sorted by name.
     pub fn all(&self) -> Vec<Arc<Stream>> {
         let mut all: Vec<_> = self.by_name.read().values().cloned().collect();

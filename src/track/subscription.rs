@@ -6,6 +6,9 @@
 //! A viewer joins at the last keyframe. The pictures since then are stamped with times squeezed up to the live edge, so
 //! that the decoder runs through them as fast as they come and no delay stays behind.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, time::Instant};
 
 use crate::{
@@ -102,6 +105,10 @@ impl Subscription {
             first_offset_ticks: u64::from(first_offset_ticks),
             stamps: VecDeque::new(),
         }
+    }
+
+    pub fn kind(&self) -> MediaKind {
+        self.kind
     }
 
     pub fn phase(&self) -> Phase {
