@@ -1,1 +1,3 @@
-//! egress
+//! The ways out: what turns the track tree's packets into what viewers take. Never looks at ingest.
+
+pub mod whep;

@@ -4,7 +4,7 @@ use aws_lc_rs::{error::Unspecified, hmac};
 use bytes::BytesMut;
 
 use super::{
-    MasterKey, RTCP_CLEAR_BYTES, RTCP_INDEX_BYTES, RTP_HEADER_BYTES,
+    MasterKey, RTCP_CLEAR_BYTES, RTCP_INDEX_BYTES, RTP_HEADER_BYTES, SrtpProfile,
     cipher::{Protocol, SessionCipher, counter_context, gcm_nonce, seal_gcm},
 };
 
@@ -19,6 +19,12 @@ pub struct SrtpSealer {
 impl SrtpSealer {
     pub(in super::super) fn new(master: &MasterKey) -> Result<Self, Unspecified> {
         Ok(Self { cipher: SessionCipher::derive(master, Protocol::Rtp)? })
+    }
+
+    /// A seal of its own, for tests and measurements; a session's comes from its handshake. `None` unless key and salt
+    /// have the profile's lengths.
+    pub fn with_master(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Option<Self> {
+        Self::new(&MasterKey::new(profile, key, salt)?).ok()
     }
 
     /// By how much a sealed packet is longer than its plain one: 16 (GCM) or 10 bytes (SHA1).

@@ -1,0 +1,258 @@
+//! One outgoing RTP stream of a viewer, with its retransmissions.
+
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use sluice_signaling::{media_plane::SenderIds, sdp::NegotiatedMedia};
+
+use super::{
+    Output,
+    pace::Pace,
+    resend::ResendBudget,
+    wire::{DatagramOut, SEGMENTS_MAX, Sent, Wire},
+};
+use crate::{
+    media::{Codec, ExtendedSeq, MediaKind},
+    rtp::rtcp::{NtpTime, SenderReport, write_cname, write_sender_report},
+    track::{Outgoing, Phase, Replica, ReplicaTrack, Subscription, TrackPacket},
+    transport::SrtpSealer,
+};
+
+/// One mending from the cache is given this long to reach the viewer before a further request goes to the publisher.
+const MEND_INTERVAL: Duration = Duration::from_secs(2);
+/// Squeezed pictures can be asked for again this long after the live edge was reached.
+const SQUEEZED_KEPT: Duration = Duration::from_secs(3);
+/// The name that ties a viewer's tracks together (RFC 3550 section 6.5.1); the answer's SDP says the same.
+pub const CNAME: &str = "sluice";
+
+/// Random beginnings of an RTP stream (RFC 3550 section 5.1).
+#[derive(Debug, Clone, Copy)]
+pub struct StreamNumbers {
+    pub first_seq: u16,
+    pub first_rtx_seq: u16,
+    pub time_offset_ticks: u32,
+}
+
+/// The viewer's payload types for a codec.
+#[derive(Debug, Clone, Copy)]
+struct PayloadTypes {
+    codec: Codec,
+    media: u8,
+    rtx: Option<u8>,
+}
+
+/// What one round of one stream did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Part {
+    pub sent: Sent,
+    pub backlog: bool,
+    /// A keyframe's first packet went out.
+    pub keyframe: bool,
+}
+
+#[derive(Debug)]
+pub struct SenderMedia {
+    ids: SenderIds,
+    payload_types: Box<[PayloadTypes]>,
+    playout_delay_id: Option<u8>,
+    subscription: Subscription,
+    /// Numbers of the retransmission stream, widened for its seal.
+    next_rtx: ExtendedSeq,
+    budget: ResendBudget,
+    last_mended: Option<Instant>,
+    live_since: Option<Instant>,
+    packets: u32,
+    payload_bytes: u32,
+}
+
+impl SenderMedia {
+    pub fn new(section: &NegotiatedMedia, ids: SenderIds, numbers: StreamNumbers) -> Self {
+        let payload_types = section.codecs.iter().map(|accepted| PayloadTypes {
+            codec: accepted.codec,
+            media: accepted.payload_type,
+            rtx: accepted.rtx_payload_type.filter(|_| ids.rtx_ssrc.is_some()),
+        });
+        Self {
+            ids,
+            payload_types: payload_types.collect(),
+            playout_delay_id: section.extensions.playout_delay.filter(|id| (1..15).contains(id)),
+            subscription: Subscription::new(section.kind, numbers.first_seq, numbers.time_offset_ticks),
+            next_rtx: ExtendedSeq(u64::from(numbers.first_rtx_seq & 0x7fff)),
+            budget: ResendBudget::default(),
+            last_mended: None,
+            live_since: None,
+            packets: 0,
+            payload_bytes: 0,
+        }
+    }
+
+    pub fn kind(&self) -> MediaKind {
+        self.subscription.kind()
+    }
+
+    pub fn ssrc(&self) -> u32 {
+        self.ids.ssrc
+    }
+
+    pub fn is_started(&self) -> bool {
+        self.subscription.phase() != Phase::Waiting
+    }
+
+    pub fn is_catching_up(&self) -> bool {
+        self.subscription.phase() == Phase::CatchingUp
+    }
+
+    pub fn measured_rtt(&mut self, rtt: Duration) {
+        self.budget.measured_rtt(rtt);
+    }
+
+    pub fn follow(&mut self, now: Instant, replica: &Replica, instant_join: bool) {
+        if let Some(track) = replica.track(self.kind()) {
+            self.subscription.follow(now, track, instant_join);
+        }
+    }
+
+    pub fn send(
+        &mut self,
+        now: Instant,
+        track: &ReplicaTrack,
+        pace: &mut Pace,
+        output: &mut Output<'_, impl DatagramOut>,
+    ) -> Part {
+        let mut part = Part::default();
+        let Some(wire) = self.wire(track, output.sealer) else { return part };
+        loop {
+            let mut run = ArrayVec::<(&TrackPacket, Outgoing), SEGMENTS_MAX>::new();
+            while !run.is_full() && self.subscription.peek(track).is_some() {
+                // Sound is small and its delay is heard: it is never held back.
+                if !pace.allows() && self.kind() == MediaKind::Video {
+                    part.backlog = true;
+                    break;
+                }
+                let Some((packet, outgoing)) = self.subscription.take(now, track) else { break };
+                pace.spend(wire.packet_bytes(packet, &outgoing));
+                part.keyframe |= packet.keyframe_start;
+                run.push((packet, outgoing));
+            }
+            if run.is_empty() {
+                break;
+            }
+            part.sent.add(wire.send(&run, output.scratch, output.out));
+            if part.backlog {
+                break;
+            }
+        }
+        self.count(part.sent);
+        self.forget_squeezed(now);
+        part
+    }
+
+    pub fn send_late(
+        &mut self,
+        track: &ReplicaTrack,
+        late: &[ExtendedSeq],
+        output: &mut Output<'_, impl DatagramOut>,
+    ) -> Sent {
+        let mut sent = Sent::default();
+        let Some(wire) = self.wire(track, output.sealer) else { return sent };
+        for seq in late {
+            let Some(outgoing) = self.subscription.late(*seq, track) else { continue };
+            let Some(packet) = track.ring().get(*seq) else { continue };
+            sent.add(wire.send(&[(packet, outgoing)], output.scratch, output.out));
+        }
+        self.count(sent);
+        sent
+    }
+
+    /// Sends a packet again that the viewer misses, if it is still there and the budget has room.
+    pub fn resend(
+        &mut self,
+        now: Instant,
+        wire_seq: u16,
+        track: &ReplicaTrack,
+        output: &mut Output<'_, impl DatagramOut>,
+    ) -> Sent {
+        let Some((packet, outgoing)) = self.subscription.sent(wire_seq, track) else { return Sent::default() };
+        let Some(wire) = self.wire(track, output.sealer) else { return Sent::default() };
+        if !self.budget.grant(now, wire_seq, wire.packet_bytes(packet, &outgoing)) {
+            return Sent::default();
+        }
+        let rtx = self.payload_types(track.format().codec).and_then(|types| types.rtx).zip(self.ids.rtx_ssrc);
+        let Some((payload_type, ssrc)) = rtx else {
+            return wire.send(&[(packet, outgoing)], output.scratch, output.out);
+        };
+        let index = self.next_rtx.0;
+        self.next_rtx = self.next_rtx.next();
+        let wire = Wire { ssrc, payload_type, ..wire };
+        wire.send_rtx(packet, &outgoing, index, output.scratch, output.out)
+    }
+
+    /// Mends a broken picture from the cache; false when that was just tried, or cannot be done.
+    pub fn mend(&mut self, now: Instant, track: &ReplicaTrack) -> bool {
+        if self.is_catching_up() {
+            return true;
+        }
+        if self.last_mended.is_some_and(|at| now.saturating_duration_since(at) < MEND_INTERVAL) {
+            return false;
+        }
+        let mended = self.subscription.rejoin(now, track);
+        if mended {
+            self.last_mended = Some(now);
+        }
+        mended
+    }
+
+    pub fn report(&mut self, now: Instant, ntp: NtpTime, track: &ReplicaTrack, compound: &mut Vec<u8>) {
+        if self.packets == 0 {
+            return;
+        }
+        let Some(ticks) = self.subscription.live_time_ticks(now, track) else { return };
+        let report = SenderReport {
+            ssrc: self.ids.ssrc,
+            ntp,
+            rtp_time: ticks as u32,
+            packets: self.packets,
+            bytes: self.payload_bytes,
+        };
+        write_sender_report(compound, &report, &[]);
+        write_cname(compound, self.ids.ssrc, CNAME);
+    }
+
+    fn payload_types(&self, codec: Codec) -> Option<PayloadTypes> {
+        self.payload_types.iter().find(|types| types.codec == codec).copied()
+    }
+
+    /// `None` when the viewer cannot decode what the track now carries.
+    fn wire<'s>(&self, track: &ReplicaTrack, sealer: &'s SrtpSealer) -> Option<Wire<'s>> {
+        let types = self.payload_types(track.format().codec)?;
+        Some(Wire {
+            sealer,
+            ssrc: self.ids.ssrc,
+            payload_type: types.media,
+            playout_delay_id: self.playout_delay_id,
+            // Without a retransmission stream a packet may be sent again under its own number.
+            pad: types.rtx.is_some(),
+        })
+    }
+
+    fn count(&mut self, sent: Sent) {
+        self.packets = self.packets.wrapping_add(sent.packets);
+        self.payload_bytes = self.payload_bytes.wrapping_add(sent.payload_bytes);
+        self.budget.sent(sent.bytes);
+    }
+
+    fn forget_squeezed(&mut self, now: Instant) {
+        if !self.subscription.remembers_squeezed() {
+            return;
+        }
+        if self.is_catching_up() {
+            self.live_since = None;
+            return;
+        }
+        let since = *self.live_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= SQUEEZED_KEPT {
+            self.subscription.forget_squeezed();
+            self.live_since = None;
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! A viewer of a stream by WHEP: reads the worker's replica through its subscriptions, and writes sealed datagrams.
+//! Sans-I/O: the worker says when, and where datagrams go.
+//!
+//! # The driver's contract
+//! Once the transport is connected: [`WhepSender::follow`] after every snapshot, and after every batch while
+//! [`WhepSender::is_waiting`]; then [`WhepSender::send`]. While `send` says that there is a backlog, call it again a
+//! millisecond later. [`WhepSender::handle_rtcp`] for what the viewer says; [`WhepSender::poll_report`] at
+//! [`WhepSender::report_due`].
+
+mod media;
+mod pace;
+mod resend;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use sluice_signaling::{media_plane::SenderIds, sdp::Negotiated};
+
+use crate::{
+    media::{ExtendedSeq, MediaKind},
+    rtp::rtcp::{NtpTime, Rtcp, RtcpReader},
+    track::{Replica, TrackIndex},
+    transport::SrtpSealer,
+};
+
+use media::SenderMedia;
+pub use media::StreamNumbers;
+use pace::Pace;
+pub use wire::{DatagramOut, Scratch, Sent};
+
+/// Between two sender reports. A second is the least that browsers are used to; lip sync needs the first one early.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the worker lends for one call: the seal of this viewer's session, room to write, and the way out.
+pub struct Output<'a, O> {
+    pub sealer: &'a SrtpSealer,
+    pub scratch: &'a mut Scratch,
+    pub out: &'a mut O,
+}
+
+/// What a viewer asked for, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Feedback {
+    pub nacked_packets: u32,
+    pub resent: Sent,
+    pub keyframe_requests: u32,
+    /// The picture cannot be mended from the cache: ask the publisher.
+    pub wants_keyframe: Option<TrackIndex>,
+    /// The viewer said goodbye.
+    pub bye: bool,
+}
+
+/// How a viewer is sent to.
+#[derive(Debug, Clone, Copy)]
+pub struct SenderSettings {
+    /// Rate of catching up and of large pictures, in Mb/s; 0: viewers wait for the next keyframe instead.
+    pub join_burst_mbps: u32,
+}
+
+/// One viewer.
+#[derive(Debug)]
+pub struct WhepSender {
+    media: Vec<SenderMedia>,
+    pace: Pace,
+    instant_join: bool,
+    offered_at: Instant,
+    /// When the first keyframe went out.
+    joined: bool,
+    next_report: Option<Instant>,
+}
+
+/// What one round of sending did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Round {
+    pub sent: Sent,
+    /// Pacing holds packets back.
+    pub backlog: bool,
+    /// The first keyframe went out: so long after the offer.
+    pub joined_after: Option<Duration>,
+    /// Nothing can be shown and the cache has no keyframe: ask the publisher.
+    pub wants_keyframe: Option<TrackIndex>,
+}
+
+impl WhepSender {
+    /// `ids` has one entry per accepted section of `media`; `numbers` gives the random beginnings of each.
+    pub fn new(
+        now: Instant,
+        offered_at: Instant,
+        media: &Negotiated,
+        ids: &[SenderIds],
+        mut numbers: impl FnMut() -> StreamNumbers,
+        settings: SenderSettings,
+    ) -> Self {
+        let accepted = media.media.iter().filter(|section| !section.codecs.is_empty());
+        let media = accepted.zip(ids).map(|(section, ids)| SenderMedia::new(section, *ids, numbers())).collect();
+        Self {
+            media,
+            pace: Pace::new(now, if settings.join_burst_mbps == 0 { 40 } else { settings.join_burst_mbps }),
+            instant_join: settings.join_burst_mbps > 0,
+            offered_at,
+            joined: false,
+            next_report: None,
+        }
+    }
+
+    /// Follows the replica after a snapshot, or while waiting for a keyframe.
+    pub fn follow(&mut self, now: Instant, replica: &Replica) {
+        for media in &mut self.media {
+            media.follow(now, replica, self.instant_join);
+        }
+        if self.next_report.is_none() && self.media.iter().any(SenderMedia::is_started) {
+            self.next_report = Some(now);
+        }
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.media.iter().any(|media| !media.is_started())
+    }
+
+    /// Sends what is due. `only` restricts it to one kind, when only that has news.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        replica: &Replica,
+        only: Option<MediaKind>,
+        output: &mut Output<'_, impl DatagramOut>,
+    ) -> Round {
+        let catching_up = self.media.iter().any(SenderMedia::is_catching_up);
+        self.pace.refill(now, catching_up);
+        let mut round = Round::default();
+        for media in self.media.iter_mut().filter(|media| only.is_none_or(|kind| kind == media.kind())) {
+            let Some(track) = replica.track(media.kind()) else { continue };
+            let part = media.send(now, track, &mut self.pace, output);
+            round.sent.add(part.sent);
+            round.backlog |= part.backlog;
+            if part.keyframe && !self.joined {
+                self.joined = true;
+                round.joined_after = Some(now.saturating_duration_since(self.offered_at));
+            }
+            if media.kind() == MediaKind::Video && !media.is_started() && !track.ring().is_empty() {
+                round.wants_keyframe = Some(track.index());
+            }
+        }
+        round
+    }
+
+    /// Sends packets that filled gaps behind the place already sent.
+    pub fn send_late(
+        &mut self,
+        replica: &Replica,
+        kind: MediaKind,
+        late: &[ExtendedSeq],
+        output: &mut Output<'_, impl DatagramOut>,
+    ) -> Sent {
+        let mut sent = Sent::default();
+        for media in self.media.iter_mut().filter(|media| media.kind() == kind) {
+            if let Some(track) = replica.track(kind) {
+                sent.add(media.send_late(track, late, output));
+            }
+        }
+        sent
+    }
+
+    /// What the viewer reports and asks for, in one decrypted compound packet.
+    pub fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        ntp: NtpTime,
+        compound: &[u8],
+        replica: &Replica,
+        output: &mut Output<'_, impl DatagramOut>,
+    ) -> Feedback {
+        let mut feedback = Feedback::default();
+        for part in RtcpReader::new(compound) {
+            let asked = match part {
+                Rtcp::Reception { report, .. } => {
+                    if let (Some(media), Some(rtt)) = (self.by_ssrc(report.ssrc), report.round_trip(ntp)) {
+                        media.measured_rtt(rtt);
+                    }
+                    continue;
+                }
+                Rtcp::Nack { media_ssrc, sequences, .. } => {
+                    let Some(media) = self.by_ssrc(media_ssrc) else { continue };
+                    let Some(track) = replica.track(media.kind()) else { continue };
+                    for wire_seq in sequences {
+                        feedback.nacked_packets += 1;
+                        feedback.resent.add(media.resend(now, wire_seq, track, output));
+                    }
+                    continue;
+                }
+                Rtcp::Pli { media_ssrc, .. } => media_ssrc,
+                Rtcp::Fir { media_ssrc, .. } => media_ssrc,
+                Rtcp::Bye { .. } => {
+                    feedback.bye = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            feedback.keyframe_requests += 1;
+            let instant_join = self.instant_join;
+            let Some(media) = self.by_ssrc(asked) else { continue };
+            let Some(track) = replica.track(media.kind()) else { continue };
+            if !(instant_join && media.mend(now, track)) {
+                feedback.wants_keyframe = Some(track.index());
+            }
+        }
+        feedback
+    }
+
+    /// When sender reports are due.
+    pub fn report_due(&self) -> Option<Instant> {
+        self.next_report
+    }
+
+    /// Appends the sender reports that are due to `compound` (RFC 3550 section 6.4.1, one compound for all tracks);
+    /// false when there is nothing to report.
+    pub fn poll_report(&mut self, now: Instant, ntp: NtpTime, replica: &Replica, compound: &mut Vec<u8>) -> bool {
+        if self.next_report.is_none_or(|due| now < due) {
+            return false;
+        }
+        self.next_report = Some(now + REPORT_INTERVAL);
+        let before = compound.len();
+        for media in &mut self.media {
+            if let Some(track) = replica.track(media.kind()) {
+                media.report(now, ntp, track, compound);
+            }
+        }
+        compound.len() > before
+    }
+
+    fn by_ssrc(&mut self, ssrc: u32) -> Option<&mut SenderMedia> {
+        self.media.iter_mut().find(|media| media.ssrc() == ssrc)
+    }
+}

@@ -1,0 +1,179 @@
+//! A viewer's packets on the wire: header, payload copied once, sealed in place, as many to one system call as segments of
+//! equal size allow (UDP GSO). Nothing here allocates.
+//!
+//! Packets of one picture differ by a few bytes, so the shorter ones get RTP padding (RFC 3550 section 5.1) up to the
+//! largest. A packet that may be sent again under its own number is never padded: what AES-GCM sealed once under a number
+//! must be the same bytes the second time (RFC 7714 section 8.1), and padding depends on its neighbours.
+
+use crate::{
+    media::RTP_HEADER_BYTES,
+    track::{Outgoing, TrackPacket},
+    transport::SrtpSealer,
+};
+
+/// Segments that Linux takes in one call (`UDP_MAX_SEGMENTS` was 64 before 6.2).
+pub const SEGMENTS_MAX: usize = 48;
+/// What one UDP call may carry: 65,535 less the IP and UDP headers of IPv6.
+const CALL_BYTES_MAX: usize = 65_535 - 48;
+/// RTP padding's length is one byte (RFC 3550 section 5.1).
+const PADDING_BYTES_MAX: usize = 255;
+/// The one-byte-header extension block with the playout delay alone (RFC 8285): 4 bytes of header, 1 + 3 of element.
+const PLAYOUT_DELAY_BYTES: usize = 8;
+/// The original sequence number in front of a retransmission (RFC 4588 section 4).
+const OSN_BYTES: usize = 2;
+
+/// Where sealed datagrams go.
+pub trait DatagramOut {
+    /// `contents` is one datagram, or several of `segment_bytes` each of which the last may be shorter.
+    fn send(&mut self, contents: &[u8], segment_bytes: usize);
+}
+
+/// Room to write one call's datagrams in; one per worker.
+#[derive(Debug)]
+pub struct Scratch(Box<[u8]>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(vec![0; CALL_BYTES_MAX].into_boxed_slice())
+    }
+}
+
+/// What is the same for all packets of one outgoing RTP stream.
+#[derive(Clone, Copy)]
+pub struct Wire<'a> {
+    pub sealer: &'a SrtpSealer,
+    pub ssrc: u32,
+    pub payload_type: u8,
+    /// Id of the playout-delay extension; squeezed packets carry it, with no delay asked for.
+    pub playout_delay_id: Option<u8>,
+    /// Whether packets may be padded to equal size.
+    pub pad: bool,
+}
+
+/// What went out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    pub packets: u32,
+    /// On the wire, without UDP and IP.
+    pub bytes: u32,
+    /// Payload only, as sender reports count.
+    pub payload_bytes: u32,
+}
+
+impl Sent {
+    pub fn add(&mut self, other: Self) {
+        self.packets = self.packets.wrapping_add(other.packets);
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+        self.payload_bytes = self.payload_bytes.wrapping_add(other.payload_bytes);
+    }
+}
+
+impl Wire<'_> {
+    /// Sealed size without padding.
+    pub fn packet_bytes(&self, packet: &TrackPacket, outgoing: &Outgoing) -> usize {
+        self.header_bytes(outgoing) + packet.payload.len() + self.sealer.overhead_bytes()
+    }
+
+    /// Sends packets in order, in as few calls as their sizes allow.
+    pub fn send(&self, run: &[(&TrackPacket, Outgoing)], scratch: &mut Scratch, out: &mut impl DatagramOut) -> Sent {
+        let mut sent = Sent::default();
+        let mut rest = run;
+        while !rest.is_empty() {
+            let (count, segment_bytes) = self.plan(rest);
+            let (call, later) = rest.split_at(count);
+            let mut at = 0;
+            for (index, (packet, outgoing)) in call.iter().enumerate() {
+                let own = self.packet_bytes(packet, outgoing);
+                let bytes = if index + 1 < count { segment_bytes } else { own };
+                self.write(&mut scratch.0[at..at + bytes], packet, outgoing, bytes - own);
+                sent.payload_bytes += packet.payload.len() as u32;
+                at += bytes;
+            }
+            out.send(&scratch.0[..at], segment_bytes);
+            sent.packets += count as u32;
+            sent.bytes += at as u32;
+            rest = later;
+        }
+        sent
+    }
+
+    /// Sends one packet again, as a retransmission stream's `seq`.
+    pub fn send_rtx(
+        &self,
+        packet: &TrackPacket,
+        original: &Outgoing,
+        index: u64,
+        scratch: &mut Scratch,
+        out: &mut impl DatagramOut,
+    ) -> Sent {
+        let payload = &packet.payload;
+        let body = RTP_HEADER_BYTES + OSN_BYTES;
+        let bytes = body + payload.len() + self.sealer.overhead_bytes();
+        let Some(buffer) = scratch.0.get_mut(..bytes) else { return Sent::default() };
+        self.write_header(buffer, packet.marker, false, false, index as u16, original.time_ticks as u32);
+        buffer[RTP_HEADER_BYTES..body].copy_from_slice(&original.seq.wire().to_be_bytes());
+        buffer[body..body + payload.len()].copy_from_slice(payload);
+        self.sealer.seal(buffer, RTP_HEADER_BYTES, self.ssrc, index);
+        out.send(buffer, bytes);
+        Sent { packets: 1, bytes: bytes as u32, payload_bytes: payload.len() as u32 }
+    }
+
+    /// How many of the first packets go in one call, and their segment size.
+    fn plan(&self, run: &[(&TrackPacket, Outgoing)]) -> (usize, usize) {
+        let size = |at: usize| self.packet_bytes(run[at].0, &run[at].1);
+        let room = if self.pad { PADDING_BYTES_MAX } else { 0 };
+        let mut segment = size(0);
+        let mut smallest = segment;
+        let mut count = 1;
+        while count < run.len().min(SEGMENTS_MAX) {
+            let next = size(count);
+            let larger = segment.max(next);
+            // All before this one become inner segments: they must reach the size of the largest.
+            if larger - smallest > room || larger * (count + 1) > CALL_BYTES_MAX {
+                break;
+            }
+            segment = larger;
+            smallest = smallest.min(next);
+            count += 1;
+        }
+        (count, segment)
+    }
+
+    fn header_bytes(&self, outgoing: &Outgoing) -> usize {
+        let extension = outgoing.squeezed && self.playout_delay_id.is_some();
+        RTP_HEADER_BYTES + if extension { PLAYOUT_DELAY_BYTES } else { 0 }
+    }
+
+    fn write(&self, buffer: &mut [u8], packet: &TrackPacket, outgoing: &Outgoing, padding: usize) {
+        let header = self.header_bytes(outgoing);
+        let extension = header > RTP_HEADER_BYTES;
+        self.write_header(
+            buffer,
+            packet.marker,
+            padding > 0,
+            extension,
+            outgoing.seq.wire(),
+            outgoing.time_ticks as u32,
+        );
+        if extension {
+            let id = self.playout_delay_id.unwrap_or_default();
+            // Profile 0xBEDE, one 32-bit word: id, length 3, minimum and maximum delay 0.
+            buffer[RTP_HEADER_BYTES..header].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 2, 0, 0, 0]);
+        }
+        let end = header + packet.payload.len();
+        buffer[header..end].copy_from_slice(&packet.payload);
+        if padding > 0 {
+            buffer[end..end + padding - 1].fill(0);
+            buffer[end + padding - 1] = padding as u8;
+        }
+        self.sealer.seal(buffer, header, self.ssrc, outgoing.seq.0);
+    }
+
+    fn write_header(&self, buffer: &mut [u8], marker: bool, padding: bool, extension: bool, seq: u16, time: u32) {
+        buffer[0] = 0x80 | u8::from(padding) << 5 | u8::from(extension) << 4;
+        buffer[1] = u8::from(marker) << 7 | self.payload_type;
+        buffer[2..4].copy_from_slice(&seq.to_be_bytes());
+        buffer[4..8].copy_from_slice(&time.to_be_bytes());
+        buffer[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
+    }
+}
