@@ -1,3 +1,4 @@
 //! The HTTP doors: signalling, API, pages, metrics.
 
 pub mod pages;
+pub mod plane;

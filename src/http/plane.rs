@@ -1,0 +1,199 @@
+//! Signalling's way to the workers: makes, finds and ends WebRTC sessions.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use rand::{RngExt, distr::Alphanumeric};
+use sluice_signaling::{
+    codec::TrackFormat,
+    error::Problem,
+    ice::IceCredentials,
+    media_plane::{Direction, MediaPlane, OpenRequest, SenderIds, SessionOwner, TransportParams},
+    name::{SessionId, StreamName},
+    sdp::{IceCandidate, Negotiated, Setup},
+};
+
+use crate::{
+    config::OnConflict,
+    track::{EndReason, StreamBusy, Streams},
+    transport::{Certificate, DtlsRole, TransportConfig},
+    worker::{Pending, SessionEntry, SessionInfo, Workers},
+};
+
+/// A publisher sends all the time: five seconds of silence are its end.
+const PUBLISHER_SILENT_MAX: Duration = Duration::from_secs(5);
+/// A viewer speaks by its checks and reports; browsers check every few seconds, others as RFC 7675 section 5.1 has it.
+const VIEWER_SILENT_MAX: Duration = Duration::from_secs(30);
+/// RFC 8445 section 5.3 wants at least 24 and 128 bits; an alphanumeric character has 5.95.
+const UFRAG_CHARS: usize = 12;
+const PWD_CHARS: usize = 32;
+/// What a full or stopping server asks clients to wait.
+const RETRY_AFTER_S: u32 = 5;
+
+/// The media plane that the workers are.
+pub struct Plane {
+    streams: Arc<Streams>,
+    workers: Arc<Workers>,
+    certificate: Arc<Certificate>,
+    on_conflict: OnConflict,
+    draining: AtomicBool,
+}
+
+impl Plane {
+    pub fn new(
+        streams: Arc<Streams>,
+        workers: Arc<Workers>,
+        certificate: Arc<Certificate>,
+        on_conflict: OnConflict,
+    ) -> Self {
+        Self { streams, workers, certificate, on_conflict, draining: AtomicBool::new(false) }
+    }
+
+    /// From now on every new session is refused.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn session(&self, id: SessionId, direction: Direction) -> Option<Arc<SessionEntry>> {
+        self.workers.session(id).filter(|entry| entry.info.direction == direction)
+    }
+}
+
+impl MediaPlane for Plane {
+    fn live_formats(&self, stream: &StreamName) -> Option<Vec<TrackFormat>> {
+        self.streams.get(stream)?.formats()
+    }
+
+    fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(unavailable("the server is stopping"));
+        }
+        let busy = || self.streams.get(&request.stream).is_some_and(|stream| stream.is_live());
+        if request.direction == Direction::Ingest && self.on_conflict == OnConflict::Reject && busy() {
+            return Err(conflict());
+        }
+        let (role, setup) = match request.remote_setup {
+            // RFC 5763 section 5 lets us choose; as server we are connected a third of the time sooner.
+            Setup::ActPass | Setup::Active => (DtlsRole::Server, Setup::Passive),
+            Setup::Passive => (DtlsRole::Client, Setup::Active),
+        };
+        let senders = match request.direction {
+            Direction::Ingest => Vec::new(),
+            Direction::Egress => sender_ids(&request.media),
+        };
+        let info = SessionInfo {
+            id: SessionId::random(),
+            direction: request.direction,
+            stream: request.stream,
+            local_ice: fresh_credentials(),
+            remote_ice: request.remote_ice,
+            from: request.from,
+            user_agent: request.user_agent,
+            subject: request.grant.subject,
+            expires: request.grant.expires,
+            since: SystemTime::now(),
+            offered_at: Instant::now(),
+        };
+        let params = TransportParams {
+            session: info.id,
+            ice: info.local_ice.clone(),
+            fingerprint: self.certificate.fingerprint(),
+            setup,
+            candidates: self.workers.candidates().to_vec(),
+            senders: senders.clone(),
+        };
+        let consent_timeout = match request.direction {
+            Direction::Ingest => PUBLISHER_SILENT_MAX,
+            Direction::Egress => VIEWER_SILENT_MAX,
+        };
+        let transport = TransportConfig {
+            role,
+            remote_fingerprints: request.remote_fingerprints,
+            certificate: self.certificate.clone(),
+            consent_timeout,
+        };
+        let pending = Pending { transport, media: request.media, senders };
+        self.workers.open(info, pending).map_err(|full| unavailable(&full.to_string()))?;
+        Ok(params)
+    }
+
+    fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)> {
+        let entry = self.session(session, direction)?;
+        Some((entry.info.local_ice.clone(), entry.info.remote_ice.clone()))
+    }
+
+    fn owner_of(&self, session: SessionId, direction: Direction) -> Option<SessionOwner> {
+        let entry = self.session(session, direction)?;
+        let info = &entry.info;
+        Some(SessionOwner {
+            stream: info.stream.clone(),
+            subject: info.subject.clone(),
+            from: info.from.ip(),
+            expires: entry.expires(),
+        })
+    }
+
+    /// Nothing to do: the client's checks tell a lite agent where it is (RFC 8445 section 6.1.1).
+    fn add_candidates(&self, _session: SessionId, _candidates: Vec<IceCandidate>) {}
+
+    fn close(&self, session: SessionId, direction: Direction) -> bool {
+        self.session(session, direction).is_some() && self.workers.end_session(session, EndReason::Deleted)
+    }
+
+    fn renew(&self, session: SessionId, expires: Option<SystemTime>) {
+        if let Some(entry) = self.workers.session(session) {
+            entry.renew(expires);
+        }
+    }
+}
+
+fn fresh_credentials() -> IceCredentials {
+    let text = |chars| rand::rng().sample_iter(Alphanumeric).take(chars).map(char::from).collect();
+    IceCredentials { ufrag: text(UFRAG_CHARS), pwd: text(PWD_CHARS) }
+}
+
+/// One entry per accepted section; all numbers differ (RFC 3550 section 8.1).
+fn sender_ids(media: &Negotiated) -> Vec<SenderIds> {
+    let mut taken = Vec::new();
+    let mut fresh = || {
+        loop {
+            let ssrc: u32 = rand::random();
+            if ssrc != 0 && !taken.contains(&ssrc) {
+                taken.push(ssrc);
+                return ssrc;
+            }
+        }
+    };
+    let accepted = media.media.iter().filter(|section| !section.codecs.is_empty());
+    accepted
+        .map(|section| SenderIds {
+            ssrc: fresh(),
+            rtx_ssrc: section.codecs.iter().any(|codec| codec.rtx_payload_type.is_some()).then(&mut fresh),
+        })
+        .collect()
+}
+
+fn unavailable(detail: &str) -> Problem {
+    Problem {
+        status: 503,
+        slug: "unavailable",
+        title: "The server takes no new sessions now",
+        detail: detail.into(),
+        retry_after_s: Some(RETRY_AFTER_S),
+    }
+}
+
+fn conflict() -> Problem {
+    Problem {
+        status: 409,
+        slug: "stream-has-publisher",
+        title: "The stream already has a publisher",
+        detail: StreamBusy.to_string(),
+        retry_after_s: None,
+    }
+}

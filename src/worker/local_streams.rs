@@ -1,0 +1,71 @@
+//! The streams that this worker's viewers watch: one replica each, and who reads it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use slab::Slab;
+
+use super::inbox::Inbox;
+use crate::track::{Replica, Stream, WorkerIndex};
+
+/// A stream with viewers on this worker.
+#[derive(Debug)]
+pub struct LocalStream {
+    pub stream: Arc<Stream>,
+    pub replica: Replica,
+    /// Slab indices of the sessions that watch.
+    pub viewers: Vec<usize>,
+}
+
+#[derive(Debug, Default)]
+pub struct LocalStreams {
+    slab: Slab<LocalStream>,
+    /// By the stream's address, which its deliveries carry.
+    by_address: HashMap<usize, usize>,
+}
+
+fn address(stream: &Arc<Stream>) -> usize {
+    Arc::as_ptr(stream).addr()
+}
+
+impl LocalStreams {
+    /// Adds a viewer; the first one subscribes the worker.
+    pub fn add_viewer(
+        &mut self,
+        stream: &Arc<Stream>,
+        viewer: usize,
+        worker: WorkerIndex,
+        inbox: &Arc<Inbox>,
+    ) -> usize {
+        let index = *self.by_address.entry(address(stream)).or_insert_with(|| {
+            let local = LocalStream { stream: stream.clone(), replica: Replica::default(), viewers: Vec::new() };
+            let index = self.slab.insert(local);
+            stream.subscribe(worker, inbox.clone());
+            index
+        });
+        self.slab[index].viewers.push(viewer);
+        index
+    }
+
+    /// Takes a viewer out; after the last one the worker unsubscribes.
+    pub fn remove_viewer(&mut self, index: usize, viewer: usize, worker: WorkerIndex) {
+        let Some(local) = self.slab.get_mut(index) else { return };
+        local.viewers.retain(|watching| *watching != viewer);
+        if local.viewers.is_empty() {
+            local.stream.unsubscribe(worker);
+            self.by_address.remove(&address(&local.stream));
+            self.slab.remove(index);
+        }
+    }
+
+    pub fn find(&self, stream: &Arc<Stream>) -> Option<usize> {
+        self.by_address.get(&address(stream)).copied()
+    }
+
+    pub fn get(&self, index: usize) -> Option<&LocalStream> {
+        self.slab.get(index)
+    }
+
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut LocalStream> {
+        self.slab.get_mut(index)
+    }
+}

@@ -1,0 +1,246 @@
+//! The one table that all workers and signalling share: sessions by id and by ICE user name fragment.
+//!
+//! A session is made pending by signalling; the worker that gets its first DTLS record claims it and keeps it for life.
+//! The packet path never comes here: only connectivity checks, claims and the API do.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use parking_lot::{Mutex, RwLock};
+use sluice_signaling::{
+    ice::IceCredentials,
+    media_plane::{Direction, SenderIds},
+    sdp::Negotiated,
+};
+
+use crate::{
+    media::{SessionId, StreamName},
+    track::{EndReason, WorkerIndex},
+    transport::{DtlsRole, TransportConfig},
+};
+
+/// How long a session waits for its client to connect: RFC 9725 section 4.2 leaves it to us; browsers give up after 30 s.
+pub const PENDING_MAX: Duration = Duration::from_secs(30);
+/// Addresses one session may be checked from; a client has a handful of candidates, behind two or three addresses each.
+const PATHS_PER_SESSION_MAX: u8 = 32;
+
+const UNCLAIMED: u32 = u32::MAX;
+const NEVER: u64 = u64::MAX;
+
+/// What the worker needs once it has claimed the session.
+#[derive(Debug)]
+pub struct Pending {
+    pub transport: TransportConfig,
+    pub media: Negotiated,
+    /// For egress, one entry per accepted media section.
+    pub senders: Vec<SenderIds>,
+}
+
+/// What is told about a session at its making.
+#[derive(Debug, Clone)]
+pub struct SessionInfo {
+    pub id: SessionId,
+    pub direction: Direction,
+    pub stream: StreamName,
+    pub local_ice: IceCredentials,
+    pub remote_ice: IceCredentials,
+    /// The HTTP client.
+    pub from: SocketAddr,
+    pub user_agent: String,
+    pub subject: Option<String>,
+    pub expires: Option<SystemTime>,
+    pub since: SystemTime,
+    pub offered_at: Instant,
+}
+
+/// A session as everybody may see it. What moves is atomic.
+#[derive(Debug)]
+pub struct SessionEntry {
+    pub info: SessionInfo,
+    pending: Mutex<Option<Box<Pending>>>,
+    owner: AtomicU32,
+    /// 0: goes on; otherwise an [`EndReason`], numbered by [`END_REASONS`].
+    end: AtomicU8,
+    /// Gone for good: routes to it are to be forgotten.
+    gone: AtomicBool,
+    expires_unix_ms: AtomicU64,
+    connected: AtomicBool,
+    paths: AtomicU8,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+const END_REASONS: [EndReason; 5] =
+    [EndReason::Deleted, EndReason::Superseded, EndReason::Kicked, EndReason::TokenExpired, EndReason::Draining];
+
+impl SessionEntry {
+    pub fn new(info: SessionInfo, pending: Pending) -> Self {
+        Self {
+            expires_unix_ms: AtomicU64::new(info.expires.map_or(NEVER, unix_ms)),
+            info,
+            pending: Mutex::new(Some(Box::new(pending))),
+            owner: AtomicU32::new(UNCLAIMED),
+            end: AtomicU8::new(0),
+            gone: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            paths: AtomicU8::new(0),
+            packets: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes the session for a worker; `None` when another was first, or it has ended.
+    pub fn claim(&self, worker: WorkerIndex) -> Option<Box<Pending>> {
+        let pending = self.pending.lock().take()?;
+        self.owner.store(u32::from(worker.0), Ordering::Release);
+        Some(pending)
+    }
+
+    pub fn owner(&self) -> Option<WorkerIndex> {
+        let owner = self.owner.load(Ordering::Acquire);
+        (owner != UNCLAIMED).then_some(WorkerIndex(owner as u16))
+    }
+
+    /// The DTLS role that the session will have; `None` once it is claimed.
+    pub fn dtls_role(&self) -> Option<DtlsRole> {
+        self.pending.lock().as_ref().map(|pending| pending.transport.role)
+    }
+
+    /// Asks for the session's end; the first reason stands.
+    pub fn request_end(&self, reason: EndReason) {
+        let number = END_REASONS.iter().position(|known| *known == reason).map_or(0, |at| at as u8 + 1);
+        let _ = self.end.compare_exchange(0, number, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Why the session is to end now, if it is: asked for, or its token's time is over.
+    pub fn end_due(&self, now: SystemTime) -> Option<EndReason> {
+        let asked = usize::from(self.end.load(Ordering::Acquire));
+        let expired =
+            || (unix_ms(now) >= self.expires_unix_ms.load(Ordering::Relaxed)).then_some(EndReason::TokenExpired);
+        asked.checked_sub(1).and_then(|at| END_REASONS.get(at).copied()).or_else(expired)
+    }
+
+    /// When the session ends as things stand; `None`: never by itself.
+    pub fn expires(&self) -> Option<SystemTime> {
+        let ms = self.expires_unix_ms.load(Ordering::Relaxed);
+        (ms != NEVER).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
+    }
+
+    pub fn renew(&self, expires: Option<SystemTime>) {
+        self.expires_unix_ms.store(expires.map_or(NEVER, unix_ms), Ordering::Relaxed);
+    }
+
+    /// Counts a path in; false when the session has had too many.
+    pub fn add_path(&self) -> bool {
+        self.paths
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < PATHS_PER_SESSION_MAX).then_some(n + 1))
+            .is_ok()
+    }
+
+    pub fn set_connected(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Only the owner counts.
+    pub fn count(&self, packets: u32, bytes: u32) {
+        self.packets.fetch_add(u64::from(packets), Ordering::Relaxed);
+        self.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    }
+
+    /// Packets and bytes carried so far.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.packets.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The table is full (`webrtc.sessions_max`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server has {0} WebRTC sessions, as many as webrtc.sessions_max allows")]
+pub struct TableFull(pub usize);
+
+/// All sessions, pending and claimed.
+#[derive(Debug)]
+pub struct SessionTable {
+    sessions_max: usize,
+    by_id: RwLock<HashMap<SessionId, Arc<SessionEntry>>>,
+    by_ufrag: RwLock<HashMap<String, Arc<SessionEntry>>>,
+}
+
+impl SessionTable {
+    pub fn new(sessions_max: usize) -> Self {
+        Self { sessions_max, by_id: RwLock::default(), by_ufrag: RwLock::default() }
+    }
+
+    /// Puts a pending session in.
+    ///
+    /// # Errors
+    /// [`TableFull`] at `sessions_max`.
+    pub fn insert(&self, entry: Arc<SessionEntry>) -> Result<(), TableFull> {
+        let mut by_id = self.by_id.write();
+        if by_id.len() >= self.sessions_max {
+            return Err(TableFull(self.sessions_max));
+        }
+        by_id.insert(entry.info.id, entry.clone());
+        self.by_ufrag.write().insert(entry.info.local_ice.ufrag.clone(), entry);
+        Ok(())
+    }
+
+    pub fn by_id(&self, id: SessionId) -> Option<Arc<SessionEntry>> {
+        self.by_id.read().get(&id).cloned()
+    }
+
+    /// By the user name fragment we gave the session.
+    pub fn by_ufrag(&self, ufrag: &str) -> Option<Arc<SessionEntry>> {
+        self.by_ufrag.read().get(ufrag).cloned()
+    }
+
+    /// Takes a session out: from now on its checks are not answered.
+    pub fn remove(&self, entry: &SessionEntry) {
+        entry.gone.store(true, Ordering::Relaxed);
+        self.by_id.write().remove(&entry.info.id);
+        self.by_ufrag.write().remove(&entry.info.local_ice.ufrag);
+    }
+
+    pub fn all(&self) -> Vec<Arc<SessionEntry>> {
+        self.by_id.read().values().cloned().collect()
+    }
+
+    /// Sessions, pending and claimed.
+    pub fn count(&self) -> usize {
+        self.by_id.read().len()
+    }
+
+    /// Removes and returns unclaimed sessions whose client never came, or that were ended while pending.
+    pub fn sweep_pending(&self, now: Instant, wall: SystemTime) -> Vec<Arc<SessionEntry>> {
+        let overdue = |entry: &SessionEntry| {
+            now.saturating_duration_since(entry.info.offered_at) >= PENDING_MAX || entry.end_due(wall).is_some()
+        };
+        let candidates: Vec<_> =
+            self.by_id.read().values().filter(|entry| entry.owner().is_none() && overdue(entry)).cloned().collect();
+        // Whoever takes the pending part decides: a worker that claims it, or we who drop it.
+        candidates
+            .into_iter()
+            .filter(|entry| entry.pending.lock().take().is_some())
+            .inspect(|entry| self.remove(entry))
+            .collect()
+    }
+}
