@@ -37,7 +37,7 @@ const BARE_CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Browser features that no page needs.
-const PERMISSIONS_NEVER: &str = "accelerometer=(), bluetooth=(), geolocation=(), gyroscope=(), hid=(), magnetometer=(), \
+const PERMISSIONS_NEVER: &str = "accelerometer=(), geolocation=(), gyroscope=(), hid=(), magnetometer=(), \
      midi=(), payment=(), serial=(), usb=(), xr-spatial-tracking=()";
 const PERMISSIONS_DASHBOARD: &str =
     "camera=(), microphone=(), display-capture=(), autoplay=(), fullscreen=(), clipboard-write=(self)";

@@ -1,0 +1,71 @@
+/**
+ * The HTTP of WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep): an offer goes up, an answer comes down, a DELETE ends it.
+ *
+ * Sluice is an ICE-lite agent with its host candidates in the answer, so an offer is sent as soon as it exists: the
+ * server learns the browser's addresses from its connectivity checks. There is no trickle and no gathering to wait for.
+ */
+
+import { asSignallingError, errorOf, SignallingError } from "./problem";
+
+export interface Endpoint {
+  /** `/whip/{stream}` or `/whep/{stream}`, absolute or relative to the page. */
+  readonly url: string | URL;
+  readonly protocol: "whip" | "whep";
+  /** Sent as `Authorization: Bearer`; never put into a URL, a message or a log by this library. */
+  readonly token?: string | null;
+  /** For tests. */
+  readonly fetch?: typeof fetch;
+}
+
+export interface Answer {
+  readonly sdp: string;
+  /** The session's own URL, for DELETE. */
+  readonly resource: string;
+}
+
+function authorisation(token: string | null | undefined): Record<string, string> {
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
+/** Posts the offer. Throws a `SignallingError`, or the signal's reason when it was aborted. */
+export async function postOffer(endpoint: Endpoint, offer: string, signal: AbortSignal): Promise<Answer> {
+  const fetch_ = endpoint.fetch ?? fetch;
+  let response: Response;
+  let sdp: string;
+  try {
+    response = await fetch_(endpoint.url, {
+      method: "POST",
+      headers: { "Content-Type": "application/sdp", Accept: "application/sdp", ...authorisation(endpoint.token) },
+      body: offer,
+      signal,
+      cache: "no-store",
+      referrerPolicy: "no-referrer",
+    });
+    if (response.status !== 201) throw await errorOf(response, endpoint.protocol);
+    sdp = await response.text();
+  } catch (thrown) {
+    if (signal.aborted) throw signal.reason;
+    throw asSignallingError(thrown);
+  }
+  const location = response.headers.get("Location");
+  if (location === null) {
+    throw new SignallingError("protocol", "the server's answer has no Location, so its session could never be ended");
+  }
+  // `url` is empty only for responses made by hand.
+  const base = response.url || new URL(endpoint.url, globalThis.location?.href).href;
+  return { sdp, resource: new URL(location, base).href };
+}
+
+/**
+ * Ends a session. Never throws: a session that cannot be ended this way dies of missing consent within seconds.
+ * `keepalive` lets the request outlive the page.
+ */
+export async function deleteSession(endpoint: Endpoint, resource: string): Promise<void> {
+  const fetch_ = endpoint.fetch ?? fetch;
+  await fetch_(resource, {
+    method: "DELETE",
+    headers: authorisation(endpoint.token),
+    keepalive: true,
+    referrerPolicy: "no-referrer",
+  }).catch(() => undefined);
+}

@@ -1,0 +1,98 @@
+/** One WHEP session: asks for a stream's audio and video, and hands out a `MediaStream`. For one that comes back by itself see `player.ts`. */
+
+import { observePeer, type LossReason } from "./peer";
+import { setOpusParameters } from "./sdp";
+import { deleteSession, postOffer, type Endpoint } from "./signalling";
+
+export interface WatchOptions {
+  /** The WHEP endpoint, `/whep/{stream}`. */
+  readonly url: string | URL;
+  readonly token?: string | null;
+  /** Aborts the opening; a session that is open is ended by `stop()`. */
+  readonly signal?: AbortSignal;
+  readonly configuration?: RTCConfiguration;
+  onTrack?(track: MediaStreamTrack, stream: MediaStream): void;
+  onConnected?(): void;
+  /** Called once, when the session ends in any way but `stop()`. */
+  onLost?(reason: LossReason): void;
+  /** For tests. */
+  readonly fetch?: typeof fetch;
+  readonly createPeer?: (configuration: RTCConfiguration) => RTCPeerConnection;
+}
+
+export interface WatchSession {
+  readonly pc: RTCPeerConnection;
+  /** Gets the tracks as they come. */
+  readonly stream: MediaStream;
+  /** The session's URL. Who knows it can end the session: not for logs. */
+  readonly resource: string;
+  /** `performance.now()` when the offer was posted and when the answer was there. */
+  readonly postedAtMs: number;
+  readonly answeredAtMs: number;
+  /** Ends it on both sides. Safe to call twice, and while the page goes away. */
+  stop(): void;
+}
+
+/** Asks the browser to show pictures as soon as they are complete. */
+function lowDelay(receiver: RTCRtpReceiver): void {
+  // The standard's name first; Chromium before 124 knows the second only. Each is ignored where it is unknown.
+  Object.assign(receiver, { jitterBufferTarget: 0, playoutDelayHint: 0 });
+}
+
+/** Opens a session. Throws a `SignallingError` when refused; nothing is left open then. */
+export async function watch(options: WatchOptions): Promise<WatchSession> {
+  const endpoint: Endpoint = {
+    url: options.url,
+    protocol: "whep",
+    token: options.token ?? null,
+    ...(options.fetch && { fetch: options.fetch }),
+  };
+  const signal = options.signal ?? new AbortController().signal;
+  const createPeer = options.createPeer ?? ((configuration) => new RTCPeerConnection(configuration));
+  const pc = createPeer({ bundlePolicy: "max-bundle", ...options.configuration });
+  const stream = new MediaStream();
+  let resource: string | null = null;
+  try {
+    pc.addEventListener("track", (event) => {
+      lowDelay(event.receiver);
+      stream.addTrack(event.track);
+      options.onTrack?.(event.track, stream);
+    });
+    for (const kind of ["video", "audio"] as const) {
+      lowDelay(pc.addTransceiver(kind, { direction: "recvonly", streams: [stream] }).receiver);
+    }
+    const offer = await pc.createOffer();
+    const sdp = setOpusParameters(offer.sdp ?? "", { stereo: 1 });
+    // Set and posted at once: the answer's round trip runs while the browser prepares itself.
+    const postedAtMs = performance.now();
+    const set = pc.setLocalDescription({ type: "offer", sdp });
+    const posted = postOffer(endpoint, sdp, signal);
+    const [answer] = await Promise.all([posted, set]);
+    resource = answer.resource;
+    const answeredAtMs = performance.now();
+    await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    signal.throwIfAborted();
+
+    const ended = answer.resource;
+    let open = true;
+    const stopObserving = observePeer(pc, {
+      onConnected: () => options.onConnected?.(),
+      onLost: (reason) => {
+        close();
+        options.onLost?.(reason);
+      },
+    });
+    const close = (): void => {
+      if (!open) return;
+      open = false;
+      stopObserving();
+      pc.close();
+      void deleteSession(endpoint, ended);
+    };
+    return { pc, stream, resource: ended, postedAtMs, answeredAtMs, stop: close };
+  } catch (thrown) {
+    pc.close();
+    if (resource !== null) void deleteSession(endpoint, resource);
+    throw thrown;
+  }
+}

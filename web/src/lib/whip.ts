@@ -1,0 +1,170 @@
+/** One WHIP session: sends a `MediaStream`'s video and audio to a stream. */
+
+import { observePeer, type LossReason } from "./peer";
+import { setOpusParameters } from "./sdp";
+import { deleteSession, postOffer, type Endpoint } from "./signalling";
+
+export type VideoCodec = "H264" | "VP8" | "VP9" | "AV1";
+
+/** What Sluice takes, the most widely playable first. */
+export const VIDEO_CODECS: readonly VideoCodec[] = ["H264", "VP8", "VP9", "AV1"];
+
+export interface PublishOptions {
+  /** The WHIP endpoint, `/whip/{stream}`. */
+  readonly url: string | URL;
+  readonly token?: string | null;
+  /** At most one video and one audio track are sent. */
+  readonly media: MediaStream;
+  readonly codec?: VideoCodec;
+  /** What the encoder may use; the network may allow less. Unset: the browser's own limit (about 2.5 Mb/s at 720p). */
+  readonly videoKbps?: number;
+  readonly audioKbps?: number;
+  /** Pictures are scaled down to this height, if higher. */
+  readonly maxHeight?: number;
+  readonly maxFps?: number;
+  /** What to give up when the network or the processor is short. */
+  readonly degradation?: RTCDegradationPreference;
+  readonly signal?: AbortSignal;
+  readonly configuration?: RTCConfiguration;
+  onConnected?(): void;
+  /** Called once, when the session ends in any way but `stop()`. */
+  onLost?(reason: LossReason): void;
+  /** For tests. */
+  readonly fetch?: typeof fetch;
+  readonly createPeer?: (configuration: RTCConfiguration) => RTCPeerConnection;
+}
+
+export interface PublishSession {
+  readonly pc: RTCPeerConnection;
+  /** The session's URL. Who knows it can end the session: not for logs. */
+  readonly resource: string;
+  /** Changes the video's limit while live. */
+  setVideoKbps(kbps: number | null): Promise<void>;
+  /** Swaps a track of the same kind without a new session. */
+  replaceTrack(track: MediaStreamTrack): Promise<void>;
+  /** Ends it on both sides; the tracks stay the caller's. Safe to call twice, and while the page goes away. */
+  stop(): void;
+}
+
+/** The codecs that this browser can send and Sluice takes. */
+export function sendableCodecs(
+  capabilities: Pick<RTCRtpCapabilities, "codecs"> | null = RTCRtpSender.getCapabilities("video"),
+): VideoCodec[] {
+  const have = new Set((capabilities?.codecs ?? []).map(({ mimeType }) => mimeType.toLowerCase()));
+  return VIDEO_CODECS.filter((codec) => have.has(`video/${codec.toLowerCase()}`));
+}
+
+/** The chosen codec in all its profiles, with retransmission; nothing else, so the answer cannot choose another. */
+export function preferenceFor<C extends { mimeType: string }>(codecs: readonly C[], codec: VideoCodec): C[] {
+  const wanted = [`video/${codec}`, "video/rtx"].map((type) => type.toLowerCase());
+  return codecs.filter(({ mimeType }) => wanted.includes(mimeType.toLowerCase()));
+}
+
+/** How much a picture is to be shrunk to be no higher than asked. */
+export function scaleFor(height: number | undefined, maxHeight: number | undefined): number {
+  return height && maxHeight && height > maxHeight ? height / maxHeight : 1;
+}
+
+/** Opens a session. Throws a `SignallingError` when refused; nothing is left open then. */
+export async function publish(options: PublishOptions): Promise<PublishSession> {
+  const endpoint: Endpoint = {
+    url: options.url,
+    protocol: "whip",
+    token: options.token ?? null,
+    ...(options.fetch && { fetch: options.fetch }),
+  };
+  const signal = options.signal ?? new AbortController().signal;
+  const createPeer = options.createPeer ?? ((configuration) => new RTCPeerConnection(configuration));
+  const pc = createPeer({ bundlePolicy: "max-bundle", ...options.configuration });
+  let resource: string | null = null;
+  try {
+    const { video } = addTracks(pc, options);
+    const offer = await pc.createOffer();
+    const sdp = setOpusParameters(offer.sdp ?? "", { stereo: 1, "sprop-stereo": 1 });
+    const [answer] = await Promise.all([
+      postOffer(endpoint, sdp, signal),
+      pc.setLocalDescription({ type: "offer", sdp }),
+    ]);
+    resource = answer.resource;
+    // The server takes stereo whether or not its answer says so; Chromium sends it only when the answer does.
+    await pc.setRemoteDescription({ type: "answer", sdp: setOpusParameters(answer.sdp, { stereo: 1 }) });
+    signal.throwIfAborted();
+
+    const ended = answer.resource;
+    let open = true;
+    const stopObserving = observePeer(pc, {
+      onConnected: () => options.onConnected?.(),
+      onLost: (reason) => {
+        close();
+        options.onLost?.(reason);
+      },
+    });
+    const close = (): void => {
+      if (!open) return;
+      open = false;
+      stopObserving();
+      pc.close();
+      void deleteSession(endpoint, ended);
+    };
+    return {
+      pc,
+      resource: ended,
+      setVideoKbps: async (kbps) => void (await (video && limitBitrate(video, kbps))),
+      replaceTrack: async (track) => {
+        await pc.getSenders().find((sender) => sender.track?.kind === track.kind)?.replaceTrack(track);
+      },
+      stop: close,
+    };
+  } catch (thrown) {
+    pc.close();
+    if (resource !== null) void deleteSession(endpoint, resource);
+    throw thrown;
+  }
+}
+
+function addTracks(pc: RTCPeerConnection, options: PublishOptions): { video: RTCRtpSender | null } {
+  const { media } = options;
+  const videoTrack = media.getVideoTracks()[0];
+  const audioTrack = media.getAudioTracks()[0];
+  let video: RTCRtpSender | null = null;
+  if (videoTrack) {
+    const encoding: RTCRtpEncodingParameters = {
+      scaleResolutionDownBy: scaleFor(videoTrack.getSettings().height, options.maxHeight),
+      ...(options.videoKbps && { maxBitrate: options.videoKbps * 1000 }),
+      ...(options.maxFps && { maxFramerate: options.maxFps }),
+    };
+    const transceiver = pc.addTransceiver(videoTrack, {
+      direction: "sendonly",
+      streams: [media],
+      sendEncodings: [encoding],
+    });
+    const capabilities = options.codec && RTCRtpSender.getCapabilities("video");
+    if (options.codec && capabilities) {
+      transceiver.setCodecPreferences(preferenceFor(capabilities.codecs, options.codec));
+    }
+    video = transceiver.sender;
+    if (options.degradation) {
+      const parameters = video.getParameters() as RTCRtpSendParameters & { degradationPreference?: string };
+      parameters.degradationPreference = options.degradation;
+      // Only a preference: a browser that does not know it sends all the same.
+      void video.setParameters(parameters).catch(() => undefined);
+    }
+  }
+  if (audioTrack) {
+    pc.addTransceiver(audioTrack, {
+      direction: "sendonly",
+      streams: [media],
+      sendEncodings: [{ maxBitrate: (options.audioKbps ?? 128) * 1000 }],
+    });
+  }
+  return { video };
+}
+
+async function limitBitrate(sender: RTCRtpSender, kbps: number | null): Promise<void> {
+  const parameters = sender.getParameters();
+  for (const encoding of parameters.encodings) {
+    if (kbps === null) delete encoding.maxBitrate;
+    else encoding.maxBitrate = kbps * 1000;
+  }
+  await sender.setParameters(parameters);
+}

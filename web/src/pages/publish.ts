@@ -1,0 +1,365 @@
+/** The publisher's page: capture, preview, WHIP, live figures. */
+
+import { Backoff } from "../lib/backoff";
+import type { LossReason } from "../lib/peer";
+import { asSignallingError } from "../lib/problem";
+import { PublisherMeter, type PublisherStats } from "../lib/stats";
+import { publish, sendableCodecs, type PublishSession, type VideoCodec } from "../lib/whip";
+import { capture, captureFault, type Capture, type CaptureRequest, type SourceKind } from "../media/capture";
+import { byId, copyable, h, setText, showFigures, type Figure } from "../ui/dom";
+import { EventLog, expose } from "../ui/expose";
+import { bitrate, duration, framesPerSecond, milliseconds, percent, size } from "../ui/format";
+import { streamOf, tokenOf, urlsOf } from "../ui/place";
+
+type State = "idle" | "starting" | "live" | "reconnecting";
+
+const STATS_INTERVAL_MS = 1_000;
+/** Reconnecting is given up after about this many waits of up to 8 s: a publisher who went home wants no surprise. */
+const RECONNECTS_MAX = 30;
+/** A session that lived this long was good: the next loss starts with short waits again. */
+const PROVEN_MS = 10_000;
+
+const stream = streamOf(location.pathname) ?? "";
+const token = tokenOf(location);
+const log = new EventLog();
+const state = expose({
+  page: "publish",
+  stream,
+  state: "idle" as State,
+  /** When "Go live" was pressed, the answer was there, and media could flow. */
+  startedAtMs: null as number | null,
+  answeredAtMs: null as number | null,
+  connectedAtMs: null as number | null,
+  reconnects: 0,
+  stats: null as PublisherStats | null,
+  lastError: null as string | null,
+  events: log.lines,
+});
+
+const elements = {
+  settings: byId<HTMLFormElement>("settings"),
+  camera: byId<HTMLSelectElement>("camera"),
+  microphone: byId<HTMLSelectElement>("microphone"),
+  voice: byId<HTMLInputElement>("voice"),
+  resolution: byId<HTMLSelectElement>("resolution"),
+  fps: byId<HTMLSelectElement>("fps"),
+  codec: byId<HTMLSelectElement>("codec"),
+  bitrate: byId<HTMLSelectElement>("bitrate"),
+  preview: byId<HTMLVideoElement>("preview"),
+  start: byId<HTMLButtonElement>("start"),
+  stop: byId<HTMLButtonElement>("stop"),
+  mute: byId<HTMLButtonElement>("mute"),
+  blank: byId<HTMLButtonElement>("blank"),
+};
+
+/** Everything of one time on air; gone when it ends. */
+interface OnAir {
+  readonly capture: Capture;
+  readonly backoff: Backoff;
+  readonly abort: AbortController;
+  session: PublishSession | null;
+  meter: PublisherMeter;
+  statsTimer: ReturnType<typeof setInterval> | undefined;
+  retryTimer: ReturnType<typeof setTimeout> | undefined;
+  retries: number;
+}
+
+let onAir: OnAir | null = null;
+
+function source(): SourceKind {
+  return new FormData(elements.settings).get("source") as SourceKind;
+}
+
+function request(): CaptureRequest {
+  const device = (select: HTMLSelectElement): string | null => (select.value === "none" ? null : select.value);
+  return {
+    source: source(),
+    camera: device(elements.camera),
+    microphone: device(elements.microphone),
+    height: Number(elements.resolution.value),
+    fps: Number(elements.fps.value),
+    cleanVoice: elements.voice.checked,
+  };
+}
+
+function message(text: string | null, kind: "warn" | "bad" = "bad"): void {
+  const element = byId("message");
+  element.className = `notice ${kind}`;
+  element.hidden = text === null;
+  setText(element, text ?? "");
+  if (text !== null && kind === "bad") state.lastError = text;
+}
+
+const STATE_WORDS: Readonly<Record<State, string>> = {
+  idle: "Not live",
+  starting: "Starting…",
+  live: "Live",
+  reconnecting: "Reconnecting…",
+};
+
+function enter(next: State): void {
+  if (state.state !== next) log.add(next);
+  state.state = next;
+  const word = byId("state");
+  word.dataset["state"] = next === "live" ? "live" : next === "idle" ? "idle" : "bad";
+  setText(word, STATE_WORDS[next]);
+  const idle = next === "idle";
+  elements.start.hidden = !idle;
+  elements.stop.hidden = idle;
+  byId("live-badge").hidden = next !== "live";
+  byId("preview-hint").hidden = !idle;
+  for (const control of elements.settings.querySelectorAll<HTMLInputElement | HTMLSelectElement>("input, select")) {
+    if (control !== elements.bitrate) control.disabled = !idle;
+  }
+  document.title = `${next === "live" ? "● " : ""}Publish ${stream} - Sluice`;
+}
+
+async function start(): Promise<void> {
+  if (onAir || state.state !== "idle") return;
+  message(null);
+  enter("starting");
+  state.startedAtMs = performance.now();
+  state.answeredAtMs = null;
+  state.connectedAtMs = null;
+  let captured: Capture;
+  try {
+    captured = await capture(request());
+  } catch (thrown) {
+    message(captureFault(thrown));
+    enter("idle");
+    return;
+  }
+  const air: OnAir = {
+    capture: captured,
+    backoff: new Backoff(),
+    abort: new AbortController(),
+    session: null,
+    meter: new PublisherMeter(),
+    statsTimer: undefined,
+    retryTimer: undefined,
+    retries: 0,
+  };
+  onAir = air;
+  elements.preview.srcObject = captured.media;
+  // A preview that may not play is no reason not to publish.
+  void elements.preview.play().catch(() => undefined);
+  wireTracks(captured.media);
+  void listDevices();
+  air.statsTimer = setInterval(() => void readStats(air), STATS_INTERVAL_MS);
+  await connect(air);
+}
+
+async function connect(air: OnAir): Promise<void> {
+  try {
+    const session = await publish({
+      url: `/whip/${encodeURIComponent(stream)}`,
+      token,
+      media: air.capture.media,
+      codec: elements.codec.value as VideoCodec,
+      videoKbps: Number(elements.bitrate.value),
+      maxHeight: Number(elements.resolution.value),
+      maxFps: Number(elements.fps.value),
+      degradation: source() === "screen" ? "maintain-resolution" : "maintain-framerate",
+      signal: air.abort.signal,
+      onConnected: () => {
+        if (onAir !== air) return;
+        state.connectedAtMs = performance.now();
+        if (air.retries > 0) state.reconnects += 1;
+        message(null);
+        enter("live");
+      },
+      onLost: (reason) => lost(air, reason),
+    });
+    if (onAir !== air) return session.stop();
+    air.session = session;
+    air.meter = new PublisherMeter();
+    state.answeredAtMs = performance.now();
+    log.add("answered");
+  } catch (thrown) {
+    if (onAir !== air) return;
+    const error = asSignallingError(thrown);
+    // The first attempt's failure is shown at once; someone is looking. Later ones happen unattended.
+    if (error.isTransient && air.retries > 0) return retry(air, error.message, error.retryAfterMs);
+    end();
+    const advice = {
+      unauthorised: " Open this page with ?token=… and a token that has the publish right.",
+      forbidden: " This token may not publish here.",
+    } as Partial<Record<string, string>>;
+    message(`Not live: ${error.message}.${advice[error.kind] ?? ""}`.replace("..", "."));
+  }
+}
+
+function lost(air: OnAir, reason: LossReason): void {
+  if (onAir !== air) return;
+  log.add(`lost: ${reason}`);
+  air.session = null;
+  if (reason === "closed-by-server") {
+    // To come back would take the stream from whoever has it now.
+    end();
+    message("The server ended this session: another publisher took the stream over, an operator ended it, the token expired, or the server is stopping.");
+    return;
+  }
+  if (state.connectedAtMs === null && air.retries === 0) {
+    end();
+    message("The server answered, but its media port cannot be reached. Is UDP or TCP port 8189 open, and is webrtc.advertise set to its public address?");
+    return;
+  }
+  if (state.connectedAtMs !== null && performance.now() - state.connectedAtMs >= PROVEN_MS) {
+    air.backoff.reset();
+    air.retries = 0;
+  }
+  retry(air, "the connection was lost", null);
+}
+
+function retry(air: OnAir, why: string, retryAfterMs: number | null): void {
+  air.retries += 1;
+  if (air.retries > RECONNECTS_MAX) {
+    end();
+    message(`Given up: ${why}.`);
+    return;
+  }
+  const waitMs = air.backoff.next(retryAfterMs);
+  enter("reconnecting");
+  message(`Reconnecting: ${why}. Next try in ${duration(Math.max(1_000, waitMs))}.`, "warn");
+  air.retryTimer = setTimeout(() => void connect(air), waitMs);
+}
+
+/** Leaves the air; safe to call at any time. */
+function end(): void {
+  const air = onAir;
+  onAir = null;
+  if (air) {
+    clearInterval(air.statsTimer);
+    clearTimeout(air.retryTimer);
+    air.abort.abort(new DOMException("stopped", "AbortError"));
+    air.session?.stop();
+    air.capture.stop();
+  }
+  elements.preview.srcObject = null;
+  byId("meter").hidden = true;
+  elements.mute.hidden = true;
+  elements.blank.hidden = true;
+  byId("stats").replaceChildren();
+  state.stats = null;
+  enter("idle");
+}
+
+/** The two switches, and the end of a track that the browser or the system takes away. */
+function wireTracks(media: MediaStream): void {
+  const wire = (button: HTMLButtonElement, track: MediaStreamTrack | undefined): void => {
+    button.hidden = !track;
+    button.setAttribute("aria-pressed", "false");
+    button.onclick = () => {
+      if (!track) return;
+      track.enabled = !track.enabled;
+      button.setAttribute("aria-pressed", String(!track.enabled));
+    };
+  };
+  const [video] = media.getVideoTracks();
+  const [audio] = media.getAudioTracks();
+  wire(elements.mute, audio);
+  wire(elements.blank, video);
+  byId("meter").hidden = !audio;
+  const air = onAir;
+  video?.addEventListener("ended", () => {
+    // "Stop sharing" of the browser's own bar, or an unplugged camera.
+    if (onAir !== air) return;
+    end();
+    message("The source ended, so the stream did too.", "warn");
+  });
+}
+
+async function readStats(air: OnAir): Promise<void> {
+  const { session } = air;
+  if (!session || session.pc.connectionState === "closed") return;
+  const report = await session.pc.getStats();
+  if (onAir !== air || air.session !== session) return;
+  const stats = air.meter.read(report);
+  state.stats = stats;
+  report.forEach((entry: { type: string; kind?: string; audioLevel?: number }) => {
+    if (entry.type !== "media-source" || entry.kind !== "audio") return;
+    // The ear hears ratios: -50 dB to 0 dB over the whole width.
+    const decibels = 20 * Math.log10(Math.max(entry.audioLevel ?? 0, 1e-5));
+    byId("meter-level").style.setProperty("--level", String(Math.min(1, Math.max(0, 1 + decibels / 50))));
+  });
+  if (state.state === "live") showFigures(byId("stats"), figures(stats));
+}
+
+const LIMITS: Readonly<Record<string, string>> = { none: "nothing", cpu: "processor", bandwidth: "network", other: "other" };
+
+function figures(stats: PublisherStats): Figure[] {
+  const limit = stats.limitedBy ?? "none";
+  return [
+    { key: "bitrate", label: "Video", value: bitrate(stats.videoKbps) },
+    { key: "audio", label: "Sound", value: bitrate(stats.audioKbps) },
+    { key: "resolution", label: "Resolution", value: size(stats.width, stats.height) },
+    { key: "fps", label: "Frame rate", value: framesPerSecond(stats.fps) },
+    { key: "rtt", label: "Round trip", value: milliseconds(stats.rttMs) },
+    { key: "loss", label: "Loss", value: percent(stats.lossPercent), bad: (stats.lossPercent ?? 0) > 2 },
+    { key: "limit", label: "Held back by", value: LIMITS[limit] ?? limit, bad: limit !== "none", hint: "What keeps the encoder from the chosen quality" },
+    { key: "available", label: "Network takes", value: bitrate(stats.availableKbps) },
+    { key: "codec", label: "Codec", value: [stats.codec, stats.audioCodec].filter(Boolean).join(" + ") || "–" },
+    { key: "encoder", label: "Encoder", value: stats.encoder ? `${stats.encoder}, ${milliseconds(stats.encodeMs)}` : "–" },
+    ...(state.connectedAtMs === null ? [] : [{ key: "since", label: "Live for", value: duration(performance.now() - state.connectedAtMs) }]),
+  ];
+}
+
+/** Names are known only after the first permission; before it there is one nameless device of each kind. */
+async function listDevices(): Promise<void> {
+  const devices = (navigator as { mediaDevices?: MediaDevices }).mediaDevices;
+  const all = devices ? await devices.enumerateDevices().catch(() => []) : [];
+  for (const [select, kind, word] of [
+    [elements.camera, "videoinput", "Camera"],
+    [elements.microphone, "audioinput", "Microphone"],
+  ] as const) {
+    const chosen = select.value;
+    const options = all
+      .filter((device) => device.kind === kind && device.deviceId !== "" && device.deviceId !== "default")
+      .map((device, index) => h("option", { value: device.deviceId }, device.label || `${word} ${index + 1}`));
+    select.replaceChildren(h("option", { value: "" }, "The browser’s choice"), ...options, h("option", { value: "none" }, "None"));
+    select.value = chosen;
+    if (select.selectedIndex < 0) select.value = "";
+  }
+}
+
+function showSource(): void {
+  const chosen = source();
+  for (const part of document.querySelectorAll<HTMLElement>("[data-for]")) part.hidden = part.dataset["for"] !== chosen;
+}
+
+/** `?source=test&codec=VP8&bitrate=1000&resolution=360&fps=30` preset the form; what does not exist is ignored. */
+function preset(): void {
+  const wanted = new URLSearchParams(location.search);
+  for (const control of elements.settings.querySelectorAll<HTMLSelectElement>("select")) {
+    const value = wanted.get(control.id);
+    if (value !== null && Array.from(control.options).some((option) => option.value === value)) control.value = value;
+  }
+  const radio = elements.settings.querySelector<HTMLInputElement>(`input[value="${CSS.escape(wanted.get("source") ?? "")}"]`);
+  if (radio) radio.checked = true;
+}
+
+elements.codec.replaceChildren(...sendableCodecs().map((codec) => h("option", { value: codec }, codec)));
+preset();
+showSource();
+void listDevices();
+(navigator as { mediaDevices?: MediaDevices }).mediaDevices?.addEventListener("devicechange", () => void listDevices());
+if (!window.isSecureContext) {
+  message("This page is neither https nor localhost: browsers give it no camera, microphone or screen. The test pattern works.", "warn");
+}
+
+setText(byId("name"), stream);
+if (token !== null) byId<HTMLAnchorElement>("home").href = `/#token=${encodeURIComponent(token)}`;
+const urls = urlsOf(stream, location.origin, location.hostname);
+byId("share").append(copyable("Watch page", urls.watch, "share-watch"), copyable("WHEP", urls.whep, "share-whep"));
+byId("share-hint").hidden = token === null;
+enter("idle");
+
+elements.settings.addEventListener("change", showSource);
+elements.settings.addEventListener("submit", (event) => event.preventDefault());
+elements.bitrate.addEventListener("change", () => void onAir?.session?.setVideoKbps(Number(elements.bitrate.value)));
+elements.start.addEventListener("click", () => void start());
+elements.stop.addEventListener("click", () => {
+  end();
+  elements.start.focus();
+});
+window.addEventListener("pagehide", end);
