@@ -1,4 +1,7 @@
-//! The server's counters, as Prometheus reads them. Everybody counts; nobody decides by them.
+//! The server's counters, as Prometheus reads them (OpenMetrics 1.0 text). Everybody counts; nobody decides by them.
+//!
+//! In: additions from all rooms; packets are summed where they are handled and handed in once per round. Out: a text.
+//! All series that can be named beforehand are there from the start, at 0, so that a rate over them misses nothing.
 
 use std::sync::Arc;
 
@@ -23,7 +26,12 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
-/// `protocol`: `whip`, `whep`, `rtmp`. `outcome`: `ended`, `refused`, `failed`, `expired`, `kicked`, `superseded`, `timeout`, `draining`.
+/// How sessions end: the values of `outcome`.
+pub const OUTCOMES: [&str; 8] =
+    ["ended", "refused", "failed", "expired", "kicked", "superseded", "timeout", "draining"];
+const PROTOCOLS: [&str; 3] = ["whip", "whep", "rtmp"];
+
+/// `protocol`: `whip`, `whep`, `rtmp`. `outcome`: one of [`OUTCOMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
     pub protocol: &'static str,
@@ -103,7 +111,36 @@ impl Metrics {
         );
         r.register("auth_failures", "Requests refused for their token", metrics.auth_failures.clone());
         r.register("sessions", "Sessions that ended", metrics.sessions.clone());
+        for protocol in PROTOCOLS {
+            for outcome in OUTCOMES {
+                metrics.sessions.get_or_create(&OutcomeLabels { protocol, outcome });
+            }
+        }
+        for reason in ["missing", "bad_signature", "expired"] {
+            metrics.auth_failures.get_or_create(&ReasonLabel { reason });
+        }
         Arc::new(Self { registry, ..metrics })
+    }
+
+    /// A request was refused for its token; `reason` as `sluice_signaling::token::Denied::reason` has it.
+    pub fn count_auth_failure(&self, reason: &'static str) {
+        self.auth_failures.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A session ended; `outcome` is one of [`OUTCOMES`].
+    pub fn count_session(&self, protocol: &'static str, outcome: &'static str) {
+        self.sessions.get_or_create(&OutcomeLabels { protocol, outcome }).inc();
+    }
+
+    /// Sets the gauges of what is on now, by protocol.
+    pub fn set_live(&self, publishers: &[(&'static str, usize)], viewers: &[(&'static str, usize)]) {
+        let total: usize = publishers.iter().map(|(_, count)| count).sum();
+        self.streams.set(total as i64);
+        for (gauges, counts) in [(&self.publishers, publishers), (&self.viewers, viewers)] {
+            for &(protocol, count) in counts {
+                gauges.get_or_create(&ProtocolLabel { protocol }).set(count as i64);
+            }
+        }
     }
 
     /// The text exposition format.
@@ -120,4 +157,47 @@ fn both_ways(registry: &mut Registry, name: &str, help: &str) -> BothWays {
     registry.register(name, help, family.clone());
     let counter = |direction| family.get_or_create_owned(&DirectionLabel { direction });
     BothWays { received: counter("in"), sent: counter("out") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_has_the_name_that_is_promised() {
+        let metrics = Metrics::new();
+        metrics.set_live(&[("whip", 1), ("rtmp", 0)], &[("whep", 3)]);
+        metrics.count_auth_failure("expired");
+        metrics.count_session("rtmp", "kicked");
+        metrics.rtp_packets.received.inc_by(7);
+        metrics.join_seconds.observe(0.05);
+        metrics.forward_seconds.observe(0.000_3);
+        let text = metrics.render();
+        for line in [
+            "sluice_streams 1",
+            "sluice_publishers{protocol=\"whip\"} 1",
+            "sluice_publishers{protocol=\"rtmp\"} 0",
+            "sluice_viewers{protocol=\"whep\"} 3",
+            "sluice_rtp_packets_total{direction=\"in\"} 7",
+            "sluice_rtp_packets_total{direction=\"out\"} 0",
+            "sluice_rtp_bytes_total{direction=\"in\"} 0",
+            "sluice_rtp_bytes_total{direction=\"out\"} 0",
+            "sluice_nack_total{direction=\"in\"} 0",
+            "sluice_nack_total{direction=\"out\"} 0",
+            "sluice_rtx_packets_total 0",
+            "sluice_pli_total{direction=\"in\"} 0",
+            "sluice_pli_total{direction=\"out\"} 0",
+            "sluice_join_seconds_count 1",
+            "sluice_join_seconds_sum 0.05",
+            "sluice_join_seconds_bucket{le=\"+Inf\"} 1",
+            "sluice_forward_seconds_count 1",
+            "sluice_forward_seconds_bucket{le=\"+Inf\"} 1",
+            "sluice_auth_failures_total{reason=\"expired\"} 1",
+            "sluice_sessions_total{protocol=\"rtmp\",outcome=\"kicked\"} 1",
+            "sluice_sessions_total{protocol=\"whep\",outcome=\"ended\"} 0",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is missing in:\n{text}");
+        }
+    }
 }
