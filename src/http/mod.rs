@@ -1,4 +1,78 @@
-//! The HTTP doors: signalling, API, pages, metrics.
+//! The HTTP door: WHIP and WHEP signalling, the API, the pages, and what machines ask (health, metrics).
+//!
+//! In: requests. Out: responses, every error as `application/problem+json`. Holds no state of its own: sessions, streams
+//! and tokens belong to others ([`Services`]). Carries no media. TLS is a reverse proxy's.
 
+<<<<<<< HEAD
 pub mod pages;
 pub mod plane;
+=======
+#![allow(clippy::disallowed_methods, reason = "an I/O room: requests come with the time of day")]
+
+mod api;
+mod cors;
+mod listener;
+mod pages;
+mod presented;
+mod probes;
+mod problem;
+mod request_log;
+mod sessions;
+mod signalling;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::SystemTime};
+
+use axum::{Router, http::Method, middleware, response::Response};
+use sluice_signaling::{media_plane::MediaPlane, token::Authenticator};
+use tokio_util::sync::CancellationToken;
+
+use crate::{metrics::Metrics, track::Streams};
+
+pub use listener::serve;
+pub use sessions::{Sessions, ViewerState};
+
+/// What the routes stand on.
+pub struct Services {
+    pub streams: Arc<Streams>,
+    pub metrics: Arc<Metrics>,
+    pub authenticator: Arc<Authenticator>,
+    /// Carries the media of WHIP and WHEP sessions.
+    pub plane: Arc<dyn MediaPlane>,
+    /// Knows the viewers, for the API.
+    pub sessions: Arc<dyn Sessions>,
+    pub signalling: sluice_signaling::Settings,
+    /// All doors are on loopback by rule: nobody but this machine's users is meant to come.
+    pub loopback_only: bool,
+    /// Cancelled when the server begins to stop: no new sessions from then on.
+    pub drain: CancellationToken,
+}
+
+pub type AppState = Arc<Services>;
+
+/// All routes.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .merge(signalling::router())
+        .merge(api::router(&state))
+        .merge(probes::router())
+        .merge(pages::router())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(request_log::log))
+        .with_state(state)
+}
+
+async fn nothing_here() -> Response {
+    problem::respond(&problem::not_found("there is nothing at this path; / lists what is live"))
+}
+
+async fn wrong_method(method: Method) -> Response {
+    problem::respond(&problem::method_not_allowed(&method))
+}
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+>>>>>>> a1ce16e (wip)

@@ -1,0 +1,172 @@
+//! What the API says, as JSON. Times are RFC 3339 in UTC; counters start with the publication or the session.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    http::ViewerState,
+    track::{Notice, PublisherInfo, Stream, TrackState},
+};
+
+/// All streams.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamList {
+    /// Sorted by name.
+    pub streams: Vec<StreamSummary>,
+}
+
+/// A stream that is published, or waited for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamSummary {
+    #[schema(example = "cam1")]
+    pub name: String,
+    /// Somebody publishes it now.
+    pub live: bool,
+    /// Since when it is published without a break.
+    #[schema(example = "2026-01-31T12:00:00.000Z")]
+    pub since: Option<String>,
+    pub publisher: Option<Publisher>,
+    pub tracks: Vec<Track>,
+    /// What its publisher should know and change.
+    pub notices: Vec<NoticeBody>,
+    pub viewer_count: usize,
+}
+
+/// A stream and who watches it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamDetail {
+    #[serde(flatten)]
+    pub summary: StreamSummary,
+    pub viewers: Vec<Viewer>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Publisher {
+    #[schema(example = "7c0bd4f5-2a6b-4f38-9f0b-6b8f2a3f9a51")]
+    pub session: String,
+    /// `whip` or `rtmp`.
+    #[schema(example = "whip")]
+    pub protocol: &'static str,
+    /// Its address and port.
+    #[schema(example = "192.0.2.7:51000")]
+    pub remote: String,
+    /// What it calls itself; empty when unknown.
+    pub user_agent: String,
+    /// The `sub` of its token.
+    pub subject: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Track {
+    /// `video` or `audio`.
+    #[schema(example = "video")]
+    pub kind: &'static str,
+    /// By its SDP name.
+    #[schema(example = "H264")]
+    pub codec: &'static str,
+    /// Format parameters as SDP has them.
+    #[schema(example = "profile-level-id=42e01f;packetization-mode=1")]
+    pub fmtp: String,
+    pub channels: u8,
+    pub packets: u64,
+    pub bytes: u64,
+    pub keyframes: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NoticeBody {
+    /// Stable, for programs.
+    #[schema(example = "b-frames-dropped")]
+    pub code: &'static str,
+    /// For people.
+    pub text: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Viewer {
+    #[schema(example = "0d3c6f8e-7a53-4b5b-8f5e-1c1f6c0f6a11")]
+    pub session: String,
+    #[schema(example = "whep")]
+    pub protocol: &'static str,
+    /// The HTTP client's address and port.
+    #[schema(example = "192.0.2.8:40112")]
+    pub from: String,
+    pub user_agent: String,
+    /// The `sub` of its token.
+    pub subject: Option<String>,
+    #[schema(example = "2026-01-31T12:00:05.000Z")]
+    pub since: String,
+    /// Media can flow: ICE and DTLS are done.
+    pub connected: bool,
+    pub packets_sent: u64,
+    pub bytes_sent: u64,
+}
+
+impl StreamSummary {
+    pub fn of(stream: &Stream) -> Self {
+        let state = stream.state();
+        Self {
+            name: stream.name().to_string(),
+            live: state.publisher.is_some(),
+            since: state.since.map(rfc3339),
+            publisher: state.publisher.map(Publisher::from),
+            tracks: state.tracks.into_iter().map(Track::from).collect(),
+            notices: state.notices.into_iter().map(NoticeBody::from).collect(),
+            viewer_count: state.viewers,
+        }
+    }
+}
+
+impl From<PublisherInfo> for Publisher {
+    fn from(info: PublisherInfo) -> Self {
+        Self {
+            session: info.session.to_string(),
+            protocol: info.protocol.as_str(),
+            remote: info.remote.to_string(),
+            user_agent: info.user_agent,
+            subject: info.subject,
+        }
+    }
+}
+
+impl From<TrackState> for Track {
+    fn from(state: TrackState) -> Self {
+        Self {
+            kind: state.format.codec.kind().as_str(),
+            codec: state.format.codec.sdp_name(),
+            fmtp: state.format.fmtp,
+            channels: state.format.channels,
+            packets: state.packets,
+            bytes: state.bytes,
+            keyframes: state.keyframes,
+        }
+    }
+}
+
+impl From<Notice> for NoticeBody {
+    fn from(notice: Notice) -> Self {
+        Self { code: notice.code, text: notice.text }
+    }
+}
+
+impl From<ViewerState> for Viewer {
+    fn from(state: ViewerState) -> Self {
+        Self {
+            session: state.session.to_string(),
+            protocol: "whep",
+            from: state.from.to_string(),
+            user_agent: state.user_agent,
+            subject: state.subject,
+            since: rfc3339(state.since),
+            connected: state.connected,
+            packets_sent: state.packets_sent,
+            bytes_sent: state.bytes_sent,
+        }
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
