@@ -1,4 +1,5 @@
 //! Signalling's way to the workers: makes, finds and ends WebRTC sessions.
+#![allow(clippy::disallowed_methods, reason = "sessions begin at the time of day")]
 
 use std::{
     sync::{
