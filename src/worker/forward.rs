@@ -44,12 +44,13 @@ impl Worker {
             viewer.sender.follow(now, &local.replica);
         }
         if !late.is_empty()
-            && let (Some(sealer), Some(path)) = (session.transport.sealer(), session.transport.path()) {
-                let mut output = Output { sealer, scratch: &mut self.scratch, out: &mut self.links.to(path) };
-                let sent = viewer.sender.send_late(&local.replica, kind, late, &mut output);
-                session.entry.count(sent.packets, sent.bytes);
-                self.totals.sent(sent);
-            }
+            && let (Some(sealer), Some(path)) = (session.transport.sealer(), session.transport.path())
+        {
+            let mut output = Output { sealer, scratch: &mut self.scratch, out: &mut self.links.to(path) };
+            let sent = viewer.sender.send_late(&local.replica, kind, late, &mut output);
+            session.entry.count(sent.packets, sent.bytes);
+            self.totals.sent(sent);
+        }
         self.send_to_viewer(now, slot, Some(kind));
     }
 

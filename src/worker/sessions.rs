@@ -199,10 +199,11 @@ impl Worker {
     fn set_timer(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         if let Some(at) = session.next_timeout()
-            && session.timer.is_none_or(|set| at < set) {
-                session.timer = Some(at);
-                self.timers.set(at, Slot { index: slot, tenant: session.tenant });
-            }
+            && session.timer.is_none_or(|set| at < set)
+        {
+            session.timer = Some(at);
+            self.timers.set(at, Slot { index: slot, tenant: session.tenant });
+        }
     }
 
     /// A session's time has come, or seems to.
@@ -232,9 +233,10 @@ impl Worker {
         let ntp = NtpTime::from_system(SystemTime::now());
         let mut compound = Vec::with_capacity(128);
         if viewer.sender.poll_report(now, ntp, &local.replica, &mut compound)
-            && let (Some(sealed), Some(path)) = (session.transport.seal_rtcp(&compound), session.transport.path()) {
-                self.links.send(&path, &sealed, sealed.len());
-            }
+            && let (Some(sealed), Some(path)) = (session.transport.seal_rtcp(&compound), session.transport.path())
+        {
+            self.links.send(&path, &sealed, sealed.len());
+        }
     }
 
     fn connected(&mut self, now: Instant, slot: usize) {

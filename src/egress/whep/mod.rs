@@ -10,6 +10,8 @@
 mod media;
 mod pace;
 mod resend;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,263 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rtc_crypto::RTCCryptoProvider;
+use rtc_srtp::{context::Context, protection_profile::ProtectionProfile};
+use sluice_signaling::sdp::{AcceptedCodec, ExtensionIds, NegotiatedMedia};
+
+use super::*;
+use crate::{
+    media::{Codec, RtpPacket, TrackFormat, testing::epoch},
+    rtp::rtcp::{write_nack, write_pli},
+    track::{Delivery, LayerIndex, Snapshot, TrackPacket, TrackSnapshot},
+    transport::SrtpProfile,
+};
+
+const KEY: [u8; 16] = [7; 16];
+const SALT: [u8; 12] = [9; 12];
+const IDS: ExtensionIds = ExtensionIds {
+    mid: None,
+    rid: None,
+    repaired_rid: None,
+    abs_send_time: None,
+    transport_cc: None,
+    playout_delay: Some(5),
+    abs_capture_time: None,
+};
+
+/// Keeps each call's datagrams, and opens them as a browser would.
+struct Browser {
+    context: Context,
+    calls: Vec<Vec<Vec<u8>>>,
+}
+
+impl DatagramOut for Browser {
+    fn send(&mut self, contents: &[u8], segment_bytes: usize) {
+        self.calls.push(contents.chunks(segment_bytes).map(<[u8]>::to_vec).collect());
+    }
+}
+
+impl Browser {
+    fn new() -> Self {
+        let crypto = rtc_crypto::providers::AwsLcRsProvider::default();
+        let profile = ProtectionProfile::AeadAes128Gcm;
+        let context = Context::new(&KEY, &SALT, profile, None, None, crypto.crypto()).unwrap();
+        Self { context, calls: Vec::new() }
+    }
+
+    /// Everything that came since the last call of this.
+    fn open(&mut self) -> Vec<RtpPacket> {
+        let datagrams: Vec<_> = std::mem::take(&mut self.calls).into_iter().flatten().collect();
+        let mut opened = |datagram: &Vec<u8>| self.context.decrypt_rtp(datagram).unwrap().freeze();
+        datagrams.iter().map(|datagram| RtpPacket::parse(opened(datagram), &IDS).unwrap()).collect()
+    }
+}
+
+/// A viewer of an H.264 stream, with the replica it reads and the browser it sends to.
+struct Bench {
+    now: Instant,
+    replica: Replica,
+    viewer: WhepSender,
+    browser: Browser,
+    sealer: SrtpSealer,
+    scratch: Scratch,
+    seq: u64,
+}
+
+impl Bench {
+    fn new(rtx: bool) -> Self {
+        let codec = AcceptedCodec {
+            codec: Codec::H264,
+            payload_type: 102,
+            fmtp: String::new(),
+            channels: 1,
+            rtx_payload_type: rtx.then_some(103),
+            feedback: Default::default(),
+        };
+        let section = NegotiatedMedia {
+            mid: "0".into(),
+            kind: MediaKind::Video,
+            codecs: vec![codec],
+            extensions: IDS,
+            remote_ssrcs: Vec::new(),
+            rids: Vec::new(),
+        };
+        let ids = [SenderIds { ssrc: 1_000, rtx_ssrc: rtx.then_some(2_000) }];
+        let numbers = || StreamNumbers { first_seq: 100, first_rtx_seq: 5, time_offset_ticks: 0 };
+        let settings = SenderSettings { join_burst_mbps: 40 };
+        let media = Negotiated { media: vec![section] };
+        let format = TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 };
+        let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
+        let mut replica = Replica::default();
+        let snapshot = Snapshot { publication: 1, tracks: vec![track] };
+        replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
+        Self {
+            now: epoch(),
+            replica,
+            viewer: WhepSender::new(epoch(), epoch(), &media, &ids, numbers, settings),
+            browser: Browser::new(),
+            sealer: SrtpSealer::with_master(SrtpProfile::AeadAes128Gcm, &KEY, &SALT).unwrap(),
+            scratch: Scratch::default(),
+            seq: 0,
+        }
+    }
+
+    /// A picture of packets of these sizes comes.
+    fn picture(&mut self, keyframe: bool, sizes: &[usize]) {
+        self.now += Duration::from_millis(33);
+        let time_ticks = self.now.saturating_duration_since(epoch()).as_millis() as u64 * 90;
+        let packet = |(at, size): (usize, &usize)| {
+            Arc::new(TrackPacket {
+                seq: ExtendedSeq(self.seq + at as u64),
+                time_ticks,
+                arrival: self.now,
+                marker: at + 1 == sizes.len(),
+                keyframe_start: keyframe && at == 0,
+                payload: Bytes::from(vec![at as u8 + 1; *size]),
+            })
+        };
+        let packets: Vec<_> = sizes.iter().enumerate().map(packet).collect();
+        self.seq += sizes.len() as u64;
+        let delivery = Delivery::Packets { track: TrackIndex(0), layer: LayerIndex(0), packets: packets.into() };
+        self.replica.apply(delivery, &mut Vec::new());
+    }
+
+    fn send(&mut self) -> Round {
+        self.viewer.follow(self.now, &self.replica);
+        let mut output = Output { sealer: &self.sealer, scratch: &mut self.scratch, out: &mut self.browser };
+        self.viewer.send(self.now, &self.replica, None, &mut output)
+    }
+
+    fn hear(&mut self, compound: &[u8]) -> Feedback {
+        let mut output = Output { sealer: &self.sealer, scratch: &mut self.scratch, out: &mut self.browser };
+        let ntp = NtpTime::from_system(std::time::SystemTime::UNIX_EPOCH);
+        self.viewer.handle_rtcp(self.now, ntp, compound, &self.replica, &mut output)
+    }
+}
+
+#[test]
+fn a_picture_of_nearly_equal_packets_is_one_call_of_equal_segments() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[1_100, 1_099, 1_101, 1_100, 300]);
+    let round = bench.send();
+    assert_eq!(bench.browser.calls.len(), 1);
+    let sizes: Vec<_> = bench.browser.calls[0].iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1_129, 1_129, 1_129, 1_129, 328]);
+    assert_eq!((round.sent.packets, round.sent.payload_bytes), (5, 4_700));
+    assert_eq!(round.joined_after, Some(Duration::from_millis(33)));
+    let packets = bench.browser.open();
+    let payloads: Vec<_> = packets.iter().map(|packet| packet.payload.len()).collect();
+    assert_eq!(payloads, [1_100, 1_099, 1_101, 1_100, 300], "padding is gone after opening");
+    assert!(packets.iter().all(|packet| packet.header.ssrc == 1_000 && packet.header.payload_type == 102));
+    assert_eq!(packets.iter().map(|packet| packet.header.sequence).collect::<Vec<_>>(), [100, 101, 102, 103, 104]);
+    assert_eq!(packets.iter().filter(|packet| packet.header.marker).count(), 1);
+}
+
+#[test]
+fn a_packet_too_short_to_pad_ends_its_call() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[1_100, 30, 1_100, 1_100]);
+    bench.send();
+    assert_eq!(bench.browser.calls.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(bench.browser.open().len(), 4);
+}
+
+#[test]
+fn without_retransmission_stream_nothing_is_padded_and_a_resend_is_the_same_bytes() {
+    let mut bench = Bench::new(false);
+    bench.picture(true, &[1_100, 1_099, 1_101]);
+    bench.send();
+    let calls = std::mem::take(&mut bench.browser.calls);
+    assert_eq!(calls.iter().flatten().map(Vec::len).collect::<Vec<_>>(), [1_128, 1_127, 1_129]);
+    let mut nack = Vec::new();
+    write_nack(&mut nack, 1, 1_000, &[101]);
+    let feedback = bench.hear(&nack);
+    assert_eq!((feedback.nacked_packets, feedback.resent.packets), (1, 1));
+    let first = calls.into_iter().flatten().nth(1).unwrap();
+    assert_eq!(bench.browser.calls, [[first]], "one number is sealed over one content only");
+}
+
+#[test]
+fn a_lost_packet_comes_again_in_the_retransmission_stream() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[1_100, 1_099, 1_101]);
+    bench.send();
+    bench.browser.open();
+    let mut nack = Vec::new();
+    write_nack(&mut nack, 1, 1_000, &[101, 101, 4_000]);
+    let feedback = bench.hear(&nack);
+    assert_eq!(
+        (feedback.nacked_packets, feedback.resent.packets),
+        (3, 1),
+        "once per round trip, and only what there was"
+    );
+    let again = bench.browser.open();
+    assert_eq!((again[0].header.ssrc, again[0].header.payload_type, again[0].header.sequence), (2_000, 103, 5));
+    assert_eq!(again[0].payload[..2], 101u16.to_be_bytes());
+    assert_eq!(again[0].payload[2..], [2; 1_099]);
+}
+
+#[test]
+fn squeezed_pictures_ask_for_no_playout_delay() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[500]);
+    bench.picture(false, &[500]);
+    bench.send();
+    let squeezed = bench.browser.calls[0][0].clone();
+    assert_eq!(squeezed[12..20], [0xbe, 0xde, 0, 1, 5 << 4 | 2, 0, 0, 0]);
+    bench.browser.open();
+    bench.picture(false, &[500]);
+    bench.send();
+    assert_eq!(bench.browser.calls[0][0][0], 0x80, "live ones carry no extension");
+}
+
+#[test]
+fn a_join_is_paced() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[1_100; 40]);
+    (0..10).for_each(|_| bench.picture(false, &[1_100; 8]));
+    let mut millis = 0;
+    while bench.send().backlog {
+        let bytes: usize = bench.browser.calls.iter().flatten().map(Vec::len).sum();
+        assert!(bytes <= 14 * 1_200, "{bytes} bytes at once");
+        bench.browser.calls.clear();
+        bench.now += Duration::from_millis(1);
+        millis += 1;
+    }
+    // 135 kB at 40 Mb/s, less the first burst.
+    assert!((20..30).contains(&millis), "took {millis} ms");
+}
+
+#[test]
+fn a_broken_picture_is_mended_from_the_cache_before_the_publisher_is_asked() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[500]);
+    bench.send();
+    bench.picture(false, &[500]);
+    bench.send();
+    let mut pli = Vec::new();
+    write_pli(&mut pli, 1, 1_000);
+    assert_eq!(bench.hear(&pli).wants_keyframe, None);
+    bench.browser.calls.clear();
+    bench.send();
+    let mended = bench.browser.open();
+    assert_eq!(mended.iter().map(|packet| packet.header.sequence).collect::<Vec<_>>(), [102, 103]);
+    assert_eq!(bench.hear(&pli).wants_keyframe, Some(TrackIndex(0)), "it did not help: a new keyframe must");
+}
+
+#[test]
+fn sender_reports_tell_the_live_clock() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[500]);
+    bench.send();
+    let mut compound = Vec::new();
+    let ntp = NtpTime(5 << 32);
+    let due = bench.viewer.report_due().unwrap();
+    let at = due.max(bench.now) + Duration::from_millis(10);
+    assert!(bench.viewer.poll_report(at, ntp, &bench.replica, &mut compound));
+    let Some(Rtcp::SenderReport(report)) = RtcpReader::new(&compound).next() else { panic!("no sender report") };
+    assert_eq!((report.ssrc, report.packets, report.bytes, report.ntp), (1_000, 1, 500, ntp));
+    let ticks = at.saturating_duration_since(epoch()).as_micros() as u32 * 90 / 1_000;
+    assert_eq!(report.rtp_time, ticks);
+    assert!(!bench.viewer.poll_report(at, ntp, &bench.replica, &mut compound), "once a second");
+}
