@@ -113,11 +113,11 @@ impl Metrics {
         r.register("sessions", "Sessions that ended", metrics.sessions.clone());
         for protocol in PROTOCOLS {
             for outcome in OUTCOMES {
-                metrics.sessions.get_or_create(&OutcomeLabels { protocol, outcome });
+                metrics.sessions.get_or_create(&OutcomeLabels { protocol, outcome }).inc_by(0);
             }
         }
         for reason in ["missing", "bad_signature", "expired"] {
-            metrics.auth_failures.get_or_create(&ReasonLabel { reason });
+            metrics.auth_failures.get_or_create(&ReasonLabel { reason }).inc_by(0);
         }
         Arc::new(Self { registry, ..metrics })
     }

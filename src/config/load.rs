@@ -141,6 +141,11 @@ impl Loading {
                 }
             }
         }
+        // The parser has sections by name; people have them by line.
+        self.problems.sort_by_key(|problem| match problem.origin {
+            Origin::File { line, .. } => line,
+            _ => 0,
+        });
     }
 
     fn environment(&mut self, variables: &[(String, String)]) {

@@ -64,7 +64,8 @@ pub async fn serve(listener: TcpListener, router: Router, connections_max: u32, 
                 });
             }
             // The connection was gone before we took it.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            }
             Err(error) => {
                 warn!(%error, "cannot accept HTTP connections; trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

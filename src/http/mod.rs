@@ -3,16 +3,13 @@
 //! In: requests. Out: responses, every error as `application/problem+json`. Holds no state of its own: sessions, streams
 //! and tokens belong to others ([`Services`]). Carries no media. TLS is a reverse proxy's.
 
-<<<<<<< HEAD
-pub mod pages;
-pub mod plane;
-=======
 #![allow(clippy::disallowed_methods, reason = "an I/O room: requests come with the time of day")]
 
 mod api;
 mod cors;
 mod listener;
-mod pages;
+pub mod pages;
+pub mod plane;
 mod presented;
 mod probes;
 mod problem;
@@ -42,7 +39,7 @@ pub struct Services {
     pub plane: Arc<dyn MediaPlane>,
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
-    pub signalling: sluice_signaling::Settings,
+    pub signalling: sluice_signaling::whip::Settings,
     /// All doors are on loopback by rule: nobody but this machine's users is meant to come.
     pub loopback_only: bool,
     /// Cancelled when the server begins to stop: no new sessions from then on.
@@ -75,4 +72,3 @@ async fn wrong_method(method: Method) -> Response {
 fn now() -> SystemTime {
     SystemTime::now()
 }
->>>>>>> a1ce16e (wip)

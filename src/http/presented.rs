@@ -22,8 +22,9 @@ struct TokenQuery {
 /// 400 when the query cannot be read or has more than one.
 pub fn query_token(uri: &Uri) -> Result<Option<String>, Problem> {
     // The rejection's own text could repeat the token.
-    let query = Query::<TokenQuery>::try_from_uri(uri)
-        .map_err(|_| problem::bad_request("the query cannot be read; expected at most one token=..., percent-encoded"))?;
+    let query = Query::<TokenQuery>::try_from_uri(uri).map_err(|_| {
+        problem::bad_request("the query cannot be read; expected at most one token=..., percent-encoded")
+    })?;
     Ok(query.0.token)
 }
 

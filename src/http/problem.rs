@@ -4,15 +4,12 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use sluice_signaling::{
-    error::Problem,
-    http as plain,
-    name::InvalidStreamName,
-};
+use serde::Serialize;
+use sluice_signaling::{error::Problem, http as plain, name::InvalidStreamName};
 use utoipa::ToSchema;
 
 /// The body of every error (RFC 9457 section 3.1), as [`Problem::to_json`] writes it; for the API's description.
-#[derive(Debug, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemBody {
     /// Which kind of problem, as a URI that never changes.
     #[schema(example = "/problems/not-found")]
@@ -87,11 +84,12 @@ pub fn forbidden(detail: impl Into<String>) -> Problem {
 }
 
 pub fn method_not_allowed(method: &Method) -> Problem {
-    Problem::new(405, "method-not-allowed", "Method not allowed", format!("{method} is not defined on this path; the Allow header names what is"))
-}
-
-pub fn body_too_large(limit_bytes: usize) -> Problem {
-    Problem::new(413, "body-too-large", "Body too large", format!("a request's body may have {limit_bytes} bytes at most"))
+    Problem::new(
+        405,
+        "method-not-allowed",
+        "Method not allowed",
+        format!("{method} is not defined on this path; the Allow header names what is"),
+    )
 }
 
 pub fn body_too_slow(limit_s: u64) -> Problem {
@@ -100,5 +98,11 @@ pub fn body_too_slow(limit_s: u64) -> Problem {
 
 /// No new sessions: the server is stopping. Another one, or this one restarted, may take it in a few seconds.
 pub fn draining() -> Problem {
-    Problem::new(503, "draining", "The server is stopping", "this server takes no new sessions any more; try again shortly").retry_after(5)
+    Problem::new(
+        503,
+        "draining",
+        "The server is stopping",
+        "this server takes no new sessions any more; try again shortly",
+    )
+    .retry_after(5)
 }

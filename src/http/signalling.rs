@@ -1,5 +1,6 @@
 //! WHIP and WHEP: HTTP on this side, [`sluice_signaling`] on the other. Reads a bounded body in bounded time, hands the
-//! request over as plain values, writes out the plain response. Decides nothing itself but 413, 408 and, while draining, 503.
+//! request over as plain values, writes out the plain response. Decides nothing itself but 408 and,
+//! while draining, 503.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
+use futures_util::StreamExt;
 use sluice_signaling::{
     error::Problem,
     http::{self as plain, BODY_MAX_BYTES},
@@ -146,17 +148,19 @@ async fn handle(
     problem::written(response)
 }
 
-/// The whole body.
-async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
-    let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_MAX_BYTES));
-    match read.await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_large(&error) => Err(problem::body_too_large(BODY_MAX_BYTES)),
-        Ok(Err(_)) => Err(problem::bad_request("the request's body broke off")),
-        Err(_) => Err(problem::body_too_slow(BODY_TIMEOUT.as_secs())),
-    }
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+/// The whole body, or one chunk more than may be sent: enough for signalling to refuse it.
+async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+    let all = async {
+        let mut chunks = body.into_data_stream();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            bytes.extend_from_slice(&chunk.map_err(|_| problem::bad_request("the request's body broke off"))?);
+            if bytes.len() > BODY_MAX_BYTES {
+                break;
+            }
+        }
+        Ok(bytes)
+    };
+    let too_slow = |_| Err(problem::body_too_slow(BODY_TIMEOUT.as_secs()));
+    tokio::time::timeout(BODY_TIMEOUT, all).await.unwrap_or_else(too_slow)
 }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::{
-    extract::{ConnectInfo, RawPathParams, Request, State},
+    extract::{ConnectInfo, RawPathParams, Request, State, rejection::RawPathParamsRejection},
     http::{HeaderMap, HeaderName, header, uri::Authority},
     middleware::Next,
     response::Response,
@@ -20,7 +20,7 @@ use crate::{
 pub async fn admins_only(
     State(state): State<AppState>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
-    params: RawPathParams,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -35,11 +35,14 @@ pub async fn admins_only(
         Err(problem) => return problem::respond(&problem),
     };
     let presenter = presented::presenter(request.headers(), token.as_deref(), from.ip());
-    let named = params.iter().find(|(name, _)| *name == "stream").map(|(_, value)| value.parse::<StreamName>());
-    let authorised = match named {
-        Some(Ok(stream)) => state.authenticator.authorise(&presenter, Right::Admin, &stream, now()),
-        // A name that cannot be is the handler's to refuse, but only to those who may ask.
-        Some(Err(_)) | None => state.authenticator.authorise_admin(&presenter, now()),
+    // A name that cannot be is the handler's to refuse, but only to those who may ask.
+    let stream = params.ok().and_then(|params| {
+        let (_, name) = params.iter().find(|(param, _)| *param == "stream")?;
+        name.parse::<StreamName>().ok()
+    });
+    let authorised = match stream {
+        Some(stream) => state.authenticator.authorise(&presenter, Right::Admin, &stream, now()),
+        None => state.authenticator.authorise_admin(&presenter, now()),
     };
     if let Err(denied) = authorised {
         state.metrics.count_auth_failure(denied.reason());
@@ -54,8 +57,7 @@ fn same_site(headers: &HeaderMap, loopback_only: bool) -> Result<(), &'static st
     const FOREIGN: &str = "without tokens (auth.mode = \"open\") the API takes no requests from pages of other origins";
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text(header::HOST).unwrap_or_default();
-    if text(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| site != "same-origin" && site != "none")
-    {
+    if text(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(FOREIGN);
     }
     if text(header::ORIGIN).is_some_and(|origin| origin.split_once("://").is_none_or(|(_, of)| of != host)) {

@@ -1,0 +1,382 @@
+//! The routes as a client sees them, on fakes of everything behind them.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use axum::{
+    body::Body,
+    extract::connect_info::MockConnectInfo,
+    http::{Request, StatusCode, header},
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+use sluice_signaling::{
+    codec::{Codec, TrackFormat},
+    error::Problem,
+    ice::IceCredentials,
+    media_plane::{Direction, OpenRequest, SessionOwner, TransportParams},
+    sdp::IceCandidate,
+    token::{Claims, OneOrMany, Right, Rights},
+};
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    config::OnConflict,
+    media::{SessionId, StreamName},
+    track::{EndReason, LayerIndex, Notice, Protocol, Publication, PublisherControl, PublisherInfo, TrackIndex},
+};
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+/// Refuses sessions; has one viewer; remembers whom it was told to end.
+#[derive(Default)]
+struct Fake {
+    viewer: Option<(StreamName, ViewerState)>,
+    ended: Mutex<Vec<(SessionId, EndReason)>>,
+}
+
+impl MediaPlane for Fake {
+    fn live_formats(&self, _: &StreamName) -> Option<Vec<TrackFormat>> {
+        None
+    }
+    fn open(&self, _: OpenRequest) -> Result<TransportParams, Problem> {
+        Err(Problem::new(503, "full", "Full", "no place left"))
+    }
+    fn ice_of(&self, _: SessionId, _: Direction) -> Option<(IceCredentials, IceCredentials)> {
+        None
+    }
+    fn owner_of(&self, _: SessionId, _: Direction) -> Option<SessionOwner> {
+        None
+    }
+    fn add_candidates(&self, _: SessionId, _: Vec<IceCandidate>) {}
+    fn close(&self, _: SessionId, _: Direction) -> bool {
+        false
+    }
+    fn renew(&self, _: SessionId, _: Option<SystemTime>) {}
+}
+
+impl Sessions for Fake {
+    fn viewers(&self, stream: &StreamName) -> Vec<ViewerState> {
+        self.viewer.iter().filter(|(of, _)| of == stream).map(|(_, viewer)| viewer.clone()).collect()
+    }
+    fn end_session(&self, session: SessionId, reason: EndReason) -> bool {
+        self.ended.lock().push((session, reason));
+        true
+    }
+}
+
+#[derive(Default)]
+struct Publisher(Mutex<Vec<EndReason>>);
+
+impl PublisherControl for Publisher {
+    fn request_keyframe(&self, _: TrackIndex, _: LayerIndex) {}
+    fn end(&self, reason: EndReason) {
+        self.0.lock().push(reason);
+    }
+}
+
+struct House {
+    router: Router,
+    fake: Arc<Fake>,
+    streams: Arc<Streams>,
+    metrics: Arc<Metrics>,
+    drain: CancellationToken,
+}
+
+fn house(authenticator: Authenticator, fake: Fake) -> House {
+    let (fake, streams, metrics) = (Arc::new(fake), Arc::new(Streams::default()), Metrics::new());
+    let drain = CancellationToken::new();
+    let from = SocketAddr::from(([127, 0, 0, 1], 50_000));
+    let router = router(Arc::new(Services {
+        streams: streams.clone(),
+        metrics: metrics.clone(),
+        authenticator: Arc::new(authenticator),
+        plane: fake.clone(),
+        sessions: fake.clone(),
+        signalling: sluice_signaling::whip::Settings::default(),
+        loopback_only: true,
+        drain: drain.clone(),
+    }))
+    .layer(MockConnectInfo(from));
+    House { router, fake, streams, metrics, drain }
+}
+
+fn open_house() -> House {
+    house(Authenticator::open(), Fake::default())
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: header::HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    #[track_caller]
+    fn is_problem(&self, status: u16) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let body = self.json();
+        assert_eq!(body["status"], status);
+        for member in ["type", "title", "detail"] {
+            assert!(body[member].as_str().is_some_and(|text| !text.is_empty()), "{member} in {body}");
+        }
+    }
+}
+
+impl House {
+    async fn send(&self, method: &str, uri: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(method).uri(uri).header("host", "localhost:8080");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        Answer { status: head.status, headers: head.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    async fn get(&self, uri: &str) -> Answer {
+        self.send("GET", uri, &[], Body::empty()).await
+    }
+
+    fn publish(&self, name: &str, control: Arc<Publisher>) -> Publication {
+        let info = PublisherInfo {
+            session: SessionId::random(),
+            protocol: Protocol::Rtmp,
+            remote: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+            user_agent: "OBS".into(),
+            subject: Some("alice".into()),
+        };
+        let since = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let name = name.parse().unwrap();
+        let mut publication = self.streams.publish(&name, info, control, OnConflict::Takeover, since).unwrap();
+        publication.add_track(TrackFormat { codec: Codec::H264, fmtp: "a=b".into(), channels: 1 }).unwrap();
+        publication.notice(Notice { code: "b-frames-dropped", text: "Set B-frames to 0".into() });
+        publication
+    }
+}
+
+fn token(can: Right, stream: &str) -> String {
+    let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
+    let stream = OneOrMany(vec![stream.into()]);
+    let claims = Claims { exp, stream, can: Rights(vec![can]), ..Claims::default() };
+    format!("Bearer {}", Authenticator::hs256(SECRET).unwrap().sign(&claims).unwrap())
+}
+
+fn viewer(of: &str) -> (StreamName, ViewerState) {
+    let state = ViewerState {
+        session: SessionId::random(),
+        from: SocketAddr::from(([127, 0, 0, 1], 40_001)),
+        user_agent: "browser".into(),
+        subject: None,
+        since: UNIX_EPOCH,
+        connected: true,
+        packets_sent: 12,
+        bytes_sent: 3_400,
+    };
+    (of.parse().unwrap(), state)
+}
+
+#[tokio::test]
+async fn nothing_here_and_wrong_methods_are_problems() {
+    let house = open_house();
+    house.get("/nowhere").await.is_problem(404);
+    house.get("/api/v2/streams").await.is_problem(404);
+    let answer = house.send("POST", "/healthz", &[], Body::empty()).await;
+    answer.is_problem(405);
+    assert!(answer.header("allow").contains("GET"), "{:?}", answer.headers);
+    house.send("PUT", "/api/v1/streams", &[], Body::empty()).await.is_problem(405);
+    house.get("/api/v1/streams/%ff").await.is_problem(400);
+    house.send("POST", "/whip/%ff", &[], Body::empty()).await.is_problem(400);
+}
+
+#[tokio::test]
+async fn ready_until_draining_and_then_no_new_sessions() {
+    let house = open_house();
+    assert_eq!(house.get("/healthz").await.status, 200);
+    assert_eq!(house.get("/readyz").await.status, 200);
+    house.drain.cancel();
+    assert_eq!(house.get("/healthz").await.status, 200);
+    house.get("/readyz").await.is_problem(503);
+    for path in ["/whip/cam1", "/whep/cam1"] {
+        let answer = house.send("POST", path, &[("content-type", "application/sdp")], "v=0\r\n").await;
+        answer.is_problem(503);
+        assert_eq!(answer.header("retry-after"), "5");
+        assert_eq!(answer.header("access-control-allow-origin"), "*", "pages must be able to read it");
+    }
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_bound_are_refused() {
+    let house = open_house();
+    let headers = [("content-type", "application/sdp")];
+    house.send("POST", "/whip/cam1", &headers, vec![b'x'; (64 << 10) + 1]).await.is_problem(413);
+    house.send("POST", "/whip/cam1", &headers, vec![b'x'; 1 << 20]).await.is_problem(413);
+    house.send("POST", "/whip/cam1", &headers, vec![b'x'; 64 << 10]).await.is_problem(400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let house = open_house();
+    let body = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    house.send("POST", "/whip/cam1", &[("content-type", "application/sdp")], body).await.is_problem(408);
+}
+
+#[tokio::test]
+async fn signalling_paths_are_open_to_pages_of_every_origin_and_the_api_to_none() {
+    let house = open_house();
+    let origin = ("origin", "https://player.example");
+    let preflight = [origin, ("access-control-request-method", "POST")];
+    for path in ["/whip/cam1", "/whep/cam1", "/whep/cam1/7c0bd4f5-2a6b-4f38-9f0b-6b8f2a3f9a51"] {
+        let answer = house.send("OPTIONS", path, &preflight, Body::empty()).await;
+        assert!(answer.status.is_success(), "{path} {}", answer.status);
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        for method in ["POST", "PATCH", "DELETE"] {
+            assert!(answer.header("access-control-allow-methods").contains(method));
+        }
+        for name in ["Authorization", "Content-Type", "If-Match"] {
+            assert!(answer.header("access-control-allow-headers").contains(name));
+        }
+    }
+    let answer = house.send("POST", "/whep/cam1", &[origin], Body::empty()).await;
+    assert!(answer.status.is_client_error());
+    for name in ["Location", "ETag", "Link", "Retry-After", "Accept-Patch"] {
+        assert!(answer.header("access-control-expose-headers").contains(name), "{name}");
+    }
+    let answer = house.send("GET", "/api/v1/streams", &[origin], Body::empty()).await;
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+}
+
+#[tokio::test]
+async fn live_streams_are_shown_with_publisher_tracks_and_viewers() {
+    let fake = Fake { viewer: Some(viewer("cam1")), ..Fake::default() };
+    let house = house(Authenticator::open(), fake);
+    assert_eq!(house.get("/api/v1/streams").await.json(), serde_json::json!({ "streams": [] }));
+    let _publication = house.publish("cam1", Arc::default());
+    let list = house.get("/api/v1/streams").await.json();
+    let stream = &list["streams"][0];
+    assert_eq!((&stream["name"], &stream["live"]), (&"cam1".into(), &true.into()));
+    assert_eq!(stream["since"], "2023-11-14T22:13:20.123Z");
+    assert_eq!(stream["publisher"]["protocol"], "rtmp");
+    assert_eq!(stream["publisher"]["subject"], "alice");
+    assert_eq!(stream["tracks"][0]["codec"], "H264");
+    assert_eq!(stream["notices"][0]["code"], "b-frames-dropped");
+    assert_eq!(stream["viewer_count"], 0);
+    let detail = house.get("/api/v1/streams/cam1").await.json();
+    assert_eq!(detail["name"], "cam1");
+    assert_eq!(detail["viewers"][0]["packets_sent"], 12);
+    assert_eq!(detail["viewers"][0]["connected"], true);
+    house.get("/api/v1/streams/cam2").await.is_problem(404);
+    house.get("/api/v1/streams/-").await.is_problem(400);
+}
+
+#[tokio::test]
+async fn a_publisher_is_kicked() {
+    let house = open_house();
+    let publisher = Arc::new(Publisher::default());
+    let publication = house.publish("cam1", publisher.clone());
+    let path = "/api/v1/streams/cam1/publisher";
+    assert_eq!(house.send("DELETE", path, &[], Body::empty()).await.status, 204);
+    assert_eq!(*publisher.0.lock(), [EndReason::Kicked]);
+    drop(publication);
+    house.send("DELETE", path, &[], Body::empty()).await.is_problem(404);
+}
+
+#[tokio::test]
+async fn a_viewer_is_kicked_under_its_own_stream_only() {
+    let (name, state) = viewer("cam1");
+    let session = state.session;
+    let house = house(Authenticator::open(), Fake { viewer: Some((name, state)), ..Fake::default() });
+    for path in [format!("/api/v1/streams/cam2/viewers/{session}"), "/api/v1/streams/cam1/viewers/x".into()] {
+        house.send("DELETE", &path, &[], Body::empty()).await.is_problem(404);
+    }
+    assert!(house.fake.ended.lock().is_empty());
+    let path = format!("/api/v1/streams/cam1/viewers/{session}");
+    assert_eq!(house.send("DELETE", &path, &[], Body::empty()).await.status, 204);
+    assert_eq!(*house.fake.ended.lock(), [(session, EndReason::Kicked)]);
+}
+
+#[tokio::test]
+async fn without_tokens_pages_of_other_origins_cannot_kick() {
+    let house = open_house();
+    let publisher = Arc::new(Publisher::default());
+    let _publication = house.publish("cam1", publisher.clone());
+    let headers = [("origin", "https://evil.example")];
+    house.send("DELETE", "/api/v1/streams/cam1/publisher", &headers, Body::empty()).await.is_problem(403);
+    assert!(publisher.0.lock().is_empty());
+    let headers = [("origin", "http://localhost:8080"), ("sec-fetch-site", "same-origin")];
+    let answer = house.send("DELETE", "/api/v1/streams/cam1/publisher", &headers, Body::empty()).await;
+    assert_eq!(answer.status, 204);
+}
+
+#[tokio::test]
+async fn with_tokens_the_api_is_for_admins() {
+    let house = house(Authenticator::hs256(SECRET).unwrap(), Fake::default());
+    let _publication = house.publish("cam1", Arc::default());
+    let answer = house.get("/api/v1/streams").await;
+    answer.is_problem(401);
+    assert!(answer.header("www-authenticate").starts_with("Bearer"));
+    let ask = async |path: &str, token: &str| house.send("GET", path, &[("authorization", token)], Body::empty()).await;
+    ask("/api/v1/streams", &token(Right::Publish, "*")).await.is_problem(403);
+    ask("/api/v1/streams", &token(Right::Admin, "cam1")).await.is_problem(403);
+    assert_eq!(ask("/api/v1/streams", &token(Right::Admin, "*")).await.status, 200);
+    assert_eq!(ask("/api/v1/streams/cam1", &token(Right::Admin, "cam*")).await.status, 200);
+    ask("/api/v1/streams/cam1", &token(Right::Admin, "room-*")).await.is_problem(403);
+    let in_query = token(Right::Admin, "*").replace("Bearer ", "/api/v1/streams?token=");
+    assert_eq!(house.get(&in_query).await.status, 200);
+    let text = house.metrics.render();
+    assert!(text.contains("sluice_auth_failures_total{reason=\"missing\"} 1"), "{text}");
+    assert!(text.contains("sluice_auth_failures_total{reason=\"wrong_right\"} 1"), "{text}");
+    assert_eq!(house.get("/api/v1/openapi.json").await.status, 200);
+}
+
+#[tokio::test]
+async fn signalling_counts_who_was_denied() {
+    let house = house(Authenticator::hs256(SECRET).unwrap(), Fake::default());
+    let answer = house.send("POST", "/whip/cam1", &[("content-type", "application/sdp")], "v=0\r\n").await;
+    answer.is_problem(401);
+    assert!(house.metrics.render().contains("sluice_auth_failures_total{reason=\"missing\"} 1"));
+}
+
+#[tokio::test]
+async fn the_api_describes_every_path_it_has() {
+    let house = open_house();
+    let description = house.get("/api/v1/openapi.json").await.json();
+    assert!(description["openapi"].as_str().unwrap().starts_with("3."));
+    let paths: Vec<_> = description["paths"].as_object().unwrap().keys().cloned().collect();
+    let expected = [
+        "/api/v1/streams",
+        "/api/v1/streams/{stream}",
+        "/api/v1/streams/{stream}/publisher",
+        "/api/v1/streams/{stream}/viewers/{session}",
+    ];
+    assert_eq!(paths, expected);
+    assert!(description["components"]["schemas"]["StreamDetail"].is_object());
+    assert_eq!(description["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+}
+
+#[tokio::test]
+async fn metrics_say_what_is_on_now() {
+    let house = open_house();
+    let publication = house.publish("cam1", Arc::default());
+    let _count = publication.stream().count_viewer();
+    let answer = house.get("/metrics").await;
+    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
+    for line in ["sluice_streams 1", "sluice_publishers{protocol=\"rtmp\"} 1", "sluice_viewers{protocol=\"whep\"} 1"] {
+        assert!(answer.body.lines().any(|have| have == line), "{line} in {}", answer.body);
+    }
+    drop(publication);
+    assert!(house.get("/metrics").await.body.contains("sluice_publishers{protocol=\"rtmp\"} 0"));
+}

@@ -1,0 +1,129 @@
+//! The server: doors opened, rooms wired, drained at the end.
+//!
+//! In: a checked [`Config`]. Out: a running [`Server`], whose [`Server::drain`] ends sessions cleanly and returns within
+//! [`DRAIN_TIME`]. [`run`] is that for a whole process: logs, banner, signals. Holds no rule of any protocol.
+#![allow(clippy::disallowed_methods, reason = "an I/O room: it owns the tasks and their clock")]
+
+mod banner;
+mod listen;
+mod logs;
+mod no_media;
+mod process;
+mod reload;
+
+use std::{sync::Arc, time::Duration};
+
+use sluice_signaling::token::{Authenticator, WeakSecret};
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{AuthMode, Config},
+    http::{self, Services},
+    metrics::Metrics,
+    track::Streams,
+};
+
+pub use banner::{Addresses, Banner};
+pub use listen::ListenError;
+pub use process::{RunError, RunOptions, run};
+
+/// Version and revision, as `sluice --version` prints them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SLUICE_REVISION"), ")");
+
+/// From the wish to stop until [`Server::drain`] returns, at the most: sessions told, answers in flight written.
+pub const DRAIN_TIME: Duration = Duration::from_millis(4_500);
+/// Of that, what is kept for HTTP to write its last answers.
+const HTTP_DRAIN_TIME: Duration = Duration::from_millis(500);
+/// How often streams that nobody uses are forgotten.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("auth.hs256_secret: {0}")]
+    Secret(#[from] WeakSecret),
+    #[error("an address that was just listened on is not known: {0}")]
+    Address(#[from] std::io::Error),
+}
+
+/// A server that runs. Dropping it does not stop it: [`Server::drain`] does.
+pub struct Server {
+    addresses: Addresses,
+    /// Cancelled first: no new sessions, those that are on end.
+    drain: CancellationToken,
+    /// Cancelled last: HTTP answers until the sessions are gone.
+    http_stop: CancellationToken,
+    http: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the doors and serves.
+    ///
+    /// # Errors
+    /// When a door cannot be opened, naming the setting; nothing is left running then.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let http_listener = listen::tcp("http.listen", config.http.listen)?;
+        let rtmp_listener = config.rtmp.enabled.then(|| listen::tcp("rtmp.listen", config.rtmp.listen)).transpose()?;
+        let authenticator = Arc::new(authenticator(config)?);
+        let streams = Arc::new(Streams::default());
+        let metrics = Metrics::new();
+        let drain = CancellationToken::new();
+        let http_stop = CancellationToken::new();
+        let addresses = Addresses {
+            http: http_listener.local_addr()?,
+            rtmp: rtmp_listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
+            webrtc: config.webrtc.listen,
+        };
+        let no_media = Arc::new(no_media::NoMedia);
+        let router = http::router(Arc::new(Services {
+            streams: streams.clone(),
+            metrics,
+            authenticator,
+            plane: no_media.clone(),
+            sessions: no_media,
+            signalling: sluice_signaling::whip::Settings::default(),
+            loopback_only: config.auth.mode == AuthMode::Open && !config.auth.allow_open,
+            drain: drain.clone(),
+        }));
+        let http = http::serve(http_listener, router, config.http.connections_max, http_stop.clone());
+        Ok(Self {
+            addresses,
+            http: tokio::spawn(http),
+            housekeeping: tokio::spawn(keep_house(streams, drain.clone())),
+            drain,
+            http_stop,
+        })
+    }
+
+    /// Where it can be reached; real ports where 0 was asked for.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Ends everything cleanly, within [`DRAIN_TIME`].
+    pub async fn drain(self) {
+        self.drain.cancel();
+        self.http_stop.cancel();
+        let _ = tokio::time::timeout(HTTP_DRAIN_TIME, self.http).await;
+        let _ = self.housekeeping.await;
+    }
+}
+
+fn authenticator(config: &Config) -> Result<Authenticator, WeakSecret> {
+    match config.auth.mode {
+        AuthMode::Open => Ok(Authenticator::open()),
+        AuthMode::Jwt => Authenticator::hs256(config.auth.hs256_secret.as_deref().unwrap_or_default().as_bytes()),
+    }
+}
+
+async fn keep_house(streams: Arc<Streams>, drain: CancellationToken) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while drain.run_until_cancelled(tick.tick()).await.is_some() {
+        streams.prune();
+    }
+}
