@@ -81,11 +81,6 @@ export class Player {
     if (this.current === "offline" || this.current === "waiting" || this.current === "failed") void this.open();
   }
 
-  /** Gives the session up and asks for a new one, because it shows nothing. */
-  renew(): void {
-    if (this.current === "connected" || this.current === "connecting") void this.open();
-  }
-
   /** Ends the session on both sides; safe while the page goes away. */
   stop(): void {
     this.close();

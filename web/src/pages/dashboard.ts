@@ -58,8 +58,11 @@ function connection(kind: "ok" | "bad", text: string): void {
 function fail(error: SignallingError): void {
   const denied = error.kind === "unauthorised" || error.kind === "forbidden";
   if (denied) {
-    byId("token-form").hidden = false;
-    byId("empty").hidden = true;
+    if (byId("token-form").hidden) {
+      byId("token-form").hidden = false;
+      byId("token").focus();
+    }
+    byId("live").hidden = true;
     setText(byId("token-reason"), api.token === null ? "What is live is shown to administrators." : error.message);
     setText(byId("summary"), "");
     show([], false);
@@ -90,6 +93,7 @@ function show(streams: readonly StreamSummary[], known = true): void {
   });
   if (!known) return;
   byId("token-form").hidden = true;
+  byId("live").hidden = false;
   byId("empty").hidden = streams.length > 0;
   const live = streams.filter((stream) => stream.live).length;
   const viewers = streams.reduce((sum, stream) => sum + stream.viewers, 0);

@@ -40,6 +40,7 @@ export class StreamCard {
   private readonly facts = h("dl", { class: "facts" });
   private readonly notices = h("div", { class: "stack", "data-testid": "notices" });
   private readonly kick: HTMLButtonElement;
+  private readonly publish: HTMLAnchorElement;
   private readonly viewers: HTMLDetailsElement;
   private readonly viewersSummary = h("summary");
   private readonly viewersList = h("ul", { class: "viewers" });
@@ -52,6 +53,7 @@ export class StreamCard {
     const heading = `stream-${name}`;
     this.kick = h("button", { class: "button small danger", type: "button", "data-testid": "kick-publisher" }, "End publisher");
     this.kick.addEventListener("click", () => void this.endPublisher());
+    this.publish = h("a", { class: "button small", href: pageLink("publish", name, api.token), "data-testid": "publish" }, "Publish");
     this.viewers = h("details", { "data-testid": "viewers" }, this.viewersSummary, this.viewersList);
     this.viewers.addEventListener("toggle", () => void this.loadViewers());
 
@@ -77,7 +79,7 @@ export class StreamCard {
         "div",
         { class: "row actions" },
         h("a", { class: "button small primary", href: pageLink("watch", name, api.token), "data-testid": "watch" }, "Watch"),
-        h("a", { class: "button small", href: pageLink("publish", name, api.token) }, "Publish"),
+        this.publish,
         this.kick,
       ),
       links,
@@ -106,6 +108,8 @@ export class StreamCard {
     }
     this.notices.hidden = notices.length === 0;
     this.kick.hidden = !stream.live;
+    // Publishing to a live stream takes it over: not by a button that looks harmless.
+    this.publish.hidden = stream.live;
     this.viewers.hidden = stream.viewers === 0;
     setText(this.viewersSummary, count(stream.viewers, "viewer"));
     if (this.viewers.open && stream.viewers > 0) void this.loadViewers();

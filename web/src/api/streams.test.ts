@@ -1,0 +1,51 @@
+import { describe, expect, it } from "vitest";
+import { BitrateMeter, parseStreams, parseViewers } from "./streams";
+
+const stream = (bytes: number, session = "s1"): object => ({
+  name: "cam1",
+  live: true,
+  since: "2026-01-31T12:00:00.000Z",
+  publisher: { session, protocol: "whip", remote: "192.0.2.7:51000", user_agent: "OBS", subject: null },
+  tracks: [{ kind: "video", codec: "H264", fmtp: "", channels: 1, packets: 1, bytes, keyframes: 1 }],
+  notices: [{ code: "b-frames-dropped", text: "Set B-frames to 0." }],
+  viewer_count: 2,
+});
+
+describe("parseStreams", () => {
+  it("reads what the API documents", () => {
+    const [parsed] = parseStreams({ streams: [stream(1_000)] });
+    expect(parsed).toMatchObject({ name: "cam1", live: true, viewers: 2, publisher: { protocol: "whip", userAgent: "OBS" } });
+    expect(parsed?.sinceMs).toBe(Date.parse("2026-01-31T12:00:00Z"));
+    expect(parsed?.notices).toEqual([{ code: "b-frames-dropped", text: "Set B-frames to 0." }]);
+  });
+
+  it("takes what has fields missing, and drops what has no name", () => {
+    expect(parseStreams({ streams: [{ name: "a" }, {}, null, 7] })).toEqual([
+      { name: "a", live: false, sinceMs: null, publisher: null, tracks: [], notices: [], viewers: 0 },
+    ]);
+  });
+
+  it("refuses what is no list", () => {
+    for (const document of [null, [], {}, { streams: {} }]) expect(() => parseStreams(document)).toThrow(/cannot be read/);
+  });
+});
+
+describe("parseViewers", () => {
+  it("reads a stream's viewers", () => {
+    const viewer = { session: "v", from: "192.0.2.8:1", user_agent: "x", since: "bad", connected: true, bytes_sent: 5 };
+    expect(parseViewers({ viewers: [viewer] })).toEqual([
+      { session: "v", from: "192.0.2.8:1", userAgent: "x", sinceMs: null, connected: true, bytesSent: 5 },
+    ]);
+    expect(parseViewers(null)).toEqual([]);
+  });
+});
+
+describe("BitrateMeter", () => {
+  it("measures between polls of the same publisher", () => {
+    const meter = new BitrateMeter();
+    expect(meter.update(parseStreams({ streams: [stream(0)] }), 0).get("cam1")).toBeNull();
+    expect(meter.update(parseStreams({ streams: [stream(250_000)] }), 1_000).get("cam1")).toBe(2_000);
+    expect(meter.update(parseStreams({ streams: [stream(300_000, "s2")] }), 2_000).get("cam1"), "another publisher").toBeNull();
+    expect(meter.update(parseStreams({ streams: [stream(100, "s2")] }), 3_000).get("cam1"), "fewer than before").toBeNull();
+  });
+});

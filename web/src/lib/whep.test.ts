@@ -1,0 +1,99 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { created, FakeMediaStream, FakePeer, fakeServer, refused } from "./testing";
+import { watch } from "./whep";
+
+const URL_ = "https://sluice.example/whep/cam1";
+let peer: FakePeer;
+const createPeer = (): RTCPeerConnection => {
+  peer = new FakePeer();
+  return peer as unknown as RTCPeerConnection;
+};
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  vi.stubGlobal("MediaStream", FakeMediaStream);
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+describe("watch", () => {
+  it("posts an offer for audio and video, in stereo and at once, with the token in the header only", async () => {
+    const server = fakeServer(() => created());
+    const session = await watch({ url: URL_, token: "secret", fetch: server.fetch, createPeer });
+    const [post] = server.asked;
+    expect(post).toMatchObject({ method: "POST", url: URL_ });
+    expect(post?.headers.get("authorization")).toBe("Bearer secret");
+    expect(post?.headers.get("content-type")).toBe("application/sdp");
+    expect(post?.body).toContain("a=fmtp:111 stereo=1");
+    expect(peer.localDescription?.sdp).toBe(post?.body);
+    expect(peer.transceivers.map(({ kind, direction }) => [kind, direction])).toEqual([["video", "recvonly"], ["audio", "recvonly"]]);
+    expect(peer.transceivers.every(({ receiver }) => receiver["jitterBufferTarget"] === 0)).toBe(true);
+    expect(session.resource).toBe("https://sluice.example/whep/cam1/1");
+  });
+
+  it("ends the session on the server once, in a request that outlives the page", async () => {
+    const server = fakeServer(() => created());
+    const session = await watch({ url: URL_, token: "secret", fetch: server.fetch, createPeer });
+    session.stop();
+    session.stop();
+    const deletes = server.asked.filter(({ method }) => method === "DELETE");
+    expect(deletes).toHaveLength(1);
+    expect(deletes[0]).toMatchObject({ url: session.resource, keepalive: true });
+    expect(deletes[0]?.headers.get("authorization")).toBe("Bearer secret");
+    expect(peer.closed).toBe(true);
+  });
+
+  it("throws the problem of a refusal and leaves nothing open", async () => {
+    const server = fakeServer(() => refused(403));
+    await expect(watch({ url: URL_, fetch: server.fetch, createPeer })).rejects.toMatchObject({ kind: "forbidden", message: "refused with 403" });
+    expect(peer.closed).toBe(true);
+  });
+
+  it("refuses an answer whose session could not be ended", async () => {
+    const server = fakeServer(() => new Response("v=0", { status: 201 }));
+    await expect(watch({ url: URL_, fetch: server.fetch, createPeer })).rejects.toMatchObject({ kind: "protocol" });
+  });
+
+  it("ends a session whose answer the browser does not take", async () => {
+    const server = fakeServer(() => created());
+    const picky = (): RTCPeerConnection => {
+      const made = createPeer();
+      peer.setRemoteDescription = () => Promise.reject(new Error("bad answer"));
+      return made;
+    };
+    await expect(watch({ url: URL_, fetch: server.fetch, createPeer: picky })).rejects.toThrow("bad answer");
+    expect(server.asked.at(-1)?.method).toBe("DELETE");
+  });
+
+  it("notices that the server closed DTLS, although the connection still says connected", async () => {
+    const onLost = vi.fn();
+    await watch({ url: URL_, fetch: fakeServer(() => created()).fetch, createPeer, onLost });
+    peer.become("connected");
+    peer.transportBecomes("closed");
+    expect(onLost).toHaveBeenCalledExactlyOnceWith("closed-by-server");
+    expect(peer.closed).toBe(true);
+  });
+
+  it("gives a short interruption time, and a long one up", async () => {
+    const onLost = vi.fn();
+    await watch({ url: URL_, fetch: fakeServer(() => created()).fetch, createPeer, onLost });
+    peer.become("connected");
+    peer.become("disconnected");
+    vi.advanceTimersByTime(1_000);
+    peer.become("connected");
+    vi.advanceTimersByTime(10_000);
+    expect(onLost).not.toHaveBeenCalled();
+    peer.become("disconnected");
+    vi.advanceTimersByTime(2_000);
+    expect(onLost).toHaveBeenCalledExactlyOnceWith("network");
+  });
+
+  it("does not wait for ever for a media path that is blocked", async () => {
+    const onLost = vi.fn();
+    await watch({ url: URL_, fetch: fakeServer(() => created()).fetch, createPeer, onLost });
+    vi.advanceTimersByTime(8_000);
+    expect(onLost).toHaveBeenCalledExactlyOnceWith("unreachable");
+  });
+});

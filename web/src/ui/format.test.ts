@@ -1,0 +1,19 @@
+import { describe, expect, it } from "vitest";
+import { bitrate, bytes, count, duration, framesPerSecond, milliseconds, percent, size, UNKNOWN } from "./format";
+
+describe("figures", () => {
+  it("are a dash when unknown, never 0", () => {
+    expect([bitrate(null), milliseconds(null), percent(null), framesPerSecond(null), size(1, null)]).toEqual(Array(5).fill(UNKNOWN));
+  });
+
+  it("have as many digits as help", () => {
+    expect([bitrate(96.4), bitrate(2_540), bitrate(12_345)]).toEqual(["96 kb/s", "2.5 Mb/s", "12 Mb/s"]);
+    expect([milliseconds(3.14), milliseconds(42.4), milliseconds(12_345)]).toEqual(["3.1 ms", "42 ms", "12.3 s"]);
+    expect([percent(0), percent(0.25), percent(42.1)]).toEqual(["0 %", "0.3 %", "42 %"]);
+    expect([bytes(999), bytes(1_500), bytes(123_456_789)]).toEqual(["999 B", "1.5 kB", "123 MB"]);
+    expect([duration(-5), duration(59_999), duration(200_000), duration(7_500_000), duration(99 * 3_600_000)]).toEqual([
+      "0 s", "59 s", "3 min 20 s", "2 h 5 min", "4 d 3 h",
+    ]);
+    expect([count(1, "viewer"), count(0, "viewer")]).toEqual(["1 viewer", "0 viewers"]);
+  });
+});
