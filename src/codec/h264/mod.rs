@@ -1,3 +1,17 @@
-//! H.264 (ITU-T H.264) and its RTP payload format (RFC 6184).
+//! H.264 (ITU-T H.264): NAL units, parameter sets, the order of pictures, and its RTP payload format (RFC 6184).
+//! Sans-I/O. Nothing here decodes samples.
 
+mod avcc;
+mod bits;
 pub mod depacketize;
+pub mod nal;
+mod order;
+mod packetize;
+pub mod parameter_sets;
+mod sets;
+mod slice;
+
+pub use avcc::{BadDecoderConfiguration, DecoderConfiguration};
+pub use order::{DisplayOrder, Verdict};
+pub use packetize::{PAYLOAD_MAX_BYTES, packetize};
+pub use sets::ParameterSets;

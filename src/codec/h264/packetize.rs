@@ -1,0 +1,195 @@
+//! A picture's NAL units become RTP payloads (RFC 6184, packetization mode 1): single NAL units, STAP-A where several fit
+//! one packet, FU-A where one does not fit. Sequence numbers, times and markers are not its business.
+//!
+//! One system call carries a picture's packets to a viewer when they are of equal size (UDP GSO), so fragments are cut
+//! as equal as they can be: one size per NAL unit, the last fragment shorter by less than the number of fragments.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::nal::{kind, unit_type};
+use crate::media::RTP_HEADER_BYTES;
+
+/// What a datagram should not exceed, in bytes of UDP payload: the size that WebRTC stacks use themselves, and that
+/// passes tunnels and IPv6 (1280 - 48) with room to spare.
+const DATAGRAM_TARGET_BYTES: usize = 1_200;
+/// Room for a viewer's header extensions: 4 bytes of block header and, in one-byte form (RFC 8285), mid (1 + 2),
+/// transport sequence (1 + 2), playout delay (1 + 3), absolute send time (1 + 3), rounded up to whole words.
+const EXTENSIONS_MAX_BYTES: usize = 4 + 16;
+/// The original sequence number that a retransmission carries (RFC 4588 section 4).
+const RTX_HEADER_BYTES: usize = 2;
+/// The longer of the authentication tags: AES-GCM's (RFC 7714).
+const SRTP_TAG_BYTES: usize = 16;
+
+/// The longest payload made here, in bytes: 1150.
+pub const PAYLOAD_MAX_BYTES: usize =
+    DATAGRAM_TARGET_BYTES - RTP_HEADER_BYTES - EXTENSIONS_MAX_BYTES - RTX_HEADER_BYTES - SRTP_TAG_BYTES;
+
+/// FU indicator and FU header (section 5.8).
+const FU_HEADER_BYTES: usize = 2;
+/// STAP-A NAL header, and the size before each unit in it (section 5.7.1).
+const STAP_HEADER_BYTES: usize = 1;
+const STAP_SIZE_BYTES: usize = 2;
+
+/// Cuts one access unit into payloads, in decoding order. Empty NAL units are left out.
+pub fn packetize(nals: &[Bytes]) -> Vec<Bytes> {
+    let mut payloads = Vec::with_capacity(nals.iter().map(|nal| nal.len() / PAYLOAD_MAX_BYTES + 1).sum());
+    let mut at = 0;
+    while let Some(nal) = nals.get(at) {
+        let together = aggregable(&nals[at..]);
+        match together {
+            _ if nal.is_empty() => at += 1,
+            0 => {
+                fragment(nal, &mut payloads);
+                at += 1;
+            }
+            1 => {
+                payloads.push(nal.clone());
+                at += 1;
+            }
+            _ => {
+                payloads.push(aggregate(&nals[at..at + together]));
+                at += together;
+            }
+        }
+    }
+    payloads
+}
+
+/// How many of the first units fit one packet together: 0 when not even the first does.
+fn aggregable(nals: &[Bytes]) -> usize {
+    if nals.first().is_some_and(|nal| nal.len() > PAYLOAD_MAX_BYTES) {
+        return 0;
+    }
+    let mut bytes = STAP_HEADER_BYTES;
+    let fitting = nals.iter().take_while(|nal| {
+        bytes += STAP_SIZE_BYTES + nal.len();
+        !nal.is_empty() && bytes <= PAYLOAD_MAX_BYTES
+    });
+    fitting.count().max(1)
+}
+
+fn aggregate(nals: &[Bytes]) -> Bytes {
+    let bytes = STAP_HEADER_BYTES + nals.iter().map(|nal| STAP_SIZE_BYTES + nal.len()).sum::<usize>();
+    let mut payload = BytesMut::with_capacity(bytes);
+    // F is the or of all, NRI the maximum (section 5.7).
+    let forbidden = nals.iter().fold(0, |bit, nal| bit | nal[0] & 0x80);
+    let importance = nals.iter().map(|nal| nal[0] & 0x60).max().unwrap_or(0);
+    payload.put_u8(forbidden | importance | kind::STAP_A);
+    for nal in nals {
+        payload.put_u16(nal.len() as u16);
+        payload.put_slice(nal);
+    }
+    payload.freeze()
+}
+
+/// All fragments of one unit are slices of one buffer.
+fn fragment(nal: &Bytes, payloads: &mut Vec<Bytes>) {
+    let body = &nal[1..];
+    let room_bytes = PAYLOAD_MAX_BYTES - FU_HEADER_BYTES;
+    let count = body.len().div_ceil(room_bytes);
+    let fragment_bytes = body.len().div_ceil(count);
+    let mut buffer = BytesMut::with_capacity(body.len() + count * FU_HEADER_BYTES);
+    let mut fragments = body.chunks(fragment_bytes).peekable();
+    let mut first = true;
+    while let Some(fragment) = fragments.next() {
+        let last = fragments.peek().is_none();
+        buffer.put_u8(nal[0] & 0xe0 | kind::FU_A);
+        buffer.put_u8(u8::from(first) << 7 | u8::from(last) << 6 | unit_type(nal));
+        buffer.put_slice(fragment);
+        payloads.push(buffer.split().freeze());
+        first = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nal(kind: u8, bytes: usize) -> Bytes {
+        let mut nal = vec![0x60 | kind];
+        nal.extend((1..bytes).map(|at| (at * 7 + bytes) as u8));
+        nal.into()
+    }
+
+    /// What a receiver makes of the payloads (RFC 6184 sections 5.6 to 5.8).
+    fn depacketize(payloads: &[Bytes]) -> Vec<Bytes> {
+        let mut nals = Vec::new();
+        let mut fragments: Option<Vec<u8>> = None;
+        for payload in payloads {
+            match unit_type(payload) {
+                kind::STAP_A => {
+                    let mut rest = &payload[1..];
+                    while let Some((size, after)) = rest.split_first_chunk() {
+                        let (nal, after) = after.split_at(usize::from(u16::from_be_bytes(*size)));
+                        nals.push(Bytes::copy_from_slice(nal));
+                        rest = after;
+                    }
+                }
+                kind::FU_A => {
+                    let header = payload[1];
+                    if header & 0x80 != 0 {
+                        assert!(fragments.replace(vec![payload[0] & 0xe0 | header & 0x1f]).is_none());
+                    }
+                    fragments.as_mut().unwrap().extend_from_slice(&payload[2..]);
+                    if header & 0x40 != 0 {
+                        nals.push(fragments.take().unwrap().into());
+                    }
+                }
+                _ => nals.push(payload.clone()),
+            }
+        }
+        assert!(fragments.is_none());
+        nals
+    }
+
+    #[test]
+    fn a_datagram_holds_header_extensions_tag_and_payload() {
+        assert_eq!(PAYLOAD_MAX_BYTES, 1_150);
+        assert_eq!(12 + 20 + 2 + 16 + PAYLOAD_MAX_BYTES, 1_200);
+    }
+
+    #[test]
+    fn every_access_unit_comes_back_whole() {
+        for sizes in [
+            &[1][..],
+            &[1_150],
+            &[1_151],
+            &[30, 8, 9_000],
+            &[30, 8, 1_150, 1_151, 2],
+            &[500, 500, 500, 5, 5, 5],
+            &[1_145, 1, 1, 1],
+            &[2_297, 2_298, 100_000],
+        ] {
+            let nals: Vec<_> = sizes.iter().map(|&bytes| nal(kind::SLICE, bytes)).collect();
+            let payloads = packetize(&nals);
+            assert!(payloads.iter().all(|payload| payload.len() <= PAYLOAD_MAX_BYTES), "{sizes:?}");
+            assert_eq!(depacketize(&payloads), nals, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn fragments_are_of_one_size_but_the_last() {
+        for bytes in 1_151..12_000 {
+            let payloads = packetize(&[nal(kind::IDR_SLICE, bytes)]);
+            let (last, others) = payloads.split_last().unwrap();
+            let size = others[0].len();
+            assert!(others.iter().all(|payload| payload.len() == size));
+            assert!(last.len() <= size && size - last.len() < payloads.len(), "{bytes}: {} of {size}", last.len());
+        }
+    }
+
+    #[test]
+    fn parameter_sets_share_a_packet() {
+        let nals = [nal(kind::SPS, 30), nal(kind::PPS, 6), nal(kind::IDR_SLICE, 5_000)];
+        let payloads = packetize(&nals);
+        assert_eq!(payloads.len(), 1 + 5);
+        assert_eq!(unit_type(&payloads[0]), kind::STAP_A);
+        assert!(payloads[1..].iter().all(|payload| unit_type(payload) == kind::FU_A));
+    }
+
+    #[test]
+    fn empty_units_are_left_out() {
+        assert!(packetize(&[Bytes::new()]).is_empty());
+        assert_eq!(packetize(&[Bytes::new(), nal(1, 9), Bytes::new(), nal(1, 8)]).len(), 2);
+    }
+}

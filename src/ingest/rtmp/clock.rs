@@ -1,0 +1,159 @@
+//! RTMP's timestamps (32-bit milliseconds that wrap, start anywhere and sometimes jump) become one media clock that only
+//! goes forward and is common to picture and sound, so that they stay together.
+
+use std::time::Instant;
+
+/// Where the media clock starts: room for times that lie before a publisher's first one (decoder and encoder delays).
+const START_MS: i64 = 60_000;
+/// A step forward that real time does not explain, and that is taken for a new timeline.
+const JUMP_FORWARD_MS: i64 = 3_000;
+/// A step back within one track that is taken for a new timeline; smaller ones are a muxer's disorder.
+const JUMP_BACK_MS: i64 = 500;
+
+/// Which of a publisher's two sequences of times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Video,
+    Audio,
+}
+
+/// See the module. Times go in as they are on the wire, and come out as milliseconds of the media clock.
+#[derive(Debug, Default)]
+pub struct MediaClock {
+    anchor: Option<Anchor>,
+    /// The last time of each lane, on the publisher's timeline.
+    last: [Option<i64>; 2],
+}
+
+#[derive(Debug)]
+struct Anchor {
+    at: Instant,
+    /// The latest wire time of either lane, and the same widened to the publisher's timeline.
+    wire_ms: u32,
+    wide_ms: i64,
+    arrival: Instant,
+    /// What the publisher's timeline is ahead of the media clock.
+    offset_ms: i64,
+    /// How many timelines there were before this one.
+    jumps: u32,
+}
+
+impl MediaClock {
+    /// The media clock's time of a message that arrived now.
+    pub fn map(&mut self, now: Instant, lane: Lane, wire_ms: u32) -> i64 {
+        let Some(anchor) = &mut self.anchor else {
+            let wide_ms = i64::from(wire_ms);
+            let offset_ms = wide_ms - START_MS;
+            self.anchor = Some(Anchor { at: now, wire_ms, wide_ms, arrival: now, offset_ms, jumps: 0 });
+            self.last[lane as usize] = Some(wide_ms);
+            return START_MS;
+        };
+        let wide_ms = anchor.wide_ms + i64::from(wire_ms.wrapping_sub(anchor.wire_ms) as i32);
+        let elapsed_ms = now.saturating_duration_since(anchor.arrival).as_millis() as i64;
+        let last = self.last[lane as usize];
+        let forward = wide_ms - anchor.wide_ms > JUMP_FORWARD_MS + elapsed_ms;
+        let back = wide_ms < last.unwrap_or(anchor.wide_ms - JUMP_FORWARD_MS) - JUMP_BACK_MS;
+        if forward || back {
+            // The new timeline goes on where the old one would be now.
+            let due_ms = anchor.wide_ms - anchor.offset_ms + elapsed_ms.max(1);
+            anchor.offset_ms = wide_ms - due_ms;
+            anchor.jumps += 1;
+            // The other lane jumps too: what it had on the old timeline says nothing about the new one.
+            self.last = [None; 2];
+        }
+        anchor.wire_ms = wire_ms;
+        anchor.wide_ms = wide_ms;
+        anchor.arrival = now;
+        self.last[lane as usize] = Some(wide_ms);
+        wide_ms - anchor.offset_ms
+    }
+
+    /// An instant and the media clock's time then: the same for both tracks.
+    pub fn anchor(&self) -> Option<(Instant, i64)> {
+        self.anchor.as_ref().map(|anchor| (anchor.at, START_MS))
+    }
+
+    /// Timelines begun anew so far.
+    pub fn jumps(&self) -> u32 {
+        self.anchor.as_ref().map_or(0, |anchor| anchor.jumps)
+    }
+}
+
+/// Ticks that only grow: RTP packets of two pictures must not share a timestamp.
+#[derive(Debug, Default)]
+pub struct Growing {
+    last: Option<u64>,
+}
+
+impl Growing {
+    pub fn after(&mut self, ticks: u64) -> u64 {
+        let ticks = self.last.map_or(ticks, |last| ticks.max(last + 1));
+        self.last = Some(ticks);
+        ticks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::media::testing::epoch;
+
+    /// Feeds pairs of (seconds on our clock, milliseconds on the wire), and gives the media clock's times, from 0.
+    fn run(lane: Lane, clock: &mut MediaClock, times: &[(u64, u32)]) -> Vec<i64> {
+        let at = |ms: u64| epoch() + Duration::from_millis(ms);
+        times.iter().map(|&(now_ms, wire_ms)| clock.map(at(now_ms), lane, wire_ms) - START_MS).collect()
+    }
+
+    #[test]
+    fn times_go_through_the_wrap() {
+        let mut clock = MediaClock::default();
+        let wire = [(0, u32::MAX - 39), (40, 0), (80, 40)];
+        assert_eq!(run(Lane::Video, &mut clock, &wire), [0, 40, 80]);
+        assert_eq!(clock.jumps(), 0);
+    }
+
+    #[test]
+    fn a_jump_either_way_goes_on_where_the_clock_is() {
+        let mut clock = MediaClock::default();
+        let forward = [(0, 1_000), (40, 1_040), (80, 900_000), (120, 900_040)];
+        assert_eq!(run(Lane::Video, &mut clock, &forward), [0, 40, 80, 120]);
+        let back = [(160, 7), (200, 47)];
+        assert_eq!(run(Lane::Video, &mut clock, &back), [160, 200]);
+        assert_eq!(clock.jumps(), 2);
+    }
+
+    #[test]
+    fn a_pause_that_real_time_explains_is_no_jump() {
+        let mut clock = MediaClock::default();
+        assert_eq!(run(Lane::Video, &mut clock, &[(0, 0), (9_000, 9_000)]), [0, 9_000]);
+        assert_eq!(clock.jumps(), 0);
+    }
+
+    #[test]
+    fn picture_and_sound_jump_together() {
+        let mut clock = MediaClock::default();
+        run(Lane::Video, &mut clock, &[(0, 50_000)]);
+        assert_eq!(run(Lane::Audio, &mut clock, &[(10, 50_010)]), [10]);
+        assert_eq!(run(Lane::Video, &mut clock, &[(40, 0)]), [40]);
+        assert_eq!(run(Lane::Audio, &mut clock, &[(41, 21)]), [61]);
+        assert_eq!(run(Lane::Video, &mut clock, &[(80, 40)]), [80]);
+        assert_eq!(clock.jumps(), 1, "the second lane follows the first");
+    }
+
+    #[test]
+    fn a_muxers_disorder_is_no_jump() {
+        let mut clock = MediaClock::default();
+        run(Lane::Video, &mut clock, &[(0, 1_000)]);
+        assert_eq!(run(Lane::Audio, &mut clock, &[(0, 600)]), [-400], "sound that began earlier");
+        assert_eq!(run(Lane::Video, &mut clock, &[(40, 1_040), (41, 1_030)]), [40, 30]);
+        assert_eq!(clock.jumps(), 0);
+    }
+
+    #[test]
+    fn ticks_grow_even_when_times_do_not() {
+        let mut growing = Growing::default();
+        assert_eq!([9, 9, 5, 20].map(|ticks| growing.after(ticks)), [9, 10, 11, 20]);
+    }
+}

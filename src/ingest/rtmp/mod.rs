@@ -1,0 +1,4 @@
+mod amf;
+mod chunk;
+mod clock;
+mod flv;

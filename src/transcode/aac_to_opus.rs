@@ -1,0 +1,245 @@
+//! AAC frames with times go in, Opus packets of 20 ms with times come out. Sans-I/O; a thread drives it.
+//!
+//! A packet's time is exact: it counts samples from the publisher's times, less what decoder, resampler and encoder delay
+//! the sound by, so that a receiver plays each sample at the time that the publisher gave it. Times from RTMP are
+//! rounded to milliseconds, so they are followed on average, and by a step only when they have moved away for good.
+//!
+//! The delay added is that of filling a packet (below 20 ms), of the decoder's limiter (15 ms), of the resampler (below
+//! 2 ms) and of the encoder's look-ahead (6.5 ms).
+
+use bytes::Bytes;
+use fdk_aac::dec::{Decoder, DecoderError, Transport};
+use opus::{Application, Bitrate, Channels, Encoder, Signal};
+
+use super::resample::{CHANNELS, ToFortyEight};
+use crate::codec::{
+    aac::{AUDIO_CONFIG_MAX_BYTES, AudioSpecificConfig, BadAudioConfig},
+    opus::{CLOCK_HZ, FRAME_SAMPLES},
+};
+
+/// Bits per second of stereo Opus: transparent for music, as browsers' publishers send it at best.
+const OPUS_BITRATE: i32 = 128_000;
+/// An Opus frame's size limit (RFC 6716 section 3.2.1), and its table of contents byte.
+const OPUS_PACKET_MAX_BYTES: usize = 1_275 + 1;
+/// Samples of the longest frame of any AAC: 2,048, or 4,096 of extended HE-AAC; two channels come out.
+const PCM_MAX_SAMPLES: usize = 4_096 * CHANNELS;
+/// Ticks by which counted and given times may differ, on average over some frames, before a step is made: 30 ms. Less
+/// cannot be heard against a picture.
+const DRIFT_MAX_TICKS: i64 = 30 * TICKS_PER_MS;
+/// A difference that is followed at once: 200 ms; frames were lost, or the timeline changed.
+const STEP_AT_ONCE_TICKS: i64 = 200 * TICKS_PER_MS;
+/// Weight of a new difference in the average.
+const DRIFT_SHARE: i64 = 16;
+/// Frames in a row that cannot be decoded before the decoder is made anew.
+const BAD_FRAMES_MAX: u32 = 10;
+const TICKS_PER_MS: i64 = CLOCK_HZ as i64 / 1_000;
+
+/// Why sound cannot be turned into Opus.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TranscodeError {
+    #[error(transparent)]
+    Config(#[from] BadAudioConfig),
+    #[error("an AAC configuration of {0} bytes; at most {AUDIO_CONFIG_MAX_BYTES} are taken")]
+    ConfigTooLong(usize),
+    #[error("the AAC decoder refuses object type {object_type}, {sample_rate_hz} Hz: {cause}")]
+    Decoder { object_type: u8, sample_rate_hz: u32, cause: String },
+    #[error("the resampler fails: {0}")]
+    Resampler(String),
+    #[error("the Opus encoder fails: {0}")]
+    Encoder(String),
+}
+
+/// One packet of 20 ms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpusPacket {
+    /// In ticks of 48 kHz, on the media clock that the frames' times are on.
+    pub time_ticks: i64,
+    /// There is a gap before it.
+    pub after_gap: bool,
+    pub payload: Bytes,
+}
+
+/// See the module.
+pub struct AacToOpus {
+    config: Vec<u8>,
+    parsed: AudioSpecificConfig,
+    decoder: Decoder,
+    encoder: Encoder,
+    encoder_delay_ticks: i64,
+    /// Made when the first frame says what comes out of the decoder.
+    output: Option<Output>,
+    /// Samples at 48 kHz, interleaved, that do not fill a packet yet.
+    pending: Vec<f32>,
+    /// The time of the first pending sample, once known.
+    head_ticks: Option<i64>,
+    drift_ticks: i64,
+    after_gap: bool,
+    bad_frames: u32,
+    pcm: Vec<i16>,
+    block: Vec<f32>,
+}
+
+struct Output {
+    rate_hz: u32,
+    frame_samples: usize,
+    resampler: ToFortyEight,
+}
+
+impl AacToOpus {
+    /// # Errors
+    /// When the configuration is none, or none that the decoder takes.
+    pub fn new(config: &[u8]) -> Result<Self, TranscodeError> {
+        if config.len() > AUDIO_CONFIG_MAX_BYTES {
+            return Err(TranscodeError::ConfigTooLong(config.len()));
+        }
+        let parsed = AudioSpecificConfig::parse(config)?;
+        let decoder = open_decoder(config, parsed)?;
+        let failed = |error: opus::Error| TranscodeError::Encoder(error.to_string());
+        let mut encoder = Encoder::new(CLOCK_HZ, Channels::Stereo, Application::Audio).map_err(failed)?;
+        encoder.set_bitrate(Bitrate::Bits(OPUS_BITRATE)).map_err(failed)?;
+        encoder.set_signal(Signal::Music).map_err(failed)?;
+        let encoder_delay_ticks = i64::from(encoder.get_lookahead().map_err(failed)?);
+        Ok(Self {
+            config: config.to_vec(),
+            parsed,
+            decoder,
+            encoder,
+            encoder_delay_ticks,
+            output: None,
+            pending: Vec::with_capacity(PCM_MAX_SAMPLES * 2),
+            head_ticks: None,
+            drift_ticks: 0,
+            after_gap: true,
+            bad_frames: 0,
+            pcm: vec![0; PCM_MAX_SAMPLES],
+            block: Vec::with_capacity(PCM_MAX_SAMPLES),
+        })
+    }
+
+    /// Takes one AAC frame with its time in milliseconds of the media clock; whole packets are handed to `emit`.
+    ///
+    /// A frame that cannot be decoded becomes silence.
+    ///
+    /// # Errors
+    /// When the decoder cannot be made anew, or resampler or encoder fail: nothing comes out any more.
+    pub fn push(&mut self, frame: &[u8], time_ms: i64, emit: impl FnMut(OpusPacket)) -> Result<(), TranscodeError> {
+        self.decode(frame)?;
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        let delay_samples = i64::from(self.decoder.stream_info().outputDelay);
+        let Some(output) = &mut self.output else { return Ok(()) };
+        let decoder_delay_ticks = delay_samples * i64::from(CLOCK_HZ) / i64::from(output.rate_hz);
+        let first_ticks = time_ms * TICKS_PER_MS - decoder_delay_ticks - output.resampler.delay_samples();
+        let samples = self.pending.len() / CHANNELS;
+        let before = self.pending.len();
+        output.resampler.process(&self.block, &mut self.pending)?;
+        self.place(first_ticks, samples, before);
+        self.encode(emit)
+    }
+
+    /// Decodes into `block`: one frame of stereo at the decoder's rate, or nothing.
+    fn decode(&mut self, frame: &[u8]) -> Result<(), TranscodeError> {
+        self.block.clear();
+        let decoded = match self.decoder.fill(frame) {
+            Ok(taken) if taken == frame.len() => self.decoder.decode_frame(&mut self.pcm),
+            Ok(_) => Err(DecoderError::TRANSPORT_ERROR),
+            Err(error) => Err(error),
+        };
+        if decoded.is_err() {
+            self.bad_frames += 1;
+            if self.bad_frames >= BAD_FRAMES_MAX {
+                self.bad_frames = 0;
+                self.decoder = open_decoder(&self.config, self.parsed)?;
+            }
+            let silence = self.output.as_ref().map_or(0, |output| output.frame_samples * CHANNELS);
+            self.block.resize(silence, 0.0);
+            return Ok(());
+        }
+        self.bad_frames = 0;
+        let info = self.decoder.stream_info();
+        let frame_samples = usize::try_from(info.frameSize).unwrap_or(0);
+        let channels = usize::try_from(info.numChannels).unwrap_or(0);
+        let rate_hz = u32::try_from(info.sampleRate).unwrap_or(0);
+        if rate_hz == 0 || frame_samples == 0 || !(1..=CHANNELS).contains(&channels) {
+            return Ok(());
+        }
+        let known = self.output.as_ref().is_some_and(|o| o.rate_hz == rate_hz && o.frame_samples == frame_samples);
+        if !known {
+            let resampler = ToFortyEight::new(rate_hz, frame_samples)?;
+            self.output = Some(Output { rate_hz, frame_samples, resampler });
+        }
+        let scale = |sample: i16| f32::from(sample) / 32_768.0;
+        let pcm = self.pcm.get(..frame_samples * channels).unwrap_or_default();
+        if channels == CHANNELS {
+            self.block.extend(pcm.iter().map(|&sample| scale(sample)));
+        } else {
+            self.block.extend(pcm.iter().flat_map(|&sample| [scale(sample); CHANNELS]));
+        }
+        Ok(())
+    }
+
+    /// Decides what the new samples' time is: as counted, or, when that is far from the given one, as given. `samples` is
+    /// how many were pending, `before` how many values.
+    fn place(&mut self, first_ticks: i64, samples: usize, before: usize) {
+        let Some(head) = self.head_ticks else {
+            self.head_ticks = Some(first_ticks);
+            return;
+        };
+        let ahead = first_ticks - (head + samples as i64);
+        self.drift_ticks += (ahead - self.drift_ticks) / DRIFT_SHARE;
+        if ahead.abs() < STEP_AT_ONCE_TICKS && self.drift_ticks.abs() < DRIFT_MAX_TICKS {
+            return;
+        }
+        self.drift_ticks = 0;
+        if ahead < 0 {
+            // Sound for a time that has been played: it is left out until the times have caught up.
+            self.pending.truncate(before);
+        } else if ahead < STEP_AT_ONCE_TICKS {
+            let silence = std::iter::repeat_n(0.0, ahead as usize * CHANNELS);
+            self.pending.splice(before..before, silence);
+        } else {
+            // What waits for a whole packet is let go: below 20 ms of sound before a gap ten times as long.
+            self.pending.drain(..before);
+            self.head_ticks = Some(first_ticks);
+            self.after_gap = true;
+        }
+    }
+
+    fn encode(&mut self, mut emit: impl FnMut(OpusPacket)) -> Result<(), TranscodeError> {
+        let mut packet = [0; OPUS_PACKET_MAX_BYTES];
+        let values = FRAME_SAMPLES * CHANNELS;
+        let mut used = 0;
+        while let (Some(head), Some(samples)) = (self.head_ticks, self.pending.get(used..used + values)) {
+            let bytes = self
+                .encoder
+                .encode_float(samples, &mut packet)
+                .map_err(|error| TranscodeError::Encoder(error.to_string()))?;
+            emit(OpusPacket {
+                time_ticks: head - self.encoder_delay_ticks,
+                after_gap: std::mem::take(&mut self.after_gap),
+                payload: Bytes::copy_from_slice(&packet[..bytes]),
+            });
+            self.head_ticks = Some(head + FRAME_SAMPLES as i64);
+            used += values;
+        }
+        self.pending.drain(..used);
+        Ok(())
+    }
+}
+
+/// A decoder that gives stereo whatever goes in: mono is doubled, more channels are mixed down.
+fn open_decoder(config: &[u8], parsed: AudioSpecificConfig) -> Result<Decoder, TranscodeError> {
+    let mut decoder = Decoder::new(Transport::Raw);
+    let open = |decoder: &mut Decoder| {
+        decoder.set_min_output_channels(CHANNELS)?;
+        decoder.set_max_output_channels(CHANNELS)?;
+        decoder.config_raw(config)
+    };
+    open(&mut decoder).map_err(|error| TranscodeError::Decoder {
+        object_type: parsed.object_type,
+        sample_rate_hz: parsed.sample_rate_hz,
+        cause: error.to_string(),
+    })?;
+    Ok(decoder)
+}

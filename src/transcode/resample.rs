@@ -1,0 +1,55 @@
+//! Stereo sound at any rate becomes stereo sound at 48 kHz.
+
+use rubato::{
+    Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction, audioadapter_buffers::direct::InterleavedSlice,
+};
+
+use super::TranscodeError;
+
+/// Taps of the interpolation filter: flat to 18 kHz at 44.1 kHz, and a delay of half of it, 1.5 ms.
+const FILTER_TAPS: usize = 128;
+pub(super) const CHANNELS: usize = 2;
+
+/// Bound to one input rate and block size.
+pub(super) enum ToFortyEight {
+    Same,
+    Other { resampler: Box<Async<f32>>, delay_samples: i64, out: Vec<f32> },
+}
+
+impl ToFortyEight {
+    pub(super) fn new(rate_hz: u32, block_samples: usize) -> Result<Self, TranscodeError> {
+        if rate_hz == crate::codec::opus::CLOCK_HZ {
+            return Ok(Self::Same);
+        }
+        let ratio = f64::from(crate::codec::opus::CLOCK_HZ) / f64::from(rate_hz);
+        let parameters = SincInterpolationParameters::new(FILTER_TAPS, WindowFunction::BlackmanHarris2);
+        let resampler = Async::new_sinc(ratio, 1.0, &parameters, block_samples, CHANNELS, FixedAsync::Input)
+            .map_err(|error| TranscodeError::Resampler(error.to_string()))?;
+        let delay_samples = resampler.output_delay() as i64;
+        let out = vec![0.0; resampler.output_frames_max() * CHANNELS];
+        Ok(Self::Other { resampler: Box::new(resampler), delay_samples, out })
+    }
+
+    /// Samples per channel at 48 kHz by which the output is behind the input.
+    pub(super) fn delay_samples(&self) -> i64 {
+        match self {
+            Self::Same => 0,
+            Self::Other { delay_samples, .. } => *delay_samples,
+        }
+    }
+
+    /// Takes one block, interleaved, and appends what comes out of it to `to`.
+    pub(super) fn process(&mut self, block: &[f32], to: &mut Vec<f32>) -> Result<(), TranscodeError> {
+        let Self::Other { resampler, out, .. } = self else {
+            to.extend_from_slice(block);
+            return Ok(());
+        };
+        let size = |error: &dyn std::fmt::Display| TranscodeError::Resampler(error.to_string());
+        let frames = out.len() / CHANNELS;
+        let input = InterleavedSlice::new(block, CHANNELS, block.len() / CHANNELS).map_err(|e| size(&e))?;
+        let mut output = InterleavedSlice::new_mut(&mut out[..], CHANNELS, frames).map_err(|e| size(&e))?;
+        let (_, made) = resampler.process_into_buffer(&input, &mut output, None).map_err(|e| size(&e))?;
+        to.extend_from_slice(&out[..made * CHANNELS]);
+        Ok(())
+    }
+}
