@@ -38,7 +38,11 @@ impl AudioSpecificConfig {
         let mut at = 0;
         let mut bits = |count: u32| {
             at += count;
-            if at as usize > have * 8 { Err(BadAudioConfig::Truncated) } else { Ok(word << (at - count) >> (64 - count)) }
+            if at as usize > have * 8 {
+                Err(BadAudioConfig::Truncated)
+            } else {
+                Ok(word << (at - count) >> (64 - count))
+            }
         };
         let mut object_type = bits(5)? as u8;
         if object_type == 31 {

@@ -1,7 +1,8 @@
 //! Stereo sound at any rate becomes stereo sound at 48 kHz.
 
 use rubato::{
-    Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction, audioadapter_buffers::direct::InterleavedSlice,
+    Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction,
+    audioadapter_buffers::direct::InterleavedSlice,
 };
 
 use super::TranscodeError;

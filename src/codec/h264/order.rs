@@ -192,8 +192,7 @@ impl DisplayOrder {
             Marking::Adaptive { unused, beyond_short_term } => {
                 for difference in unused {
                     let wanted = current - i64::from(*difference);
-                    self.references
-                        .retain(|reference| picture_number(reference.frame_num, current, range) != wanted);
+                    self.references.retain(|reference| picture_number(reference.frame_num, current, range) != wanted);
                 }
                 if *beyond_short_term {
                     // Operation 5 also restarts the order of output; the next pictures are judged afresh.

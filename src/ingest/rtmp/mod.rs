@@ -1,4 +1,40 @@
+//! RTMP ingest: a publisher's bytes come in, and its pictures and sound go into the track tree as WebRTC viewers can be
+//! sent them. H.264 is repacketized as it is; AAC becomes Opus.
+//!
+//! Server `rtmp://host/live` (any application is taken), stream key `{stream}?token=JWT`. `rml_rtmp` does the handshake
+//! and writes what we say; reading is our own, because its reader trusts the peer too much (see [`chunk`] and [`amf`]).
+//! The session is sans-I/O; [`serve`] is its shell, one task per connection. It does not play, record or relay, and
+//! takes no codec but H.264 and AAC.
+//!
+//! B-frames are left out, because WebRTC shows pictures as they are decoded: see [`DisplayOrder`].
+//!
+//! [`DisplayOrder`]: crate::codec::h264::DisplayOrder
+
 mod amf;
 mod chunk;
 mod clock;
+mod command;
+mod ending;
 mod flv;
+mod key;
+mod listener;
+mod media;
+mod reply;
+mod session;
+mod video;
+
+use std::sync::Arc;
+
+use sluice_signaling::token::Authenticator;
+
+pub use self::{ending::Ending, listener::serve, session::Session};
+use crate::{config::OnConflict, metrics::Metrics, track::Streams};
+
+/// What every RTMP session needs of the server.
+#[derive(Debug)]
+pub struct RtmpContext {
+    pub streams: Arc<Streams>,
+    pub authenticator: Arc<Authenticator>,
+    pub metrics: Arc<Metrics>,
+    pub on_conflict: OnConflict,
+}

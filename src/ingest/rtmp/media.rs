@@ -1,0 +1,295 @@
+//! A publisher's media on its way into the track tree: times onto one clock, pictures into packets, sound to the thread
+//! that turns it into Opus and back from it.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use tracing::{info, warn};
+
+use super::{
+    clock::{Growing, Lane, MediaClock},
+    flv::{AudioTag, TagTruncated, VideoTag},
+    video::{self, VideoTrack},
+};
+use crate::{
+    codec::{
+        aac::AudioSpecificConfig,
+        h264::{BadDecoderConfiguration, nal::NalOverrun, parameter_sets::BadParameterSet},
+        opus,
+    },
+    media::{Codec, ExtendedSeq, TrackFormat},
+    track::{ClockReference, LayerIndex, Notice, Publication, Superseded, TrackIndex, TrackPacket},
+    transcode::{OpusPacket, SoundEvent, SoundInput},
+};
+
+/// Ticks of the sound track per millisecond.
+const SOUND_TICKS_PER_MS: u64 = opus::CLOCK_HZ as u64 / 1_000;
+
+/// What in OBS and ffmpeg keeps B-frames out of a stream.
+const B_FRAME_SETTING: &str = "In OBS: Settings > Output > Output Mode: Advanced > Streaming; x264: \"bframes=0\" in x264 Options, or Tune: \
+                               zerolatency; NVENC, QuickSync, AMF: Max B-frames 0. ffmpeg: -bf 0";
+
+/// Why a publisher's media ends its session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MediaError {
+    #[error("another publisher took the stream over")]
+    Superseded,
+    #[error("video codec {0} is not taken over RTMP yet: publish H.264")]
+    VideoCodec(String),
+    #[error(transparent)]
+    Tag(#[from] TagTruncated),
+    #[error(transparent)]
+    Configuration(#[from] BadDecoderConfiguration),
+    #[error(transparent)]
+    ParameterSet(#[from] BadParameterSet),
+    #[error("more than {0} parameter sets")]
+    TooManyParameterSets(usize),
+    #[error(transparent)]
+    Nal(#[from] NalOverrun),
+}
+
+impl From<Superseded> for MediaError {
+    fn from(_: Superseded) -> Self {
+        Self::Superseded
+    }
+}
+
+/// See the module. Dropping it takes the stream off.
+pub struct Media {
+    publication: Publication,
+    clock: MediaClock,
+    video: Option<VideoTrack>,
+    video_index: Option<TrackIndex>,
+    sound: Sound,
+    told: Told,
+}
+
+#[derive(Default)]
+struct Sound {
+    index: Option<TrackIndex>,
+    config: Option<Bytes>,
+    next_seq: u64,
+    ticks: Growing,
+}
+
+/// What was said already: each warning once per publication.
+#[derive(Default)]
+struct Told {
+    b_frames: bool,
+    b_references: bool,
+    undecodable: bool,
+    sound: bool,
+    sound_lags: bool,
+    jumps: u32,
+}
+
+impl Media {
+    pub fn new(publication: Publication) -> Self {
+        Self {
+            publication,
+            clock: MediaClock::default(),
+            video: None,
+            video_index: None,
+            sound: Sound { next_seq: 1 << 16, ..Sound::default() },
+            told: Told::default(),
+        }
+    }
+
+    /// A whole video message.
+    ///
+    /// # Errors
+    /// [`MediaError`]: the session ends.
+    pub fn handle_video(&mut self, now: Instant, wire_ms: u32, body: &Bytes) -> Result<(), MediaError> {
+        match VideoTag::parse(body)? {
+            VideoTag::AvcConfiguration(record) => {
+                match &mut self.video {
+                    Some(video) => video.configure(&record)?,
+                    None => self.video = Some(VideoTrack::new(&record)?),
+                }
+                self.clock.map(now, Lane::Video, wire_ms);
+                self.announce_video()
+            }
+            VideoTag::AvcPicture { composition_ms, data } => {
+                let decode_ms = self.clock.map(now, Lane::Video, wire_ms);
+                self.tell_jumps();
+                // Pictures before the configuration cannot be decoded by anybody.
+                let Some(video) = &mut self.video else { return Ok(()) };
+                let packets = video.handle_picture(now, decode_ms, composition_ms, &data)?;
+                if packets.is_empty() {
+                    self.tell_dropped();
+                    return Ok(());
+                }
+                if packets.iter().any(|packet| packet.keyframe_start) {
+                    self.announce_video()?;
+                }
+                if let Some(index) = self.video_index {
+                    self.publication.push(now, index, LayerIndex(0), packets.into())?;
+                }
+                Ok(())
+            }
+            VideoTag::Ignored => Ok(()),
+            VideoTag::Unsupported(codec) => Err(MediaError::VideoCodec(codec)),
+        }
+    }
+
+    /// A whole audio message; what it has for the sound thread.
+    ///
+    /// # Errors
+    /// [`MediaError`]: the session ends. Sound that cannot be used does not end it, the picture goes on.
+    pub fn handle_audio(&mut self, now: Instant, wire_ms: u32, body: &Bytes) -> Result<Option<SoundInput>, MediaError> {
+        match AudioTag::parse(body)? {
+            AudioTag::AacConfiguration(config) => {
+                if let Err(error) = AudioSpecificConfig::parse(&config) {
+                    self.tell_sound(&error);
+                    return Ok(None);
+                }
+                self.clock.map(now, Lane::Audio, wire_ms);
+                if self.sound.index.is_none() {
+                    let fmtp = opus::STEREO_FMTP.to_owned();
+                    let format = TrackFormat { codec: Codec::Opus, fmtp, channels: 2 };
+                    self.sound.index = Some(self.add_track(format, SOUND_TICKS_PER_MS)?);
+                }
+                // Some encoders repeat it with every keyframe; a decoder made anew would click.
+                if self.sound.config.as_ref() == Some(&config) {
+                    return Ok(None);
+                }
+                // Not a slice: the message it came in may be longer.
+                self.sound.config = Some(Bytes::copy_from_slice(&config));
+                Ok(Some(SoundInput::Config(config)))
+            }
+            AudioTag::AacFrame(data) => {
+                let time_ms = self.clock.map(now, Lane::Audio, wire_ms);
+                self.tell_jumps();
+                Ok(self.sound.config.is_some().then_some(SoundInput::Frame { data, time_ms }))
+            }
+            AudioTag::Ignored => Ok(None),
+            AudioTag::Unsupported(codec) => {
+                self.tell_sound(&format_args!("{codec} is not taken over RTMP yet: publish AAC"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// What the sound thread made.
+    ///
+    /// # Errors
+    /// [`MediaError::Superseded`].
+    pub fn handle_sound(&mut self, now: Instant, event: SoundEvent) -> Result<(), MediaError> {
+        let OpusPacket { time_ticks, after_gap, payload } = match event {
+            SoundEvent::Packet(packet) => packet,
+            SoundEvent::Failed(error) => {
+                self.tell_sound(&error);
+                return Ok(());
+            }
+        };
+        let Some(index) = self.sound.index else { return Ok(()) };
+        let packet = TrackPacket {
+            seq: ExtendedSeq(self.sound.next_seq),
+            time_ticks: self.sound.ticks.after(time_ticks.max(0) as u64),
+            arrival: now,
+            marker: after_gap,
+            keyframe_start: false,
+            payload,
+        };
+        self.sound.next_seq += 1;
+        Ok(self.publication.push(now, index, LayerIndex(0), Arc::new([Arc::new(packet)]))?)
+    }
+
+    /// The sound thread could not keep up.
+    pub fn sound_lags(&mut self, frames: u64) {
+        if std::mem::replace(&mut self.told.sound_lags, true) {
+            return;
+        }
+        warn!(frames, "sound is dropped: turning AAC into Opus does not keep up");
+        self.notice("audio-dropped", "Sound is dropped: this server is too busy to turn AAC into Opus".into());
+    }
+
+    /// One line on what was left out, for the session's end.
+    pub fn log_dropped(&self) {
+        if let Some(dropped) =
+            self.video.as_ref().map(|video| video.dropped).filter(|d| *d != video::Dropped::default())
+        {
+            info!(
+                reordered = dropped.reordered,
+                reordered_references = dropped.reordered_references,
+                missing_references = dropped.missing_references,
+                undecodable = dropped.undecodable,
+                "pictures that were not sent to WebRTC viewers"
+            );
+        }
+    }
+
+    /// Makes the video track, or follows a change of profile, level or size that its format shows.
+    fn announce_video(&mut self) -> Result<(), MediaError> {
+        let Some(format) = self.video.as_ref().and_then(VideoTrack::format) else { return Ok(()) };
+        match self.video_index {
+            None => self.video_index = Some(self.add_track(format, video::TICKS_PER_MS)?),
+            Some(index) => self.publication.set_format(index, format)?,
+        }
+        Ok(())
+    }
+
+    /// Adds a track whose clock is the media clock: both tracks have the same anchor, so that sender reports keep picture
+    /// and sound together.
+    fn add_track(&mut self, format: TrackFormat, ticks_per_ms: u64) -> Result<TrackIndex, MediaError> {
+        info!(codec = %format.codec, fmtp = format.fmtp, "track");
+        let index = self.publication.add_track(format)?;
+        if let Some((at, time_ms)) = self.clock.anchor() {
+            let time_ticks = time_ms.max(0) as u64 * ticks_per_ms;
+            self.publication.set_clock(index, ClockReference { at, time_ticks })?;
+        }
+        Ok(index)
+    }
+
+    fn tell_dropped(&mut self) {
+        let Some(dropped) = self.video.as_ref().map(|video| video.dropped) else { return };
+        if dropped.reordered + dropped.reordered_references > 0 && !self.told.b_frames {
+            self.told.b_frames = true;
+            let text = format!(
+                "The stream has B-frames, which WebRTC viewers cannot be shown: they are left out, motion is less smooth. {B_FRAME_SETTING}"
+            );
+            self.warn("b-frames-dropped", text);
+        }
+        if dropped.missing_references > 0 && !self.told.b_references {
+            self.told.b_references = true;
+            let text = format!(
+                "Pictures of the stream refer to B-frames, which WebRTC viewers cannot be shown: without them the picture stands still \
+                 until the next keyframe. {B_FRAME_SETTING}"
+            );
+            self.warn("b-frames-referenced", text);
+        }
+        if dropped.undecodable > 0 && !self.told.undecodable {
+            self.told.undecodable = true;
+            let text = "Pictures were left out because they cannot be decoded: they came before the first keyframe (IDR), \
+                        or are damaged";
+            self.warn("pictures-undecodable", text.into());
+        }
+    }
+
+    fn tell_sound(&mut self, cause: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut self.told.sound, true) {
+            self.warn("audio-unsupported", format!("The stream has no sound: {cause}"));
+        }
+    }
+
+    fn tell_jumps(&mut self) {
+        let jumps = self.clock.jumps();
+        if jumps == self.told.jumps {
+            return;
+        }
+        if self.told.jumps == 0 {
+            let text = "The publisher's timestamps jump; playing goes on where it was";
+            self.warn("timestamps-jump", text.into());
+        }
+        self.told.jumps = jumps;
+    }
+
+    fn warn(&mut self, code: &'static str, text: String) {
+        warn!(code, "{text}");
+        self.notice(code, text);
+    }
+
+    fn notice(&mut self, code: &'static str, text: String) {
+        self.publication.notice(Notice { code, text });
+    }
+}
