@@ -40,15 +40,27 @@ impl H264Profile {
         Some(Self::from_bytes(profile_idc, constraints))
     }
 
-    /// How well a decoder for `self` is told about a stream of `live`: 0 exactly, 1 a richer decoder, 2 on its own risk. Browsers
-    /// play any profile they know under any payload type, so nothing is refused.
+    /// How well a decoder for `self` is told about a stream of `live`: 0 exactly, then the least richer profile, then the least poorer
+    /// one. Browsers play any profile they know under any payload type, so nothing is refused.
     pub(super) fn distance_to(self, live: Self) -> u32 {
-        use H264Profile::{Baseline, ConstrainedBaseline, ConstrainedHigh, High, Main};
-        match (live, self) {
-            _ if live == self => 0,
-            (ConstrainedBaseline, Baseline | Main | ConstrainedHigh | High) | (Main | ConstrainedHigh, High) => 1,
-            _ => 2,
+        match (self.rank(), live.rank()) {
+            _ if self == live => 0,
+            (Some(own), Some(live)) if own > live => own - live,
+            (Some(own), Some(live)) => 10 + live - own,
+            (Some(_), None) | (None, _) => 20,
         }
+    }
+
+    /// From poor to rich; other profiles are for other decoders.
+    fn rank(self) -> Option<u32> {
+        Some(match self {
+            Self::ConstrainedBaseline => 0,
+            Self::Baseline => 1,
+            Self::Main => 2,
+            Self::ConstrainedHigh => 3,
+            Self::High => 4,
+            Self::Other(_) => return None,
+        })
     }
 }
 

@@ -97,9 +97,9 @@ pub(super) fn fit(live: &TrackFormat, codec: Codec, fmtp: &str) -> Option<u32> {
             let profile = match (live_profile(live), H264Profile::of_fmtp(fmtp)) {
                 (Some(live), Some(offered)) => offered.distance_to(live),
                 (None, _) => 0,
-                (Some(_), None) => 2,
+                (Some(_), None) => 20,
             };
-            Some(u32::from(single_units_only) * 10 + profile)
+            Some(u32::from(single_units_only) * 100 + profile)
         }
         // Another profile means other bit depths or chroma: another decoder.
         Codec::Vp9 => same("profile-id", "0").then_some(0),

@@ -283,7 +283,9 @@ impl Reader {
             .iter()
             .filter_map(|mid| mids.iter().position(|other| other == mid))
             .chain(0..self.sections.len())
-            .find(|&index| self.sections.get(index).is_some_and(live));
+            .find(|&index| self.sections.get(index).is_some_and(live))
+            // All declined: what is wrong then is said by whoever wants media.
+            .or(Some(0));
         let mut transport = std::mem::take(&mut self.transport);
         if let Some(lines) = tagged.and_then(|index| self.sections.get_mut(index)) {
             transport = std::mem::take(&mut lines.transport).or(transport);

@@ -1,0 +1,397 @@
+//! Offers of real clients: what is read of them, agreed on, and answered.
+
+mod support;
+
+use sluice_signaling::{
+    codec::{Codec, MediaKind, TrackFormat},
+    ice::IceCredentials,
+    media_plane::{Direction, OpenRequest},
+    sdp::{
+        CandidateTransport, MediaOffer, Negotiated, NegotiatedMedia, OfferError, Setup, answer, negotiate_egress,
+        negotiate_ingest,
+    },
+    token::Grant,
+};
+use support::{OFFERS, h264, offer, opus, params, watches};
+
+fn read(name: &str) -> MediaOffer {
+    MediaOffer::parse(offer(name)).unwrap()
+}
+
+fn agree(name: &str, live: &[TrackFormat]) -> Negotiated {
+    if watches(name) { negotiate_egress(&read(name), live) } else { negotiate_ingest(&read(name)) }.unwrap()
+}
+
+fn answered(name: &str, live: &[TrackFormat]) -> String {
+    let (offer, media) = (read(name), agree(name, live));
+    let direction = if watches(name) { Direction::Egress } else { Direction::Ingest };
+    let request = OpenRequest {
+        direction,
+        stream: "cam1".parse().unwrap(),
+        grant: Grant::default(),
+        from: support::from(),
+        user_agent: String::new(),
+        remote_ice: offer.ice.clone(),
+        remote_fingerprints: offer.fingerprints.clone(),
+        remote_setup: offer.setup,
+        remote_candidates: offer.candidates.clone(),
+        media: media.clone(),
+    };
+    answer(&offer, direction, &media, &params(&request))
+}
+
+fn of_kind(negotiated: &Negotiated, kind: MediaKind) -> &NegotiatedMedia {
+    negotiated.media.iter().find(|media| media.kind == kind).unwrap()
+}
+
+/// The lines of the answer's section of this medium.
+fn section<'a>(answer: &'a str, media: &str) -> Vec<&'a str> {
+    let start = answer.find(&format!("m={media} ")).unwrap();
+    let rest = &answer[start..];
+    let end = rest[2..].find("m=").map_or(rest.len(), |end| end + 2);
+    rest[..end].lines().collect()
+}
+
+const LIVE: &str = "profile-level-id=42e01f;packetization-mode=1";
+
+#[test]
+fn every_client_gets_an_answer_that_parses() {
+    for (name, text) in OFFERS {
+        let answer = answered(name, &[h264(LIVE), opus()]);
+        let back = MediaOffer::parse(&answer).unwrap_or_else(|error| panic!("{name}: {error}\n{answer}"));
+        let read = MediaOffer::parse(text).unwrap();
+        assert!(back.ice_lite, "{name}");
+        assert_eq!(
+            back.sections.len(),
+            read.sections.len(),
+            "{name}: RFC 3264 section 6, as many sections as the offer"
+        );
+        assert_eq!(back.setup, read.setup.answer(), "{name}");
+        assert_eq!(back.bundle, read.bundle, "{name}");
+        let udp_first: Vec<_> = back.candidates.iter().map(|candidate| candidate.transport).collect();
+        assert_eq!(udp_first, [CandidateTransport::Udp, CandidateTransport::TcpPassive], "{name}");
+        for (ours, theirs) in back.sections.iter().zip(&read.sections) {
+            assert_eq!(ours.mid, theirs.mid, "{name}");
+            assert!(!ours.rejected && ours.rtcp_mux, "{name}");
+            for format in &ours.formats {
+                assert!(theirs.formats.contains(format), "{name}: an answer has no payload type of its own");
+            }
+        }
+        assert!(answer.ends_with("\r\n") && !answer.contains("\r\n\r\n"), "{name}");
+    }
+}
+
+#[test]
+fn setup_is_passive_unless_the_offer_is() {
+    for (name, setup, answer) in [
+        ("chromium-publish", Setup::ActPass, Setup::Passive),
+        ("obs-30", Setup::ActPass, Setup::Passive),
+        ("ffmpeg-8-1-dtls-active-video-only", Setup::Active, Setup::Passive),
+        ("ffmpeg-8-1", Setup::Passive, Setup::Active),
+    ] {
+        assert_eq!(read(name).setup, setup, "{name}");
+        assert_eq!(setup.answer(), answer, "{name}");
+    }
+}
+
+#[test]
+fn session_level_transport_is_read() {
+    let obs = read("obs-30");
+    assert_eq!(obs.ice, IceCredentials { ufrag: "kT9d".into(), pwd: "Wz2cYt0qvLr8mXsB4nHf6G".into() });
+    assert_eq!(obs.fingerprints.len(), 1);
+    assert_eq!(obs.candidates.len(), 2);
+    let firefox = read("firefox-watch");
+    assert_eq!((firefox.ice.ufrag.as_str(), firefox.fingerprints.len()), ("7c1e90d4", 1));
+}
+
+#[test]
+fn the_tagged_section_has_the_transport() {
+    // aiortc has other credentials in each section; those of the first of the group count (RFC 9143 section 7.2.1).
+    let aiortc = read("aiortc-publish");
+    assert_eq!(aiortc.ice.ufrag, "Xk2P");
+    assert_eq!(aiortc.candidates.first().unwrap().port, 47_100);
+    assert_eq!(aiortc.fingerprints.len(), 2);
+}
+
+#[test]
+fn a_bundle_only_section_is_not_declined() {
+    for name in ["firefox-watch", "gstreamer-publish"] {
+        let answer = answered(name, &[h264(LIVE), opus()]);
+        assert!(!answer.contains(" 0 UDP/TLS"), "{name}\n{answer}");
+    }
+}
+
+#[test]
+fn a_group_may_name_sections_that_are_missing() {
+    let video_only = read("ffmpeg-8-1-dtls-active-video-only");
+    assert_eq!(video_only.bundle, ["1"]);
+    assert_eq!(agree("ffmpeg-8-1-dtls-active-video-only", &[]).media.len(), 1);
+}
+
+#[test]
+fn ingest_takes_every_codec_in_the_offers_order() {
+    let chromium = agree("chromium-publish", &[]);
+    let video: Vec<Codec> = of_kind(&chromium, MediaKind::Video).codecs.iter().map(|codec| codec.codec).collect();
+    assert_eq!(video.first(), Some(&Codec::Vp8));
+    for codec in [Codec::H264, Codec::Vp9, Codec::Av1] {
+        assert!(video.contains(&codec), "{codec}");
+    }
+    let first = &of_kind(&chromium, MediaKind::Video).codecs[0];
+    assert_eq!((first.payload_type, first.rtx_payload_type), (96, Some(97)));
+    assert!(first.feedback.nack && first.feedback.pli && first.feedback.fir && first.feedback.transport_cc);
+    let extensions = of_kind(&chromium, MediaKind::Video).extensions;
+    assert_eq!((extensions.mid, extensions.transport_cc, extensions.rid), (Some(4), Some(3), Some(10)));
+    assert_eq!(extensions.playout_delay, None, "nothing is played here");
+}
+
+#[test]
+fn ffmpeg_8_0_writes_a_bad_profile_level_id_and_is_taken() {
+    let ffmpeg = agree("ffmpeg-8-0", &[]);
+    let video = of_kind(&ffmpeg, MediaKind::Video);
+    assert_eq!(video.codecs[0].fmtp, "level-asymmetry-allowed=1;packetization-mode=1");
+    assert_eq!(video.remote_ssrcs, [611_290_347]);
+    assert!(!video.codecs[0].feedback.nack, "what was not offered is not answered");
+}
+
+#[test]
+fn h264_is_answered_symmetrically() {
+    // RFC 6184 section 8.2.2.
+    let obs = agree("obs-30", &[]);
+    let fmtp = &of_kind(&obs, MediaKind::Video).codecs[0].fmtp;
+    assert_eq!(fmtp, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f");
+}
+
+#[test]
+fn encoding_names_have_no_case() {
+    let gstreamer = answered("gstreamer-publish", &[]);
+    assert!(section(&gstreamer, "audio").contains(&"a=rtpmap:98 OPUS/48000/2"), "{gstreamer}");
+}
+
+#[test]
+fn opus_stays_stereo_both_ways() {
+    for (name, _) in OFFERS {
+        let answer = answered(name, &[h264(LIVE), opus()]);
+        if answer.contains("m=audio") {
+            assert!(answer.contains("minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn announced_ssrcs_come_primary_first() {
+    let gstreamer = agree("gstreamer-publish", &[]);
+    assert_eq!(of_kind(&gstreamer, MediaKind::Video).remote_ssrcs, [3_102_940_856, 2_290_147_711]);
+    let swapped = offer("gstreamer-publish").replace("FID 3102940856 2290147711", "FID 2290147711 3102940856");
+    let swapped = negotiate_ingest(&MediaOffer::parse(&swapped).unwrap()).unwrap();
+    assert_eq!(of_kind(&swapped, MediaKind::Video).remote_ssrcs, [2_290_147_711, 3_102_940_856]);
+}
+
+#[test]
+fn of_simulcast_one_layer_is_taken() {
+    // RFC 8853 section 5.3.2: the answer's layers are among the offer's. Chromium then stops the others.
+    let simulcast = agree("chromium-simulcast", &[]);
+    assert_eq!(of_kind(&simulcast, MediaKind::Video).rids, ["h"]);
+    let text = answered("chromium-simulcast", &[]);
+    let video = section(&text, "video");
+    assert!(video.contains(&"a=rid:h recv") && video.contains(&"a=simulcast:recv h"), "{text}");
+    assert!(of_kind(&agree("chromium-publish", &[]), MediaKind::Video).rids.is_empty());
+}
+
+#[test]
+fn egress_puts_the_live_codec_first_and_keeps_the_others() {
+    let live = TrackFormat { codec: Codec::Vp9, fmtp: "profile-id=0".into(), channels: 1 };
+    let chromium = agree("chromium-watch", &[live, opus()]);
+    let video = &of_kind(&chromium, MediaKind::Video).codecs;
+    assert_eq!((video[0].codec, video[0].fmtp.as_str()), (Codec::Vp9, "profile-id=0"));
+    for codec in [Codec::H264, Codec::Vp8, Codec::Av1] {
+        assert!(video.iter().any(|other| other.codec == codec), "{codec}");
+    }
+}
+
+#[test]
+fn egress_chooses_the_payload_type_by_profile_and_mode() {
+    let chosen = |name: &str, live: &str| {
+        let negotiated = agree(name, &[h264(live)]);
+        of_kind(&negotiated, MediaKind::Video).codecs[0].fmtp.clone()
+    };
+    let asymmetric = |id: &str| format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={id}");
+    assert_eq!(chosen("chromium-watch", "profile-level-id=42c02a"), asymmetric("42e01f"));
+    assert_eq!(chosen("chromium-watch", "profile-level-id=4d0028"), asymmetric("4d001f"));
+    // This Chromium has no High to offer: the nearest it has, and it plays it all the same.
+    assert_eq!(chosen("chromium-watch", "profile-level-id=640028"), asymmetric("4d001f"));
+    assert_eq!(chosen("safari-watch", "profile-level-id=640028"), asymmetric("640c1f"));
+    assert_eq!(chosen("safari-watch", "profile-level-id=42e01f"), asymmetric("42e01f"));
+    assert_eq!(chosen("firefox-watch", "profile-level-id=640028;packetization-mode=0"), asymmetric("42e01f"));
+    assert_eq!(chosen("webrtc-rs-watch", ""), asymmetric("42001f"), "a profile not known yet: the offer's order");
+}
+
+#[test]
+fn another_publishers_format_finds_its_payload_type() {
+    let negotiated = agree("chromium-watch", &[h264(LIVE)]);
+    let video = of_kind(&negotiated, MediaKind::Video);
+    let vp8 = TrackFormat { codec: Codec::Vp8, fmtp: String::new(), channels: 1 };
+    assert_eq!(video.best_for(&vp8).unwrap().payload_type, 96);
+    assert!(video.best_for(&h264("profile-level-id=4d001f")).unwrap().fmtp.contains("4d001f"));
+    assert!(video.best_for(&opus()).is_none());
+}
+
+#[test]
+fn egress_lists_no_feedback_and_extensions_it_does_not_use() {
+    let text = answered("chromium-watch", &[h264(LIVE), opus()]);
+    for unused in
+        ["transport-cc", "transport-wide-cc", "abs-send-time", "abs-capture-time", "goog-remb", "rtp-stream-id"]
+    {
+        assert!(!text.contains(unused), "{unused}");
+    }
+    assert!(text.contains("a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid"));
+    assert!(text.contains("a=extmap:5 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"));
+    assert!(text.contains("a=rtcp-rsize"));
+}
+
+#[test]
+fn egress_names_one_media_stream_and_groups_retransmissions() {
+    let text = answered("chromium-watch", &[h264(LIVE), opus()]);
+    let msids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("a=msid:")).collect();
+    assert_eq!(msids.len(), 2);
+    let streams: Vec<&str> = msids.iter().filter_map(|msid| msid.split(' ').next()).collect();
+    assert_eq!(streams[0], streams[1], "draft-ietf-wish-whep, Single MediaStream");
+    let video = section(&text, "video");
+    assert!(video.contains(&"a=ssrc-group:FID 1001 2001"));
+    for ssrc in ["a=ssrc:1001 cname:", "a=ssrc:2001 cname:", "a=ssrc:1001 msid:", "a=ssrc:2001 msid:"] {
+        assert!(video.iter().any(|line| line.starts_with(ssrc)), "{ssrc}");
+    }
+    assert!(!answered("chromium-publish", &[]).contains("a=ssrc"));
+}
+
+#[test]
+fn a_kind_that_is_not_live_is_accepted_and_silent() {
+    let negotiated = agree("chromium-watch", &[h264(LIVE)]);
+    assert!(negotiated.media.iter().all(NegotiatedMedia::is_accepted));
+    assert!(agree("chromium-watch", &[]).media.iter().all(NegotiatedMedia::is_accepted), "tracks not known yet");
+}
+
+#[test]
+fn an_offer_without_the_live_codec_is_406() {
+    let av1 = TrackFormat { codec: Codec::Av1, fmtp: String::new(), channels: 1 };
+    let problem = negotiate_egress(&read("safari-watch"), &[av1]).unwrap_err();
+    assert_eq!(problem.status, 406);
+    assert!(problem.detail.contains("AV1") && problem.detail.contains("H265"), "{}", problem.detail);
+    let ten_bit = TrackFormat { codec: Codec::Vp9, fmtp: "profile-id=2".into(), channels: 1 };
+    assert_eq!(negotiate_egress(&read("safari-watch"), &[ten_bit]).unwrap_err().status, 406, "another decoder");
+    let audio_only = offer("webrtc-rs-watch").replace("m=video 9", "m=video 0");
+    let audio_only = MediaOffer::parse(&audio_only).unwrap();
+    assert_eq!(negotiate_egress(&audio_only, &[h264(LIVE)]).unwrap_err().status, 406);
+}
+
+/// Refused as a whole with 422 (RFC 9725 section 4.4.3), with a word on what to change.
+#[track_caller]
+fn assert_unusable(text: &str, word: &str) {
+    let (status, detail) = match MediaOffer::parse(text) {
+        Err(error) => (error.problem().status, error.to_string()),
+        Ok(offer) => {
+            let problem = negotiate_ingest(&offer).unwrap_err();
+            (problem.status, problem.detail)
+        }
+    };
+    assert_eq!(status, 422, "{detail}");
+    assert!(detail.contains(word), "{detail}");
+}
+
+#[test]
+fn well_formed_but_impossible_offers_are_422() {
+    let good = offer("ffmpeg-8-1");
+    assert_unusable(&good.replace("opus", "PCMU"), "opus/48000/2");
+    assert_unusable(&good.replace("H264", "H265"), "H265");
+    assert_unusable(&good.replace("a=sendonly", "a=recvonly"), "sendonly");
+    assert_unusable(&good.replace("a=sendonly", "a=inactive"), "sendonly");
+    assert_unusable(&good.replace("a=group:BUNDLE 0 1", "a=x"), "BUNDLE");
+    assert_unusable(&good.replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0"), "BUNDLE");
+    assert_unusable(&good.replace("a=rtcp-mux\r\n", ""), "rtcp-mux");
+    assert_unusable(&good.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"), "UDP/TLS/RTP/SAVPF");
+    assert_unusable(&good.replace("a=ice-pwd", "a=x"), "ice-pwd");
+    assert_unusable(&good.replace("a=fingerprint:sha-256", "a=fingerprint:md5"), "fingerprint");
+    assert_unusable(&good.replace("a=extmap-allow-mixed", "a=ice-lite"), "ICE-lite");
+    assert_unusable(&good.replace("m=video 9", "m=video 0").replace("m=audio 9", "m=audio 0"), "no audio");
+    let (head, video) = good.split_at(good.find("m=video").unwrap());
+    let second = video.replace("a=mid:1", "a=mid:2");
+    assert_unusable(&format!("{head}{video}{second}").replace("BUNDLE 0 1", "BUNDLE 0 1 2"), "more than one video");
+}
+
+#[test]
+fn sendrecv_is_as_good_as_sendonly() {
+    let text = offer("obs-30").replace("a=sendonly\r\n", "");
+    assert!(negotiate_ingest(&MediaOffer::parse(&text).unwrap()).is_ok());
+}
+
+#[test]
+fn one_section_needs_no_bundle() {
+    let text = offer("ffmpeg-8-1-dtls-active-video-only").replace("a=group:BUNDLE 0 1\r\n", "");
+    let read = MediaOffer::parse(&text).unwrap();
+    assert!(negotiate_ingest(&read).is_ok());
+}
+
+#[test]
+fn other_media_are_declined_in_their_place() {
+    let data =
+        "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:2\r\na=sctp-port:5000\r\n";
+    let text = format!("{}{data}", offer("obs-30")).replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0 1 2");
+    let read = MediaOffer::parse(&text).unwrap();
+    let negotiated = negotiate_ingest(&read).unwrap();
+    assert_eq!(negotiated.media.len(), 2);
+    let request_params = support::params(&OpenRequest {
+        direction: Direction::Ingest,
+        stream: "cam1".parse().unwrap(),
+        grant: Grant::default(),
+        from: support::from(),
+        user_agent: String::new(),
+        remote_ice: read.ice.clone(),
+        remote_fingerprints: Vec::new(),
+        remote_setup: read.setup,
+        remote_candidates: Vec::new(),
+        media: negotiated.clone(),
+    });
+    let text = answer(&read, Direction::Ingest, &negotiated, &request_params);
+    assert!(text.contains("m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\n"), "{text}");
+    assert!(text.contains("a=group:BUNDLE 0 1\r\n"), "{text}");
+}
+
+#[test]
+fn malformed_descriptions_are_400_and_name_the_line() {
+    for (text, line) in [
+        ("", 0),
+        ("\r\n", 1),
+        ("hello", 1),
+        ("v=1\r\n", 1),
+        ("v=0\r\nnonsense\r\n", 2),
+        ("v=0\r\nm=video\r\n", 2),
+        ("v=0\r\nm=video x UDP/TLS/RTP/SAVPF 96\r\n", 2),
+        ("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 400\r\n", 2),
+        ("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96 96\r\n", 2),
+        ("v=0\r\na=setup:sideways\r\n", 2),
+        ("v=0\r\na=fingerprint:sha-256 zz\r\n", 2),
+        ("v=0\r\na=candidate:1 1 udp\r\n", 2),
+        ("v=0\r\ns=\u{7}\r\n", 2),
+        ("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 H264\r\n", 3),
+    ] {
+        let error = MediaOffer::parse(text).unwrap_err();
+        match (&error, text) {
+            (OfferError::Malformed(malformed), _) => assert_eq!(malformed.line, line, "{text:?}"),
+            // Nothing at all is missing everything.
+            (OfferError::Impossible(_), "") => {}
+            _ => panic!("{text:?}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn descriptions_are_bounded() {
+    let many_lines = format!("v=0\r\n{}", "a=x\r\n".repeat(5_000));
+    assert!(matches!(MediaOffer::parse(&many_lines), Err(OfferError::Malformed(_))));
+    let many_sections = format!("v=0\r\n{}", "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n".repeat(17));
+    assert!(matches!(MediaOffer::parse(&many_sections), Err(OfferError::Malformed(_))));
+    let large = format!("v=0\r\ns={}\r\n", "x".repeat(70_000));
+    assert!(matches!(MediaOffer::parse(&large), Err(OfferError::Malformed(_))));
+    let many_ssrcs: String = (0..1_000).map(|ssrc| format!("a=ssrc:{ssrc} cname:x\r\n")).collect();
+    let read = MediaOffer::parse(&format!("{}{many_ssrcs}", offer("obs-30"))).unwrap();
+    assert!(read.sections.iter().all(|section| section.ssrcs.len() <= 32));
+}

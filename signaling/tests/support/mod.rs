@@ -1,0 +1,194 @@
+//! A media plane that carries nothing and notes what it is asked, and offers of real clients.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::{
+    net::SocketAddr,
+    sync::Mutex,
+    time::{Duration, SystemTime},
+};
+
+use sluice_signaling::{
+    codec::{Codec, TrackFormat},
+    error::Problem,
+    http::{FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
+    ice::IceCredentials,
+    media_plane::{Direction, MediaPlane, OpenRequest, SenderIds, SessionOwner, TransportParams},
+    name::{SessionId, StreamName},
+    sdp::{CandidateTransport, Fingerprint, IceCandidate},
+    token::{Authenticator, Claims, OneOrMany, Right, Rights},
+};
+
+/// `(name, text)` of every offer under `fixtures/`; Chromium's were made by Chromium, the others follow what the clients' sources write.
+pub const OFFERS: [(&str, &str); 12] = [
+    ("chromium-publish", CHROMIUM_PUBLISH),
+    ("chromium-simulcast", include_str!("../fixtures/chromium-simulcast.sdp")),
+    ("chromium-watch", CHROMIUM_WATCH),
+    ("firefox-watch", include_str!("../fixtures/firefox-watch.sdp")),
+    ("safari-watch", include_str!("../fixtures/safari-watch.sdp")),
+    ("webrtc-rs-watch", include_str!("../fixtures/webrtc-rs-watch.sdp")),
+    ("obs-30", OBS),
+    ("ffmpeg-8-0", include_str!("../fixtures/ffmpeg-8-0.sdp")),
+    ("ffmpeg-8-1", include_str!("../fixtures/ffmpeg-8-1.sdp")),
+    ("ffmpeg-8-1-dtls-active-video-only", include_str!("../fixtures/ffmpeg-8-1-dtls-active-video-only.sdp")),
+    ("aiortc-publish", include_str!("../fixtures/aiortc-publish.sdp")),
+    ("gstreamer-publish", include_str!("../fixtures/gstreamer-publish.sdp")),
+];
+pub const CHROMIUM_PUBLISH: &str = include_str!("../fixtures/chromium-publish.sdp");
+pub const CHROMIUM_WATCH: &str = include_str!("../fixtures/chromium-watch.sdp");
+pub const OBS: &str = include_str!("../fixtures/obs-30.sdp");
+
+pub fn offer(name: &str) -> &'static str {
+    OFFERS.iter().find(|(other, _)| *other == name).map(|(_, text)| *text).unwrap()
+}
+
+pub fn watches(name: &str) -> bool {
+    name.ends_with("-watch")
+}
+
+pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+pub fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+/// A token of `alice` for the streams `cam1` and `cam2`, good for `ttl_s` seconds from [`now`].
+pub fn token(can: Right, ttl_s: u64) -> String {
+    let claims = Claims {
+        exp: 1_800_000_000 + ttl_s,
+        sub: Some("alice".into()),
+        stream: OneOrMany(vec!["cam1".into(), "cam2".into()]),
+        can: Rights(vec![can]),
+        ..Claims::default()
+    };
+    Authenticator::hs256(SECRET).unwrap().sign(&claims).unwrap()
+}
+
+pub fn h264(fmtp: &str) -> TrackFormat {
+    TrackFormat { codec: Codec::H264, fmtp: fmtp.into(), channels: 1 }
+}
+
+pub fn opus() -> TrackFormat {
+    TrackFormat { codec: Codec::Opus, fmtp: String::new(), channels: 2 }
+}
+
+pub fn params(request: &OpenRequest) -> TransportParams {
+    let candidate = |transport, priority| IceCandidate { transport, ip: [192, 0, 2, 1].into(), port: 8189, priority };
+    let sender = |index: usize| SenderIds { ssrc: 1000 + index as u32, rtx_ssrc: (index == 1).then_some(2001) };
+    let accepted = request.media.media.iter().filter(|media| media.is_accepted()).count();
+    TransportParams {
+        session: SessionId::random(),
+        ice: IceCredentials::random(),
+        fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![7; 32] },
+        setup: request.remote_setup.answer(),
+        candidates: vec![candidate(CandidateTransport::TcpPassive, 9), candidate(CandidateTransport::Udp, 8)],
+        senders: if request.direction == Direction::Egress { (0..accepted).map(sender).collect() } else { Vec::new() },
+    }
+}
+
+pub struct Open {
+    id: SessionId,
+    request: OpenRequest,
+    local: IceCredentials,
+}
+
+/// Holds sessions, and a log of what it was asked.
+#[derive(Default)]
+pub struct FakePlane {
+    pub live: Option<Vec<TrackFormat>>,
+    pub refuse: Option<Problem>,
+    pub open: Mutex<Vec<Open>>,
+    pub candidates: Mutex<Vec<IceCandidate>>,
+    pub renewed: Mutex<Vec<Option<SystemTime>>>,
+}
+
+impl FakePlane {
+    pub fn live(formats: &[TrackFormat]) -> Self {
+        Self { live: Some(formats.to_vec()), ..Self::default() }
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.open.lock().unwrap().len()
+    }
+
+    pub fn last_request(&self) -> OpenRequest {
+        self.open.lock().unwrap().last().unwrap().request.clone()
+    }
+}
+
+impl MediaPlane for FakePlane {
+    fn live_formats(&self, _stream: &StreamName) -> Option<Vec<TrackFormat>> {
+        self.live.clone()
+    }
+
+    fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem> {
+        if let Some(problem) = &self.refuse {
+            return Err(problem.clone());
+        }
+        let params = params(&request);
+        self.open.lock().unwrap().push(Open { id: params.session, request, local: params.ice.clone() });
+        Ok(params)
+    }
+
+    fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)> {
+        let open = self.open.lock().unwrap();
+        let found = open.iter().find(|open| open.id == session && open.request.direction == direction)?;
+        Some((found.local.clone(), found.request.remote_ice.clone()))
+    }
+
+    fn owner_of(&self, session: SessionId, direction: Direction) -> Option<SessionOwner> {
+        let open = self.open.lock().unwrap();
+        let found = open.iter().find(|open| open.id == session && open.request.direction == direction)?;
+        Some(SessionOwner {
+            stream: found.request.stream.clone(),
+            subject: found.request.grant.subject.clone(),
+            from: found.request.from.ip(),
+            expires: found.request.grant.expires,
+        })
+    }
+
+    fn add_candidates(&self, _session: SessionId, candidates: Vec<IceCandidate>) {
+        self.candidates.lock().unwrap().extend(candidates);
+    }
+
+    fn close(&self, session: SessionId, direction: Direction) -> bool {
+        let mut open = self.open.lock().unwrap();
+        let before = open.len();
+        open.retain(|open| open.id != session || open.request.direction != direction);
+        open.len() < before
+    }
+
+    fn renew(&self, _session: SessionId, expires: Option<SystemTime>) {
+        self.renewed.lock().unwrap().push(expires);
+    }
+}
+
+pub fn from() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 99], 40_000))
+}
+
+pub fn post(body: &str) -> Request<'_> {
+    let request = Request::new(Method::Post, "cam1", None, from());
+    Request { content_type: Some(SDP_TYPE), body: body.as_bytes(), ..request }
+}
+
+pub fn patch<'a>(session: &'a str, if_match: Option<&'a str>, body: &'a str) -> Request<'a> {
+    let request = Request::new(Method::Patch, "cam1", Some(session), from());
+    Request { content_type: Some(FRAGMENT_TYPE), body: body.as_bytes(), if_match, ..request }
+}
+
+/// The last segment of `Location`.
+pub fn session_of(response: &Response) -> String {
+    response.header_value("Location").unwrap().rsplit('/').next().unwrap().to_owned()
+}
+
+pub fn text(response: &Response) -> &str {
+    std::str::from_utf8(&response.body).unwrap()
+}
+
+/// Checks that it is a problem as RFC 9457 has it, of this status and slug.
+#[track_caller]
+pub fn assert_problem(response: &Response, status: u16, slug: &str) {
+    assert_eq!(response.status, status, "{}", text(response));
+    assert_eq!(response.header_value("content-type"), Some("application/problem+json"));
+    assert!(text(response).contains(&format!("\"/problems/{slug}\"")), "{}", text(response));
+}

@@ -1,0 +1,81 @@
+//! WHEP by its rules (draft-ietf-wish-whep), where they differ from WHIP's.
+
+mod support;
+
+use sluice_signaling::{
+    codec::{Codec, TrackFormat},
+    http::{Method, Request, Response},
+    token::{Authenticator, Right},
+    whep::{Settings, handle},
+};
+use support::{
+    CHROMIUM_WATCH, FakePlane, OBS, assert_problem, from, h264, now, opus, patch, post, session_of, text, token,
+};
+
+fn ask(plane: &FakePlane, request: &Request<'_>) -> Response {
+    handle(request, &Authenticator::open(), plane, &Settings::default(), now())
+}
+
+fn live() -> FakePlane {
+    FakePlane::live(&[h264("profile-level-id=42e01f"), opus()])
+}
+
+#[test]
+fn a_post_makes_a_session() {
+    let plane = live();
+    let response = ask(&plane, &post(CHROMIUM_WATCH));
+    assert_eq!(response.status, 201, "{}", text(&response));
+    let session = session_of(&response);
+    assert_eq!(response.header_value("location"), Some(format!("/whep/cam1/{session}").as_str()));
+    assert!(text(&response).contains("a=sendonly") && !text(&response).contains("a=recvonly"));
+    assert!(response.header_value("etag").is_some());
+    assert_eq!(ask(&plane, &patch(&session, Some("*"), "a=end-of-candidates\r\n")).status, 204);
+    assert_eq!(ask(&plane, &Request::new(Method::Delete, "cam1", Some(&session), from())).status, 200);
+}
+
+#[test]
+fn a_stream_that_is_not_live_is_409_with_retry_after() {
+    let response = ask(&FakePlane::default(), &post(CHROMIUM_WATCH));
+    assert_problem(&response, 409, "not-live");
+    assert_eq!(response.header_value("retry-after"), Some("2"));
+    // What would fail anyway is said first.
+    assert_problem(&ask(&FakePlane::default(), &post("hello")), 400, "malformed-sdp");
+}
+
+#[test]
+fn an_offer_that_cannot_carry_the_stream_is_406() {
+    let av1 = TrackFormat { codec: Codec::Av1, fmtp: String::new(), channels: 1 };
+    let plane = FakePlane::live(&[av1]);
+    let response = ask(&plane, &post(support::offer("firefox-watch")));
+    assert_problem(&response, 406, "no-common-codec");
+    assert_eq!(plane.sessions(), 0);
+}
+
+#[test]
+fn a_publishers_offer_is_422() {
+    assert_problem(&ask(&live(), &post(OBS)), 422, "unusable-offer");
+}
+
+#[test]
+fn a_player_finds_out_that_this_is_whep() {
+    // URL discoverability: HEAD and GET alike, without a token.
+    for method in [Method::Get, Method::Head] {
+        let request = Request::new(method, "cam1", None, from());
+        let guarded = Authenticator::hs256(support::SECRET).unwrap();
+        let response = handle(&request, &guarded, &FakePlane::default(), &Settings::default(), now());
+        assert_eq!((response.status, response.body.len()), (200, 0));
+        assert_eq!(response.header_value("content-type"), Some("application/sdp"));
+    }
+}
+
+#[test]
+fn watching_takes_the_right_to_subscribe() {
+    let guarded = Authenticator::hs256(support::SECRET).unwrap();
+    let with = |right| {
+        let bearer = format!("Bearer {}", token(right, 60));
+        let request = Request { authorization: Some(&bearer), ..post(CHROMIUM_WATCH) };
+        handle(&request, &guarded, &live(), &Settings::default(), now()).status
+    };
+    assert_eq!(with(Right::Subscribe), 201);
+    assert_eq!(with(Right::Publish), 403);
+}
