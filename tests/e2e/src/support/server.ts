@@ -1,7 +1,6 @@
 // The real server, on ports of its own, for as long as a test needs it.
 
 import { spawn, type ChildProcess } from "node:child_process";
-import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import path from "node:path";
@@ -10,27 +9,40 @@ import { until } from "./wait.ts";
 
 const REPOSITORY = path.resolve(import.meta.dirname, "../../../..");
 const BINARY = process.env["SLUICE_BINARY"] ?? path.join(REPOSITORY, "target/release/sluice");
+/** What `--print-addresses` prints. */
+interface Addresses {
+  http: string;
+  rtmp: string | null;
+  webrtc: string;
+}
+
 /** Lines of the server's log kept for a failing test to show. */
 const LOG_LINES_MAX = 20_000;
 
+/** The API's view of a stream, as far as tests look at it. */
 export interface StreamState {
-  name?: string;
-  stream?: string;
-  [key: string]: unknown;
+  name: string;
+  live: boolean;
+  publisher: { session: string; protocol: string } | null;
+  tracks: { kind: string; codec: string; packets: number }[];
+  notices: { code: string; text: string }[];
+  viewer_count: number;
+  viewers: { session: string; connected: boolean; packets_sent: number }[];
 }
 
 export class Server {
   readonly log: string[] = [];
   #exit: number | NodeJS.Signals | undefined;
+  #addresses: Addresses | undefined;
 
   private constructor(
     readonly process: ChildProcess,
-    readonly ports: { http: number; webrtc: number; rtmp: number },
   ) {
     for (const pipe of [process.stdout, process.stderr]) {
       if (pipe === null) continue;
       createInterface(pipe).on("line", (line) => {
-        if (this.log.length < LOG_LINES_MAX) this.log.push(line);
+        if (this.#addresses === undefined && line.startsWith("{")) this.#addresses = JSON.parse(line) as Addresses;
+        else if (this.log.length < LOG_LINES_MAX) this.log.push(line);
       });
     }
     process.on("exit", (code, signal) => (this.#exit = code ?? signal ?? -1));
@@ -38,22 +50,22 @@ export class Server {
 
   /** `settings` are environment variables without their prefix: `{ AUTH__MODE: "jwt" }`. */
   static async start(settings: Record<string, string> = {}): Promise<Server> {
-    const ports = { http: await freePort(), webrtc: await freePort(), rtmp: await freePort() };
     const environment: Record<string, string> = {
       PATH: process.env["PATH"] ?? "",
-      SLUICE_HTTP__LISTEN: `127.0.0.1:${ports.http}`,
-      SLUICE_RTMP__LISTEN: `127.0.0.1:${ports.rtmp}`,
-      SLUICE_WEBRTC__LISTEN: `127.0.0.1:${ports.webrtc}`,
+      SLUICE_HTTP__LISTEN: "127.0.0.1:0",
+      SLUICE_RTMP__LISTEN: "127.0.0.1:0",
+      SLUICE_WEBRTC__LISTEN: "127.0.0.1:0",
       SLUICE_WEBRTC__ADVERTISE: "127.0.0.1",
       SLUICE_LOG__LEVEL: process.env["SLUICE_E2E_LOG"] ?? "info",
     };
     for (const [name, value] of Object.entries(settings)) environment[`SLUICE_${name}`] = value;
-    const child = spawn(BINARY, ["serve"], { env: environment, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(BINARY, ["serve", "--print-addresses"], { env: environment, stdio: ["ignore", "pipe", "pipe"] });
     await once(child, "spawn");
-    const server = new Server(child, ports);
+    const server = new Server(child);
     try {
       await until("the server is ready", async () => {
         if (server.#exit !== undefined) throw new Error(`the server ended at once: ${server.#exit}`);
+        if (server.#addresses === undefined) return false;
         const response = await fetch(`${server.url}/readyz`).catch(() => undefined);
         await response?.arrayBuffer();
         return response?.ok;
@@ -65,8 +77,13 @@ export class Server {
     return server;
   }
 
+  get addresses(): Addresses {
+    if (this.#addresses === undefined) throw new Error("the server has not said where it listens");
+    return this.#addresses;
+  }
+
   get url(): string {
-    return `http://127.0.0.1:${this.ports.http}`;
+    return `http://${this.addresses.http}`;
   }
 
   get pid(): number {
@@ -83,7 +100,7 @@ export class Server {
 
   rtmp(stream: string, token?: string): string {
     const query = token === undefined ? "" : `?token=${token}`;
-    return `rtmp://127.0.0.1:${this.ports.rtmp}/live/${stream}${query}`;
+    return `rtmp://${this.addresses.rtmp ?? "nowhere"}/live/${stream}${query}`;
   }
 
   /** What the API says of a stream; undefined when it is not live. */
@@ -93,7 +110,8 @@ export class Server {
     const text = await response.text();
     if (response.status === 404) return undefined;
     if (!response.ok) throw new Error(`${response.status} ${text}`);
-    return JSON.parse(text) as StreamState;
+    const state = JSON.parse(text) as StreamState;
+    return state.live ? state : undefined;
   }
 
   async metrics(): Promise<string> {
@@ -129,21 +147,12 @@ export class Server {
   }
 }
 
-/** A number free for TCP and UDP alike at this moment. */
+/** A number free for TCP at this moment, for programs that cannot say which one they took. */
 export async function freePort(): Promise<number> {
-  for (;;) {
-    const tcp = createServer().listen(0, "127.0.0.1");
-    await once(tcp, "listening");
-    const address = tcp.address();
-    const port = typeof address === "object" && address !== null ? address.port : 0;
-    const udp = createSocket("udp4");
-    const free = await new Promise<boolean>((resolve) => {
-      udp.once("error", () => resolve(false));
-      udp.bind(port, "127.0.0.1", () => resolve(true));
-    });
-    udp.close();
-    tcp.close();
-    await once(tcp, "close");
-    if (free) return port;
-  }
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  return typeof address === "object" && address !== null ? address.port : 0;
 }
