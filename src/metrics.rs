@@ -53,6 +53,7 @@ pub struct BothWays {
 /// All series; one instance per server, shared. The packet path adds to its own sums and hands them in once per round.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Set when the text is asked for; the other gauges go up and down with their sessions.
     pub streams: Gauge,
     pub publishers: Family<ProtocolLabel, Gauge>,
     pub viewers: Family<ProtocolLabel, Gauge>,
@@ -116,6 +117,10 @@ impl Metrics {
                 metrics.sessions.get_or_create(&OutcomeLabels { protocol, outcome }).inc_by(0);
             }
         }
+        for protocol in ["whip", "rtmp"] {
+            metrics.publishers.get_or_create(&ProtocolLabel { protocol }).set(0);
+        }
+        metrics.viewers.get_or_create(&ProtocolLabel { protocol: "whep" }).set(0);
         for reason in ["missing", "bad_signature", "expired"] {
             metrics.auth_failures.get_or_create(&ReasonLabel { reason }).inc_by(0);
         }
@@ -130,17 +135,6 @@ impl Metrics {
     /// A session ended; `outcome` is one of [`OUTCOMES`].
     pub fn count_session(&self, protocol: &'static str, outcome: &'static str) {
         self.sessions.get_or_create(&OutcomeLabels { protocol, outcome }).inc();
-    }
-
-    /// Sets the gauges of what is on now, by protocol.
-    pub fn set_live(&self, publishers: &[(&'static str, usize)], viewers: &[(&'static str, usize)]) {
-        let total: usize = publishers.iter().map(|(_, count)| count).sum();
-        self.streams.set(total as i64);
-        for (gauges, counts) in [(&self.publishers, publishers), (&self.viewers, viewers)] {
-            for &(protocol, count) in counts {
-                gauges.get_or_create(&ProtocolLabel { protocol }).set(count as i64);
-            }
-        }
     }
 
     /// The text exposition format.
@@ -166,7 +160,7 @@ mod tests {
     #[test]
     fn every_series_has_the_name_that_is_promised() {
         let metrics = Metrics::new();
-        metrics.set_live(&[("whip", 1), ("rtmp", 0)], &[("whep", 3)]);
+        metrics.streams.set(1);
         metrics.count_auth_failure("expired");
         metrics.count_session("rtmp", "kicked");
         metrics.rtp_packets.received.inc_by(7);
@@ -175,9 +169,9 @@ mod tests {
         let text = metrics.render();
         for line in [
             "sluice_streams 1",
-            "sluice_publishers{protocol=\"whip\"} 1",
+            "sluice_publishers{protocol=\"whip\"} 0",
             "sluice_publishers{protocol=\"rtmp\"} 0",
-            "sluice_viewers{protocol=\"whep\"} 3",
+            "sluice_viewers{protocol=\"whep\"} 0",
             "sluice_rtp_packets_total{direction=\"in\"} 7",
             "sluice_rtp_packets_total{direction=\"out\"} 0",
             "sluice_rtp_bytes_total{direction=\"in\"} 0",

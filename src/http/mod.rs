@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{metrics::Metrics, track::Streams};
 
 pub use listener::serve;
-pub use sessions::{Sessions, ViewerState};
+pub use sessions::Sessions;
 
 /// What the routes stand on.
 pub struct Services {

@@ -1,31 +1,24 @@
 //! What the API asks of whatever keeps the sessions, as a trait: who watches, and end it.
 
-use std::{net::SocketAddr, time::SystemTime};
-
 use crate::{
     media::{SessionId, StreamName},
     track::EndReason,
+    worker::{ViewerState, Workers},
 };
-
-/// One viewer's session, as it is now.
-#[derive(Debug, Clone)]
-pub struct ViewerState {
-    pub session: SessionId,
-    /// The HTTP client's address.
-    pub from: SocketAddr,
-    pub user_agent: String,
-    /// The token's `sub`.
-    pub subject: Option<String>,
-    pub since: SystemTime,
-    /// Media can flow: ICE and DTLS are done.
-    pub connected: bool,
-    pub packets_sent: u64,
-    pub bytes_sent: u64,
-}
 
 /// The viewers' sessions. Calls return at once.
 pub trait Sessions: Send + Sync {
     fn viewers(&self, stream: &StreamName) -> Vec<ViewerState>;
     /// False when there is no such session (any more).
     fn end_session(&self, session: SessionId, reason: EndReason) -> bool;
+}
+
+impl Sessions for Workers {
+    fn viewers(&self, stream: &StreamName) -> Vec<ViewerState> {
+        Self::viewers(self, stream)
+    }
+
+    fn end_session(&self, session: SessionId, reason: EndReason) -> bool {
+        Self::end_session(self, session, reason)
+    }
 }

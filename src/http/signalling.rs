@@ -22,6 +22,7 @@ use sluice_signaling::{
 use tracing::{Span, field::display};
 
 use super::{AppState, cors, now, presented, problem, problem::Refusal};
+use crate::track::Protocol;
 
 /// How long a body may take: an offer is a few packets, even over a slow phone.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +41,18 @@ enum Door {
     Whip,
     Whep,
 }
+
+impl Door {
+    fn protocol(self) -> &'static str {
+        match self {
+            Self::Whip => Protocol::Whip.as_str(),
+            Self::Whep => Protocol::Whep.as_str(),
+        }
+    }
+}
+
+/// The outcome of a session that signalling did not let begin (`sluice_sessions_total`).
+const REFUSED: &str = "refused";
 
 type From = ConnectInfo<SocketAddr>;
 
@@ -117,6 +130,7 @@ async fn handle(
     span.record("stream", display(stream));
     let (head, body) = request.into_parts();
     if state.drain.is_cancelled() && head.method == Method::POST {
+        state.metrics.count_session(door.protocol(), REFUSED);
         return problem::respond(&problem::draining());
     }
     let (token, body) = match (presented::query_token(&head.uri), read(body).await) {
@@ -141,6 +155,9 @@ async fn handle(
     };
     if let Some(session) = response.session {
         span.record("session", display(session));
+    }
+    if response.problem.is_some() && head.method == Method::POST {
+        state.metrics.count_session(door.protocol(), REFUSED);
     }
     if let Some(denied) = response.denied {
         state.metrics.count_auth_failure(denied.reason());

@@ -7,21 +7,26 @@
 mod banner;
 mod listen;
 mod logs;
-mod no_media;
 mod process;
 mod reload;
 
 use std::{sync::Arc, time::Duration};
 
-use sluice_signaling::token::{Authenticator, WeakSecret};
-use tokio::{task::JoinHandle, time::MissedTickBehavior};
+use sluice_signaling::{
+    token::{Authenticator, WeakSecret},
+    whip::Settings,
+};
+use tokio::{net::TcpListener, task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
 
 use crate::{
     config::{AuthMode, Config},
-    http::{self, Services},
+    http::{self, Services, plane::Plane},
     metrics::Metrics,
     track::Streams,
+    transport::{Certificate, TransportError},
+    worker::{Advertised, WorkerSettings, Workers},
 };
 
 pub use banner::{Addresses, Banner};
@@ -35,7 +40,7 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SLUICE_
 pub const DRAIN_TIME: Duration = Duration::from_millis(4_500);
 /// Of that, what is kept for HTTP to write its last answers.
 const HTTP_DRAIN_TIME: Duration = Duration::from_millis(500);
-/// How often streams that nobody uses are forgotten.
+/// How often streams that nobody uses, and sessions whose client never came, are forgotten.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the server did not start.
@@ -45,6 +50,8 @@ pub enum StartError {
     Listen(#[from] ListenError),
     #[error("auth.hs256_secret: {0}")]
     Secret(#[from] WeakSecret),
+    #[error("no certificate for DTLS: {0}")]
+    Certificate(#[from] TransportError),
     #[error("an address that was just listened on is not known: {0}")]
     Address(#[from] std::io::Error),
 }
@@ -56,6 +63,8 @@ pub struct Server {
     drain: CancellationToken,
     /// Cancelled last: HTTP answers until the sessions are gone.
     http_stop: CancellationToken,
+    plane: Arc<Plane>,
+    workers: Arc<Workers>,
     http: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
 }
@@ -73,19 +82,20 @@ impl Server {
         let metrics = Metrics::new();
         let drain = CancellationToken::new();
         let http_stop = CancellationToken::new();
-        let addresses = Addresses {
-            http: http_listener.local_addr()?,
-            rtmp: rtmp_listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
-            webrtc: config.webrtc.listen,
-        };
-        let no_media = Arc::new(no_media::NoMedia);
+        let certificate = Certificate::generate()?;
+        let (http_address, rtmp_address) =
+            (http_listener.local_addr()?, rtmp_listener.as_ref().map(TcpListener::local_addr).transpose()?);
+        // It starts threads, so nothing that can fail comes after it.
+        let workers = workers(config, &streams, &metrics)?;
+        let addresses = Addresses { http: http_address, rtmp: rtmp_address, webrtc: workers.local_addr() };
+        let plane = Arc::new(Plane::new(streams.clone(), workers.clone(), certificate, config.publish.on_conflict));
         let router = http::router(Arc::new(Services {
             streams: streams.clone(),
             metrics,
             authenticator,
-            plane: no_media.clone(),
-            sessions: no_media,
-            signalling: sluice_signaling::whip::Settings::default(),
+            plane: plane.clone(),
+            sessions: workers.clone(),
+            signalling: Settings::default(),
             loopback_only: config.auth.mode == AuthMode::Open && !config.auth.allow_open,
             drain: drain.clone(),
         }));
@@ -93,9 +103,11 @@ impl Server {
         Ok(Self {
             addresses,
             http: tokio::spawn(http),
-            housekeeping: tokio::spawn(keep_house(streams, drain.clone())),
+            housekeeping: tokio::spawn(keep_house(streams, workers.clone(), drain.clone())),
             drain,
             http_stop,
+            plane,
+            workers,
         })
     }
 
@@ -106,11 +118,37 @@ impl Server {
 
     /// Ends everything cleanly, within [`DRAIN_TIME`].
     pub async fn drain(self) {
+        self.plane.drain();
         self.drain.cancel();
+        let workers = self.workers;
+        let sessions = async {
+            // Joining threads blocks.
+            let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
+            let _ = self.housekeeping.await;
+        };
+        if tokio::time::timeout(DRAIN_TIME - HTTP_DRAIN_TIME, sessions).await.is_err() {
+            warn!("some sessions did not end in time and are left as they are");
+        }
         self.http_stop.cancel();
-        let _ = tokio::time::timeout(HTTP_DRAIN_TIME, self.http).await;
-        let _ = self.housekeeping.await;
+        if tokio::time::timeout(HTTP_DRAIN_TIME, self.http).await.is_err() {
+            debug!("some HTTP requests were still in flight");
+        }
     }
+}
+
+fn workers(config: &Config, streams: &Arc<Streams>, metrics: &Arc<Metrics>) -> Result<Arc<Workers>, ListenError> {
+    let webrtc = &config.webrtc;
+    let advertised = webrtc.advertise.iter().map(|advertise| Advertised { ip: advertise.ip, port: advertise.port });
+    let settings = WorkerSettings {
+        listen: webrtc.listen,
+        advertise: advertised.collect(),
+        workers: webrtc.workers,
+        join_burst_mbps: webrtc.join_burst_mbps,
+        sessions_max: webrtc.sessions_max as usize,
+        on_conflict: config.publish.on_conflict,
+    };
+    let workers = Workers::start(&settings, streams.clone(), metrics.clone());
+    workers.map(Arc::new).map_err(|source| ListenError::new("webrtc.listen", webrtc.listen, source))
 }
 
 fn authenticator(config: &Config) -> Result<Authenticator, WeakSecret> {
@@ -120,10 +158,11 @@ fn authenticator(config: &Config) -> Result<Authenticator, WeakSecret> {
     }
 }
 
-async fn keep_house(streams: Arc<Streams>, drain: CancellationToken) {
+async fn keep_house(streams: Arc<Streams>, workers: Arc<Workers>, drain: CancellationToken) {
     let mut tick = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while drain.run_until_cancelled(tick.tick()).await.is_some() {
+        workers.sweep();
         streams.prune();
     }
 }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    http::ViewerState,
     track::{Notice, PublisherInfo, Stream, TrackState},
+    worker::ViewerState,
 };
 
 /// All streams.
