@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 use crate::{
     config::{AuthMode, Config},
     http::{self, Services, plane::Plane},
+    ingest::rtmp::{self, RtmpContext},
     metrics::Metrics,
     track::Streams,
     transport::{Certificate, TransportError},
@@ -65,6 +66,7 @@ pub struct Server {
     http_stop: CancellationToken,
     plane: Arc<Plane>,
     workers: Arc<Workers>,
+    rtmp: Option<JoinHandle<()>>,
     http: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
 }
@@ -89,6 +91,15 @@ impl Server {
         let workers = workers(config, &streams, &metrics)?;
         let addresses = Addresses { http: http_address, rtmp: rtmp_address, webrtc: workers.local_addr() };
         let plane = Arc::new(Plane::new(streams.clone(), workers.clone(), certificate, config.publish.on_conflict));
+        let rtmp = rtmp_listener.map(|listener| {
+            let context = RtmpContext {
+                streams: streams.clone(),
+                authenticator: authenticator.clone(),
+                metrics: metrics.clone(),
+                on_conflict: config.publish.on_conflict,
+            };
+            tokio::spawn(rtmp::serve(listener, Arc::new(context), drain.clone()))
+        });
         let router = http::router(Arc::new(Services {
             streams: streams.clone(),
             metrics,
@@ -102,6 +113,7 @@ impl Server {
         let http = http::serve(http_listener, router, config.http.connections_max, http_stop.clone());
         Ok(Self {
             addresses,
+            rtmp,
             http: tokio::spawn(http),
             housekeeping: tokio::spawn(keep_house(streams, workers.clone(), drain.clone())),
             drain,
@@ -122,9 +134,14 @@ impl Server {
         self.drain.cancel();
         let workers = self.workers;
         let sessions = async {
+            let rtmp = async {
+                if let Some(rtmp) = self.rtmp {
+                    let _ = rtmp.await;
+                }
+            };
             // Joining threads blocks.
-            let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
-            let _ = self.housekeeping.await;
+            let workers = tokio::task::spawn_blocking(move || workers.stop());
+            let _ = tokio::join!(rtmp, workers, self.housekeeping);
         };
         if tokio::time::timeout(DRAIN_TIME - HTTP_DRAIN_TIME, sessions).await.is_err() {
             warn!("some sessions did not end in time and are left as they are");
