@@ -1,0 +1,142 @@
+//! A publisher's side of a stream.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Delivery, Inner, Layer, LayerIndex, NOTICES_MAX, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex,
+};
+use crate::{
+    media::TrackFormat,
+    track::{ClockReference, TrackPacket},
+};
+
+/// The right to publish on a stream, held by an ingest session; dropping it takes the stream off.
+pub struct Publication {
+    pub(super) stream: Arc<Stream>,
+    pub(super) publication: u64,
+}
+
+impl Publication {
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Adds a track with one layer.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    ///
+    /// # Panics
+    /// Beyond [`TRACKS_MAX`] tracks: a caller adds one per kind.
+    pub fn add_track(&mut self, format: TrackFormat) -> Result<TrackIndex, Superseded> {
+        self.with_live(|stream, inner| {
+            let live = inner.live.as_mut().ok_or(Superseded)?;
+            assert!(live.tracks.len() < TRACKS_MAX, "one video track and one audio track");
+            let layers = vec![Layer::new(format.codec)];
+            live.tracks.push(Track { epoch: 0, format, clock: None, layers });
+            let index = TrackIndex((live.tracks.len() - 1) as u8);
+            inner.announce(stream);
+            Ok(index)
+        })
+    }
+
+    /// The track's format changed mid-stream (another size, profile or codec). Its cache starts anew; numbering goes on.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    pub fn set_format(&mut self, track: TrackIndex, format: TrackFormat) -> Result<(), Superseded> {
+        self.with_live(|stream, inner| {
+            let live = inner.live.as_mut().ok_or(Superseded)?;
+            let track = &mut live.tracks[usize::from(track.0)];
+            if track.format == format {
+                return Ok(());
+            }
+            track.layers = vec![Layer::new(format.codec)];
+            track.format = format;
+            track.epoch += 1;
+            inner.announce(stream);
+            Ok(())
+        })
+    }
+
+    /// Hands on packets of one layer, in order of arrival; a batch is what arrived together, best one whole picture.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    pub fn push(
+        &mut self,
+        now: Instant,
+        track: TrackIndex,
+        layer: LayerIndex,
+        packets: Arc<[Arc<TrackPacket>]>,
+    ) -> Result<(), Superseded> {
+        self.with_live(|stream, inner| {
+            let live = inner.live.as_mut().ok_or(Superseded)?;
+            let kept = &mut live.tracks[usize::from(track.0)].layers[usize::from(layer.0)];
+            let mut keyframe = false;
+            for packet in packets.iter() {
+                kept.packets += 1;
+                kept.bytes += packet.payload.len() as u64;
+                keyframe |= packet.keyframe_start;
+                kept.keyframes += u64::from(packet.keyframe_start);
+                kept.ring.insert(packet.clone());
+            }
+            if keyframe {
+                kept.gate.keyframe_arrived();
+            } else if kept.gate.poll(now) {
+                live.control.request_keyframe(track, layer);
+            }
+            let delivery = Delivery::Packets { track, layer, packets };
+            let all_kept_up = inner.deliver(stream, &delivery, keyframe);
+            if !all_kept_up {
+                inner.request_keyframe(now, track, layer);
+            }
+            Ok(())
+        })
+    }
+
+    /// The track's clock was measured: by a sender report, or by the first packet.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    pub fn set_clock(&mut self, track: TrackIndex, reference: ClockReference) -> Result<(), Superseded> {
+        self.with_live(|stream, inner| {
+            let live = inner.live.as_mut().ok_or(Superseded)?;
+            live.tracks[usize::from(track.0)].clock = Some(reference);
+            inner.deliver(stream, &Delivery::Clock { track, reference }, false);
+            Ok(())
+        })
+    }
+
+    /// Tells the operator something about this publication, once per code.
+    pub fn notice(&mut self, notice: Notice) {
+        let _ = self.with_live(|_, inner| {
+            let notices = &mut inner.live.as_mut().ok_or(Superseded)?.notices;
+            if notices.len() < NOTICES_MAX && notices.iter().all(|known| known.code != notice.code) {
+                notices.push(notice);
+            }
+            Ok(())
+        });
+    }
+
+    fn with_live<T>(
+        &self,
+        act: impl FnOnce(&Arc<Stream>, &mut Inner) -> Result<T, Superseded>,
+    ) -> Result<T, Superseded> {
+        let mut inner = self.stream.inner.lock();
+        if inner.publication != self.publication {
+            return Err(Superseded);
+        }
+        act(&self.stream, &mut inner)
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        let _ = self.with_live(|stream, inner| {
+            inner.live = None;
+            inner.announce(stream);
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,227 @@
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{
+    config::OnConflict,
+    media::{Codec, ExtendedSeq, testing::epoch},
+    track::{Applied, Replica, StreamBusy, Streams},
+};
+
+/// A publisher's end that notes what is asked of it.
+#[derive(Default)]
+struct Asked {
+    keyframes: AtomicUsize,
+    ends: Mutex<Vec<EndReason>>,
+}
+
+impl PublisherControl for Asked {
+    fn request_keyframe(&self, _: TrackIndex, _: LayerIndex) {
+        self.keyframes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(&self, reason: EndReason) {
+        self.ends.lock().push(reason);
+    }
+}
+
+/// A worker's inbox with room for so many deliveries.
+struct Inbox {
+    room: usize,
+    deliveries: Mutex<Vec<Delivery>>,
+}
+
+impl Inbox {
+    fn new(room: usize) -> Arc<Self> {
+        Arc::new(Self { room, deliveries: Mutex::default() })
+    }
+
+    fn take(&self) -> Vec<Delivery> {
+        std::mem::take(&mut self.deliveries.lock())
+    }
+}
+
+impl PacketSink for Inbox {
+    fn deliver(&self, _: &Arc<Stream>, delivery: Delivery) -> bool {
+        let mut deliveries = self.deliveries.lock();
+        let fits = deliveries.len() < self.room;
+        if fits {
+            deliveries.push(delivery);
+        }
+        fits
+    }
+}
+
+fn info() -> PublisherInfo {
+    PublisherInfo {
+        session: SessionId::random(),
+        protocol: Protocol::Whip,
+        remote: SocketAddr::from(([127, 0, 0, 1], 9)),
+        user_agent: String::new(),
+        subject: None,
+    }
+}
+
+fn video() -> TrackFormat {
+    TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 }
+}
+
+fn publish(streams: &Streams, control: &Arc<Asked>) -> Result<Publication, StreamBusy> {
+    let name = "cam".parse().unwrap();
+    streams.publish(&name, info(), control.clone(), OnConflict::Takeover, SystemTime::UNIX_EPOCH)
+}
+
+fn packets(seq: u64, keyframe_start: bool) -> Arc<[Arc<TrackPacket>]> {
+    Arc::new([Arc::new(TrackPacket {
+        seq: ExtendedSeq(seq),
+        time_ticks: seq * 3_000,
+        arrival: epoch(),
+        marker: true,
+        keyframe_start,
+        payload: Bytes::from_static(&[0; 10]),
+    })])
+}
+
+const VIDEO: TrackIndex = TrackIndex(0);
+const ONLY: LayerIndex = LayerIndex(0);
+
+#[test]
+fn a_subscriber_gets_all_there_is_and_then_what_comes() {
+    let streams = Streams::default();
+    let mut publication = publish(&streams, &Arc::default()).unwrap();
+    publication.add_track(video()).unwrap();
+    publication.push(epoch(), VIDEO, ONLY, packets(10, true)).unwrap();
+    publication.push(epoch(), VIDEO, ONLY, packets(11, false)).unwrap();
+    let inbox = Inbox::new(100);
+    publication.stream().subscribe(WorkerIndex(0), inbox.clone());
+    publication.push(epoch(), VIDEO, ONLY, packets(12, false)).unwrap();
+    let mut replica = Replica::default();
+    let applied: Vec<_> = inbox.take().into_iter().map(|delivery| replica.apply(delivery, &mut Vec::new())).collect();
+    assert_eq!(applied, [Applied::Tracks, Applied::Packets(MediaKind::Video)]);
+    let kept: Vec<_> = replica.track(MediaKind::Video).unwrap().ring().iter().map(|packet| packet.seq.0).collect();
+    assert_eq!(kept, [10, 11, 12]);
+}
+
+#[test]
+fn a_newcomer_takes_the_stream_over_and_the_old_publisher_is_told() {
+    let streams = Streams::default();
+    let (first, second) = (Arc::<Asked>::default(), Arc::<Asked>::default());
+    let mut old = publish(&streams, &first).unwrap();
+    old.add_track(video()).unwrap();
+    let mut new = publish(&streams, &second).unwrap();
+    assert_eq!(*first.ends.lock(), [EndReason::Superseded]);
+    assert_eq!(old.push(epoch(), VIDEO, ONLY, packets(1, true)), Err(Superseded));
+    new.add_track(video()).unwrap();
+    drop(old);
+    assert!(new.stream().is_live(), "the old one's end does not take the new one off");
+    assert!(second.ends.lock().is_empty());
+}
+
+#[test]
+fn a_newcomer_is_refused_where_conflicts_are() {
+    let streams = Streams::default();
+    let control = Arc::<Asked>::default();
+    let on = publish(&streams, &control).unwrap();
+    let name = "cam".parse().unwrap();
+    let again = || streams.publish(&name, info(), control.clone(), OnConflict::Reject, SystemTime::UNIX_EPOCH);
+    assert_eq!(again().err(), Some(StreamBusy));
+    assert!(control.ends.lock().is_empty());
+    drop(on);
+    assert!(again().is_ok());
+}
+
+#[test]
+fn a_worker_that_fell_behind_is_brought_back_at_a_keyframe() {
+    let streams = Streams::default();
+    let control = Arc::<Asked>::default();
+    let mut publication = publish(&streams, &control).unwrap();
+    publication.add_track(video()).unwrap();
+    let inbox = Inbox::new(3);
+    publication.stream().subscribe(WorkerIndex(0), inbox.clone());
+    let mut replica = Replica::default();
+    for seq in 0..6 {
+        publication.push(epoch(), VIDEO, ONLY, packets(1_000 + seq, seq == 0)).unwrap();
+    }
+    assert_eq!(control.keyframes.load(Ordering::Relaxed), 1, "it cannot go on without a keyframe");
+    for delivery in inbox.take() {
+        replica.apply(delivery, &mut Vec::new());
+    }
+    let run = replica.track(MediaKind::Video).unwrap().run();
+    publication.push(epoch(), VIDEO, ONLY, packets(1_006, false)).unwrap();
+    assert!(inbox.take().is_empty(), "nothing is sent that cannot be shown");
+    for (keyframe, same_run) in [(1_010, true), (2_000, false)] {
+        publication.stream().inner.lock().subscribers[0].lagging = true;
+        publication.push(epoch(), VIDEO, ONLY, packets(keyframe, true)).unwrap();
+        publication.push(epoch(), VIDEO, ONLY, packets(keyframe + 1, false)).unwrap();
+        for delivery in inbox.take() {
+            replica.apply(delivery, &mut Vec::new());
+        }
+        let track = replica.track(MediaKind::Video).unwrap();
+        assert_eq!(track.ring().newest().unwrap().seq.0, keyframe + 1);
+        assert_eq!(track.ring().join_point(), Some(ExtendedSeq(keyframe)));
+        assert_eq!(track.run() == run, same_run, "what overlaps with what is there goes on, else a new run begins");
+    }
+}
+
+#[test]
+fn keyframe_requests_of_all_viewers_are_one() {
+    let streams = Streams::default();
+    let control = Arc::<Asked>::default();
+    let mut publication = publish(&streams, &control).unwrap();
+    publication.add_track(video()).unwrap();
+    let stream = publication.stream().clone();
+    let now = epoch();
+    assert!(stream.request_keyframe(now, VIDEO, ONLY));
+    assert!(!stream.request_keyframe(now + Duration::from_millis(1), VIDEO, ONLY));
+    assert!(!stream.request_keyframe(now, TrackIndex(7), LayerIndex(3)), "no such layer");
+    publication.push(now + Duration::from_secs(1), VIDEO, ONLY, packets(1, false)).unwrap();
+    assert_eq!(control.keyframes.load(Ordering::Relaxed), 2, "the one that waited is sent when its time has come");
+}
+
+#[test]
+fn a_stream_that_nobody_uses_is_forgotten() {
+    let streams = Streams::default();
+    let publication = publish(&streams, &Arc::default()).unwrap();
+    let viewed = streams.get_or_create(&"other".parse().unwrap());
+    let viewer = viewed.count_viewer();
+    drop(viewed);
+    streams.prune();
+    assert_eq!(streams.all().len(), 2);
+    drop((publication, viewer));
+    streams.prune();
+    assert!(streams.all().is_empty());
+}
+
+#[test]
+fn notices_are_told_once_per_code_and_end_with_the_publication() {
+    let streams = Streams::default();
+    let mut publication = publish(&streams, &Arc::default()).unwrap();
+    let stream = publication.stream().clone();
+    for text in ["first", "again"] {
+        publication.notice(Notice { code: "b-frames-dropped", text: text.into() });
+    }
+    assert_eq!(stream.state().notices.iter().map(|notice| &*notice.text).collect::<Vec<_>>(), ["first"]);
+    drop(publication);
+    assert!(stream.state().notices.is_empty());
+}
+
+#[test]
+fn formats_are_listed_video_first() {
+    let streams = Streams::default();
+    let mut publication = publish(&streams, &Arc::default()).unwrap();
+    let stream = publication.stream().clone();
+    assert_eq!(stream.formats(), None, "no track is known yet");
+    publication.add_track(TrackFormat { codec: Codec::Opus, fmtp: String::new(), channels: 2 }).unwrap();
+    publication.add_track(video()).unwrap();
+    let codecs: Vec<_> = stream.formats().unwrap().iter().map(|format| format.codec).collect();
+    assert_eq!(codecs, [Codec::H264, Codec::Opus]);
+}
