@@ -56,7 +56,7 @@ impl MissingPackets {
         Self { retransmission, entries: VecDeque::new(), round_trip: RoundTrip::default() }
     }
 
-    /// Numbers from `first` to before `end` were skipped. Returns how many packets had to be given up because they are
+    /// Numbers from `first` to before `end` were skipped, none of which is on the list. Returns how many packets had to be given up because they are
     /// more than can be kept track of.
     pub fn skipped(&mut self, now: Instant, first: ExtendedSeq, end: ExtendedSeq) -> u64 {
         let fresh = end - first;
@@ -66,13 +66,16 @@ impl MissingPackets {
             return lost;
         }
         let due = now + REORDERING_GRACE;
-        self.entries.extend((first.0..end.0).map(|seq| Missing {
-            seq: ExtendedSeq(seq),
-            since: now,
-            asked: now,
-            due,
-            tries: 0,
-        }));
+        let entry = |seq| Missing { seq: ExtendedSeq(seq), since: now, asked: now, due, tries: 0 };
+        // Nearly always at the end; before that only when the stream's first packets came out of order.
+        let at = self.entries.partition_point(|missing| missing.seq < first);
+        if at == self.entries.len() {
+            self.entries.extend((first.0..end.0).map(entry));
+        } else {
+            for seq in (first.0..end.0).rev() {
+                self.entries.insert(at, entry(seq));
+            }
+        }
         0
     }
 
@@ -229,6 +232,14 @@ mod tests {
         assert_eq!(missing.skipped(ms(0), ExtendedSeq(0), ExtendedSeq(512)), 0);
         assert_eq!(missing.skipped(ms(0), ExtendedSeq(600), ExtendedSeq(601)), 513);
         assert!(missing.is_empty());
+    }
+
+    #[test]
+    fn the_list_stays_sorted_when_the_stream_turns_out_to_begin_earlier() {
+        let mut missing = MissingPackets::new(true);
+        missing.skipped(ms(0), ExtendedSeq(20), ExtendedSeq(21));
+        missing.skipped(ms(0), ExtendedSeq(10), ExtendedSeq(12));
+        assert_eq!(polled(&mut missing, ms(5)).0, [10, 11, 20]);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::{
 /// A source that is silent for longer may be replaced by another SSRC of its section: longer than any pause between a
 /// layer's pictures, shorter than viewers' patience.
 const SILENCE: Duration = Duration::from_secs(2);
+/// Packets at the stream's beginning that may overtake each other: a picture of 80 kB.
+const FIRST_PACKETS_MAX: u64 = 64;
 
 #[derive(Debug)]
 pub(super) struct Source {
@@ -21,6 +23,8 @@ pub(super) struct Source {
     /// From the first packet on its own SSRC.
     pub reception: Option<Reception>,
     window: ReceiveWindow,
+    /// Where the stream begins, as far as is known.
+    lowest: Option<ExtendedSeq>,
     clock_rate_hz: u32,
     heard: Instant,
     /// It said goodbye.
@@ -47,6 +51,7 @@ impl Source {
             missing: MissingPackets::new(retransmission),
             reception: None,
             window: ReceiveWindow::default(),
+            lowest: None,
             clock_rate_hz,
             heard: now,
             gone: false,
@@ -73,19 +78,32 @@ impl Source {
             }
             Arrival::Late(seq) => {
                 self.missing.arrived(now, seq);
-                Accepted { seq, newest: false, restarted: false, lost: 0 }
+                let lost = self.begins_earlier(now, seq);
+                Accepted { seq, newest: false, restarted: false, lost }
             }
             Arrival::Restarted(seq) => {
                 self.missing.clear();
                 self.reception = None;
+                self.lowest = None;
                 Accepted { seq, newest: true, restarted: true, lost: 0 }
             }
         };
+        self.lowest.get_or_insert(accepted.seq);
         if !repaired {
             let clock_rate_hz = self.clock_rate_hz;
             let reception = self.reception.get_or_insert_with(|| Reception::new(now, accepted.seq, clock_rate_hz));
             reception.received(now, accepted.seq, timestamp);
         }
         Some(accepted)
+    }
+
+    /// The stream's first packets came out of order: what lies between this one and the first that came is missing too.
+    fn begins_earlier(&mut self, now: Instant, seq: ExtendedSeq) -> u64 {
+        let Some(lowest) = self.lowest.filter(|lowest| seq < *lowest) else { return 0 };
+        self.lowest = Some(seq);
+        if lowest - seq > FIRST_PACKETS_MAX {
+            return 0;
+        }
+        self.missing.skipped(now, seq.next(), lowest)
     }
 }

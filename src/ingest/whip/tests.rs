@@ -1,1 +1,0 @@
-//! Rules of the receiver, by name, on a virtual clock.

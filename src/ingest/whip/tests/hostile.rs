@@ -1,0 +1,71 @@
+//! A publisher that means ill harms itself only.
+
+use super::*;
+
+/// Packets that are nearly right: the right SSRCs, payload types and extensions, with everything else at random.
+fn nearly_right(random: &mut Random) -> Bytes {
+    let mut pick = |from: &[u32]| from[random.below(from.len() as u64) as usize];
+    let ssrc = pick(&[VIDEO_SSRC, RTX_SSRC, AUDIO_SSRC, 77]);
+    let payload_type = pick(&[VP8.into(), VP8_RTX.into(), H264.into(), H264_RTX.into(), OPUS.into(), 120]) as u8;
+    let payload_bytes = pick(&[0, 1, 2, 3, 5, 40]);
+    let payload: Vec<u8> = (0..payload_bytes).map(|_| random.below(256) as u8).collect();
+    let step = if random.below(20) == 0 { 65_536 } else { 40 };
+    let packet = Rtp {
+        payload_type,
+        ssrc,
+        sequence: (65_500 + random.below(step)) as u16,
+        timestamp: random.below(1 << 32) as u32,
+        marker: random.below(2) == 0,
+        payload,
+        mid: [None, None, None, Some("0"), Some("1"), Some("x")][random.below(6) as usize],
+        rid: [None, None, None, Some("h"), Some("l")][random.below(5) as usize],
+        repaired_rid: [None, None, Some("h")][random.below(3) as usize],
+        transport_sequence: (random.below(2) == 0).then(|| random.below(65_536) as u16),
+        padding: [0, 0, 7][random.below(3) as usize],
+    };
+    let mut bytes = packet.write().to_vec();
+    if random.below(4) == 0 {
+        let at = random.below(bytes.len() as u64) as usize;
+        bytes[at] ^= random.below(256) as u8;
+    }
+    bytes.truncate(bytes.len() - random.below(3) as usize);
+    bytes.into()
+}
+
+fn any_compound(random: &mut Random) -> Bytes {
+    let mut bytes: Vec<u8> = (0..random.below(120)).map(|_| random.below(256) as u8).collect();
+    if let Some(header) = bytes.first_chunk_mut::<8>() {
+        *header = [0x80 | header[0] & 0x3f, 200 + header[1] % 8, 0, header[3] % 30, 0, 0, 0x10, 0];
+    }
+    bytes.into()
+}
+
+#[test]
+fn no_sequence_of_packets_makes_the_receiver_panic_spin_or_grow() {
+    for (seed, rids) in [(1, vec![]), (2, vec!["h".to_owned(), "l".to_owned()])] {
+        let mut media = browser();
+        media.media[1].rids = rids;
+        let mut bench = Bench::new(&media);
+        let mut random = Random(seed);
+        let (mut now_ms, mut sent) = (0, 0);
+        for round in 0..60_000 {
+            now_ms += random.below(8);
+            let now = ms(now_ms);
+            match random.below(8) {
+                0 => bench.receiver.handle_rtcp(now, any_compound(&mut random)),
+                1 => bench.receiver.request_keyframe(now, TrackIndex(random.below(4) as u8), LayerIndex(0)),
+                _ => bench.receiver.handle_rtp(now, nearly_right(&mut random)),
+            }
+            bench.receiver.flush(now).unwrap();
+            sent += bench.run_until(now).len();
+            if round % 1_000 == 0 {
+                bench.watcher.deliveries.lock().clear();
+            }
+        }
+        // 20 arrival reports a second are most of it; gaps everywhere may ask as often again, per track.
+        let seconds = now_ms as usize / 1_000;
+        assert!(sent < seconds * 300, "{sent} compounds in {seconds} s");
+        let counters = bench.receiver.counters();
+        assert!(counters.packets > counters.unusable + counters.useless, "{counters:?}");
+    }
+}
