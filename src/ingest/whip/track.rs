@@ -165,9 +165,9 @@ impl IngestTrack {
         }
         let Some(codec) = codec else { return false };
         if let Some(preferred) = &self.preferred_rid {
-            let Some(rid) = rid else { return false };
             let waiting_since = *self.waiting_since.get_or_insert(now);
-            if rid != preferred.as_bytes() && now < waiting_since + PREFERRED_LAYER_PATIENCE {
+            let is_preferred = rid.is_some_and(|rid| rid == preferred.as_bytes());
+            if !is_preferred && now < waiting_since + PREFERRED_LAYER_PATIENCE {
                 return false;
             }
         }

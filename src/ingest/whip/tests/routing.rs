@@ -116,9 +116,11 @@ fn repairs_must_name_the_layer_in_simulcast() {
 
 #[test]
 fn another_layer_will_do_when_the_preferred_one_does_not_come() {
-    let mut bench = Bench::new(&simulcast());
-    for at in 0..20 {
-        bench.receive(ms(at * 100), &Rtp { ssrc: 0x30, rid: Some("l"), ..video(at as u16, 0, MORE) });
+    for rid in [Some("l"), None] {
+        let mut bench = Bench::new(&simulcast());
+        for at in 0..20 {
+            bench.receive(ms(at * 100), &Rtp { ssrc: 0x30, rid, ..video(at as u16, 0, MORE) });
+        }
+        assert_eq!(bench.packets(VIDEO).len(), 10, "after a second");
     }
-    assert_eq!(bench.packets(VIDEO).len(), 10, "after a second");
 }
