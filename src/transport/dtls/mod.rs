@@ -73,7 +73,7 @@ pub(super) struct Dtls {
 enum Phase {
     Handshake(Box<Handshake>),
     Linger { endpoint: Box<Endpoint>, budget: Budget, until: Instant },
-    Settled { state: Vec<u8>, wakes: u8 },
+    Settled { state: Box<[u8]>, wakes: u8 },
     Closed,
 }
 
@@ -199,6 +199,15 @@ impl Dtls {
         }
     }
 
+    /// The size of the association that is put away.
+    #[cfg(test)]
+    pub fn settled_bytes(&self) -> Option<usize> {
+        match &self.phase {
+            Phase::Settled { state, .. } => Some(state.len()),
+            _ => None,
+        }
+    }
+
     /// Queues close_notify if there is an association to close.
     pub fn close(&mut self, now: Instant) {
         let endpoint = match std::mem::replace(&mut self.phase, Phase::Closed) {
@@ -302,13 +311,14 @@ impl Dtls {
     fn put_away(&mut self) {
         let Phase::Linger { endpoint, .. } = &self.phase else { return };
         let state = contained(|| {
-            endpoint.get_connection_state(PEER).ok_or(Error::ErrConnClosed).and_then(State::marshal_binary)
+            let saved = endpoint.get_connection_state(PEER).ok_or(Error::ErrConnClosed)?.marshal_binary()?;
+            // Saved twice, to leave out the peer's certificates: they have done their work, and may be 16 KB.
+            let mut state = self.restore(&saved)?;
+            state.peer_certificates = Vec::new();
+            state.marshal_binary()
         });
         self.phase = match state {
-            Ok(mut state) => {
-                state.shrink_to_fit();
-                Phase::Settled { state, wakes: WAKES_MAX }
-            }
+            Ok(state) => Phase::Settled { state: state.into_boxed_slice(), wakes: WAKES_MAX },
             Err(_) => Phase::Closed,
         };
     }
@@ -317,13 +327,18 @@ impl Dtls {
     fn wake(&self, now: Instant) -> Option<Box<Endpoint>> {
         let Phase::Settled { state: saved, .. } = &self.phase else { return None };
         contained(|| {
-            let mut state = State::new(Arc::clone(provider()), self.role == DtlsRole::Client);
-            state.unmarshal_binary(saved)?;
+            let state = self.restore(saved)?;
             let mut endpoint = Endpoint::new(PEER, TransportProtocol::UDP, None);
             endpoint.connect(now, PEER, Arc::clone(settled_config()?), Some(state))?;
             Ok(Box::new(endpoint))
         })
         .ok()
+    }
+
+    fn restore(&self, saved: &[u8]) -> Result<State, Error> {
+        let mut state = State::new(Arc::clone(provider()), self.role == DtlsRole::Client);
+        state.unmarshal_binary(saved)?;
+        Ok(state)
     }
 }
 

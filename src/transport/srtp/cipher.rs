@@ -21,8 +21,18 @@ pub(super) enum Protocol {
 }
 
 pub(super) enum SessionCipher {
-    Gcm { key: LessSafeKey, salt: [u8; GCM_SALT_BYTES] },
-    CounterSha1 { key: EncryptingKey, salt: [u8; SALT_BYTES], authentication: hmac::Key },
+    Gcm {
+        key: LessSafeKey,
+        salt: [u8; GCM_SALT_BYTES],
+    },
+    /// Boxed: its keys are nearly 2 KB, and most sessions have GCM.
+    CounterSha1(Box<CounterSha1>),
+}
+
+pub(super) struct CounterSha1 {
+    pub key: EncryptingKey,
+    pub salt: [u8; SALT_BYTES],
+    pub authentication: hmac::Key,
 }
 
 impl SessionCipher {
@@ -50,18 +60,18 @@ impl SessionCipher {
                 let key = LessSafeKey::new(UnboundKey::new(algorithm, key)?);
                 Ok(Self::Gcm { key, salt: salt.try_into()? })
             }
-            SrtpProfile::Aes128CmHmacSha1_80 => Ok(Self::CounterSha1 {
+            SrtpProfile::Aes128CmHmacSha1_80 => Ok(Self::CounterSha1(Box::new(CounterSha1 {
                 key: counter_mode(key)?,
                 salt: salt.try_into()?,
                 authentication: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, authentication),
-            }),
+            }))),
         }
     }
 
     pub fn tag_bytes(&self) -> usize {
         match self {
             Self::Gcm { .. } => SrtpProfile::AeadAes128Gcm.tag_bytes(),
-            Self::CounterSha1 { .. } => SrtpProfile::Aes128CmHmacSha1_80.tag_bytes(),
+            Self::CounterSha1(_) => SrtpProfile::Aes128CmHmacSha1_80.tag_bytes(),
         }
     }
 }

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 
 use super::{
     MasterKey, RTCP_CLEAR_BYTES, RTCP_INDEX_BYTES, RTP_HEADER_BYTES, SrtpProfile,
-    cipher::{Protocol, SessionCipher, counter_context, gcm_nonce, seal_gcm},
+    cipher::{CounterSha1, Protocol, SessionCipher, counter_context, gcm_nonce, seal_gcm},
 };
 
 /// The E flag: the packet is encrypted (RFC 3711 section 3.4).
@@ -66,7 +66,8 @@ impl SrtpSealer {
                 let (header, payload) = packet.split_at_mut(header_bytes);
                 seal_gcm(key, gcm_nonce(salt, ssrc, index), header, payload, tag)
             }
-            SessionCipher::CounterSha1 { key, salt, authentication } => {
+            SessionCipher::CounterSha1(keys) => {
+                let CounterSha1 { key, salt, authentication } = &**keys;
                 key.less_safe_encrypt(&mut packet[header_bytes..], counter_context(salt, ssrc, index))?;
                 // RFC 3711 section 4.2: the tag covers the packet and the rollover counter.
                 let rollover = (index >> 16) as u32;
@@ -87,6 +88,11 @@ pub(in super::super) struct SrtcpSealer {
 impl SrtcpSealer {
     pub fn new(master: &MasterKey) -> Result<Self, Unspecified> {
         Ok(Self { cipher: SessionCipher::derive(master, Protocol::Rtcp)?, index: 0 })
+    }
+
+    #[cfg(test)]
+    pub fn skip_to(&mut self, index: u32) {
+        self.index = index;
     }
 
     /// The compound packet, sealed. `None` if it is shorter than an RTCP header with its SSRC, or after 2^31 packets, when
@@ -113,7 +119,8 @@ impl SrtcpSealer {
                 seal_gcm(key, gcm_nonce(salt, ssrc, index), &aad, &mut text[RTCP_CLEAR_BYTES..], tag).ok()?;
                 sealed.extend_from_slice(&word);
             }
-            SessionCipher::CounterSha1 { key, salt, authentication } => {
+            SessionCipher::CounterSha1(keys) => {
+                let CounterSha1 { key, salt, authentication } = &**keys;
                 let context = counter_context(salt, ssrc, index);
                 key.less_safe_encrypt(&mut sealed[RTCP_CLEAR_BYTES..], context).ok()?;
                 sealed.extend_from_slice(&word);
