@@ -18,6 +18,7 @@ struct Validated {
 pub(super) struct Paths {
     validated: Vec<Validated>,
     selected: Option<Path>,
+    is_nominated: bool,
 }
 
 impl Paths {
@@ -28,6 +29,14 @@ impl Paths {
             None => self.insert(Validated { path, checked: now }),
         }
         if nominated || self.selected.is_none() {
+            self.selected = Some(path);
+            self.is_nominated |= nominated;
+        }
+    }
+
+    /// The handshake was finished on `path`: while nothing was nominated, that is the best sign of the peer's choice.
+    pub fn prove(&mut self, path: Path) {
+        if !self.is_nominated {
             self.selected = Some(path);
         }
     }
@@ -75,6 +84,18 @@ mod tests {
         assert_eq!(paths.selected(), Some(path(1)));
         paths.validate(epoch(), path(2), true);
         assert_eq!(paths.selected(), Some(path(2)));
+    }
+
+    #[test]
+    fn without_a_nomination_the_handshakes_path_is_selected() {
+        let mut paths = Paths::default();
+        paths.validate(epoch(), path(1), false);
+        paths.validate(epoch(), path(2), false);
+        paths.prove(path(2));
+        assert_eq!(paths.selected(), Some(path(2)));
+        paths.validate(epoch(), path(1), true);
+        paths.prove(path(2));
+        assert_eq!(paths.selected(), Some(path(1)));
     }
 
     #[test]

@@ -231,6 +231,7 @@ impl Transport {
             Outcome::Nothing => {}
             Outcome::Connected(keys, profile) => {
                 self.handshake_expires = None;
+                self.paths.prove(path);
                 match SessionKeys::derive(self.role, &keys) {
                     Ok(keys) => {
                         self.keys = Some(Box::new(keys));

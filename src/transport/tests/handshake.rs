@@ -135,3 +135,16 @@ fn a_lost_last_flight_is_answered_again_until_the_peer_is_known_to_be_connected(
     network.run_for(Duration::from_secs(3));
     assert!(network.ends[1].is_connected());
 }
+
+#[test]
+fn a_peer_that_only_ever_checks_fails_after_thirty_seconds() {
+    let mut server = transport(DtlsRole::Server);
+    let start = crate::media::testing::epoch();
+    for second in 0..30 {
+        server.handle_check(start + Duration::from_secs(second), path(1), false);
+        assert_eq!(server.poll_event(), None);
+    }
+    server.handle_check(start + Duration::from_secs(30), path(1), false);
+    let timeout = TransportError::HandshakeTimeout { after: Duration::from_secs(30) };
+    assert_eq!(server.poll_event(), Some(TransportEvent::Failed(timeout)));
+}
