@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use axum::{
     extract::{ConnectInfo, Request},
+    http::StatusCode,
     middleware::Next,
     response::Response,
 };
@@ -27,7 +28,8 @@ pub async fn log(request: Request, next: Next) -> Response {
         let response = next.run(request).await;
         let status = response.status();
         let refused = response.extensions().get::<WhyRefused>().and_then(|why| why.0.as_deref());
-        if status.is_server_error() {
+        // 503 is said on purpose: full, or stopping.
+        if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
             warn!(status = status.as_u16(), reason = refused, "request failed");
         } else if enabled!(Level::DEBUG) {
             let took_us = begun.elapsed().as_micros() as u64;
