@@ -9,6 +9,8 @@ mod listen;
 mod logs;
 mod process;
 mod reload;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 

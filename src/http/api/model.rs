@@ -106,7 +106,9 @@ pub struct Viewer {
 
 impl StreamSummary {
     pub fn of(stream: &Stream) -> Self {
-        let state = stream.state();
+        let mut state = stream.state();
+        // Video first, whichever came first.
+        state.tracks.sort_by_key(|track| std::cmp::Reverse(track.format.codec.kind()));
         Self {
             name: stream.name().to_string(),
             live: state.publisher.is_some(),
