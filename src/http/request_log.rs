@@ -40,3 +40,55 @@ pub async fn log(request: Request, next: Next) -> Response {
     .instrument(span)
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::Arc,
+    };
+
+    use axum::{Router, body::Body, middleware, routing::get};
+    use parking_lot::Mutex;
+    use tower::ServiceExt;
+    use tracing::Span;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_logged_with_its_stream_and_without_its_token() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let handler = || async {
+            Span::current().record("stream", "cam1");
+            "fine"
+        };
+        let router = Router::new().route("/whep/{stream}", get(handler)).layer(middleware::from_fn(log));
+        let request = Request::get("/whep/cam1?token=sesame").header("authorization", "Bearer sesame");
+        router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let text = String::from_utf8(lines.0.lock().clone()).unwrap();
+        for part in ["method=GET", "path=\"/whep/cam1\"", "stream=\"cam1\"", "status=200"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("sesame"), "{text}");
+    }
+}
