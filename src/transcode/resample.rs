@@ -1,14 +1,15 @@
 //! Stereo sound at any rate becomes stereo sound at 48 kHz.
 
 use rubato::{
-    Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction,
+    Async, FixedAsync, Resampler, SincInterpolationParameters, SincInterpolationType, WindowFunction,
     audioadapter_buffers::direct::InterleavedSlice,
 };
 
 use super::TranscodeError;
+use crate::codec::opus::CLOCK_HZ;
 
-/// Taps of the interpolation filter: flat to 18 kHz at 44.1 kHz, and a delay of half of it, 1.5 ms.
-const FILTER_TAPS: usize = 128;
+/// Taps of the interpolation filter: flat to 18 kHz at 44.1 kHz, and a delay of half of it, 0.7 ms.
+const FILTER_TAPS: usize = 64;
 pub(super) const CHANNELS: usize = 2;
 
 /// Bound to one input rate and block size.
@@ -19,11 +20,16 @@ pub(super) enum ToFortyEight {
 
 impl ToFortyEight {
     pub(super) fn new(rate_hz: u32, block_samples: usize) -> Result<Self, TranscodeError> {
-        if rate_hz == crate::codec::opus::CLOCK_HZ {
+        if rate_hz == CLOCK_HZ {
             return Ok(Self::Same);
         }
-        let ratio = f64::from(crate::codec::opus::CLOCK_HZ) / f64::from(rate_hz);
-        let parameters = SincInterpolationParameters::new(FILTER_TAPS, WindowFunction::BlackmanHarris2);
+        let ratio = f64::from(CLOCK_HZ) / f64::from(rate_hz);
+        // Between two input samples there are this many places where an output sample can lie: with a filter for each of
+        // them (640 at the most, for 11,025 Hz) nothing is left to interpolate.
+        let places = CLOCK_HZ / gcd(CLOCK_HZ, rate_hz);
+        let parameters = SincInterpolationParameters::new(FILTER_TAPS, WindowFunction::BlackmanHarris2)
+            .oversampling_factor(places as usize)
+            .interpolation(SincInterpolationType::Nearest);
         let resampler = Async::new_sinc(ratio, 1.0, &parameters, block_samples, CHANNELS, FixedAsync::Input)
             .map_err(|error| TranscodeError::Resampler(error.to_string()))?;
         let delay_samples = resampler.output_delay() as i64;
@@ -53,4 +59,8 @@ impl ToFortyEight {
         to.extend_from_slice(&out[..made * CHANNELS]);
         Ok(())
     }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -5,16 +5,18 @@
 //!
 //! 1. A picture whose place in the order of output (picture order count, ITU-T H.264 section 8.2.1) lies before one that
 //!    was already sent is left out. If nothing refers to it (`nal_ref_idc` 0), that is all.
-//! 2. If others may refer to it (B-pyramids), leaving it out makes a hole among the reference pictures. The lists of
-//!    references of later P slices are rebuilt from their headers (sections 8.2.4.1, 8.2.4.3 and 8.2.5.3), and a picture
-//!    that could refer to a hole is left out too, which makes another hole if it is a reference itself. A receiver's
-//!    decoder counts the hole as a "non-existing" frame (section 8.2.5.2), which the sequence parameter set must allow:
-//!    see [`Sps::with_gaps_allowed`].
-//! 3. Where that bookkeeping does not reach (long-term references, interlaced fields, a parameter set that forbids gaps,
-//!    marking commands in a picture left out), a missing reference ends the sending until the next IDR picture.
+//! 2. If others may refer to it (B-pyramids), leaving it out makes a hole among the reference pictures. What a receiver's
+//!    decoder then holds is not what the encoder held: it counts a "non-existing" frame for the hole (section 8.2.5.2,
+//!    which the sequence parameter set must allow: see [`Sps::with_gaps_allowed`]), and it has not seen the hole's own
+//!    marking commands. So both buffers are followed, and the lists of references of each later P slice are built from
+//!    its header for both (sections 8.2.4.1, 8.2.4.3 and 8.2.5). It is sent if they are the same pictures, all of them
+//!    sent; if not it is left out too, which makes another hole if it is a reference itself.
+//! 3. Where that bookkeeping does not reach (long-term references, interlaced fields, a parameter set that forbids gaps),
+//!    a missing reference ends the sending until the next IDR picture.
 //!
-//! So the output is a stream that decodes without a missing reference, whatever comes in; with B-pyramids and P-frames
-//! that refer to B-frames it is a stuttering one. What to do about it is told to the publisher by the caller.
+//! So the output is a stream that decodes without a missing reference, whatever comes in. x264's B-pyramids with one
+//! reference (OBS's default) keep every P-frame; P-frames that refer to B-frames leave a picture that stands still until the
+//! next keyframe. What to do about it is told to the publisher by the caller.
 
 use bytes::Bytes;
 
@@ -39,20 +41,25 @@ pub enum Verdict {
     Undecodable,
 }
 
-/// A short-term reference frame, as an encoder's and a decoder's buffer hold it.
-#[derive(Debug, Clone, Copy)]
+/// A short-term reference frame in a decoded picture buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reference {
     frame_num: u32,
-    /// It was sent.
-    present: bool,
+    /// Which picture it is, counted.
+    picture: u64,
+    /// It was sent; else the receiver has a non-existing frame there.
+    sent: bool,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct DisplayOrder {
-    /// In decoding order; at most [`LIST_MAX`].
-    references: Vec<Reference>,
-    /// False when `references` may not be what a decoder has.
+    /// What the encoder holds, in decoding order; at most [`LIST_MAX`].
+    encoder: Vec<Reference>,
+    /// What a receiver's decoder holds.
+    receiver: Vec<Reference>,
+    pictures: u64,
+    /// False when these may not be what is held.
     exact: bool,
     /// Until the next IDR picture nothing can be sent.
     waiting: bool,
@@ -79,22 +86,21 @@ impl DisplayOrder {
             return Verdict::Undecodable;
         }
         if first.field || first.frame_num_skips(self.last_reference_frame_num, sps) {
-            self.exact = false;
+            self.lose_track();
         }
         let place = self.place(first, sps, presentation_ms, referenced);
         let reordered = self.latest_sent.is_some_and(|latest| place <= latest);
-        let decodable = first.idr || slices.iter().all(|slice| self.can_decode(slice, sps));
+        let decodable = first.idr || (!self.waiting && slices.iter().all(|slice| self.can_decode(slice, sps)));
         let send = !reordered && decodable;
         if send {
             self.latest_sent = Some(place);
         } else if referenced {
-            let replaceable = self.exact && sps.gaps_in_frame_num_allowed && first.marking == Marking::Sliding;
-            self.waiting |= !replaceable;
+            self.waiting |= !(self.exact && sps.gaps_in_frame_num_allowed);
         }
         if referenced {
             self.mark(first, sps, send);
             // Nothing left to refer to; and a longer gap than the frame numbers can count must not come about.
-            self.waiting |= self.references.iter().all(|reference| !reference.present);
+            self.waiting |= self.encoder.iter().all(|reference| !reference.sent);
         }
         match (send, reordered, referenced) {
             (true, ..) => Verdict::Send,
@@ -131,97 +137,136 @@ impl DisplayOrder {
         }
     }
 
+    /// From here on the buffers are not known. That does no harm as long as nothing is missing from them.
+    fn lose_track(&mut self) {
+        self.exact = false;
+        self.waiting |= !self.is_whole();
+    }
+
+    /// A receiver holds what the encoder holds.
+    fn is_whole(&self) -> bool {
+        self.encoder == self.receiver && self.encoder.iter().all(|reference| reference.sent)
+    }
+
     fn can_decode(&self, slice: &SliceHeader, sps: &Sps) -> bool {
-        let whole = self.references.iter().all(|reference| reference.present);
-        match slice.kind {
-            SliceKind::Other => true,
-            // What was left out while the lists were not exact has stopped the sending altogether.
-            _ if whole || !self.exact => true,
-            SliceKind::B => false,
-            SliceKind::P => self.list_of(slice, sps).is_some_and(|list| list.iter().all(|entry| entry.present)),
+        if self.is_whole() {
+            return true;
         }
+        let marked = match &slice.marking {
+            Marking::Adaptive { unused, .. } => unused.iter().all(|&difference| {
+                self.receiver.iter().any(|reference| reference.number(slice, sps) == slice.number_before(difference))
+            }),
+            _ => true,
+        };
+        marked
+            && match slice.kind {
+                SliceKind::Other => true,
+                SliceKind::B => false,
+                SliceKind::P => {
+                    let list = list_of(&self.encoder, slice, sps);
+                    let all_sent = list.iter().flatten().all(|reference| reference.sent);
+                    list.is_some() && all_sent && list == list_of(&self.receiver, slice, sps)
+                }
+            }
     }
 
-    /// List 0 of a P slice of a frame (sections 8.2.4.2.1 and 8.2.4.3); `None` when it names a picture that is not there.
-    fn list_of(&self, slice: &SliceHeader, sps: &Sps) -> Option<Vec<Reference>> {
-        let range = 1i64 << sps.max_frame_num_bits;
-        let current = i64::from(slice.frame_num);
-        let number = |reference: &Reference| picture_number(reference.frame_num, current, range);
-        let mut list = self.references.clone();
-        list.sort_by_key(|reference| std::cmp::Reverse(number(reference)));
-        let length = slice.list_length as usize;
-        list.truncate(length);
-        let mut predicted = current;
-        for (at, modification) in slice.modifications.iter().enumerate() {
-            let difference = match modification {
-                Modification::Subtract(difference) => -i64::from(*difference),
-                Modification::Add(difference) => i64::from(*difference),
-                Modification::LongTerm => return None,
-            };
-            predicted = (predicted + difference).rem_euclid(range);
-            let wanted = if predicted > current { predicted - range } else { predicted };
-            let named = *self.references.iter().find(|reference| number(reference) == wanted)?;
-            list.insert(at.min(list.len()), named);
-            let mut seen = 0;
-            list.retain(|reference| {
-                seen += 1;
-                seen <= at + 1 || number(reference) != wanted
-            });
-            list.truncate(length);
-        }
-        Some(list)
-    }
-
-    /// Updates the reference pictures as a decoder does after this one.
-    fn mark(&mut self, slice: &SliceHeader, sps: &Sps, present: bool) {
-        let range = 1i64 << sps.max_frame_num_bits;
-        let current = i64::from(slice.frame_num);
+    /// Updates both buffers as decoders do after this picture.
+    fn mark(&mut self, slice: &SliceHeader, sps: &Sps, sent: bool) {
+        self.pictures += 1;
+        self.last_reference_frame_num = slice.frame_num;
+        let reference = Reference { frame_num: slice.frame_num, picture: self.pictures, sent };
         match &slice.marking {
             Marking::None => return,
             Marking::Sliding => {
-                let room = sps.max_ref_frames.max(1) as usize;
-                while self.references.len() >= room {
-                    let oldest = (0..self.references.len())
-                        .min_by_key(|&at| picture_number(self.references[at].frame_num, current, range));
-                    match oldest {
-                        Some(at) => drop(self.references.remove(at)),
-                        None => break,
-                    }
-                }
+                slide(&mut self.encoder, slice, sps);
+                slide(&mut self.receiver, slice, sps);
             }
             Marking::Adaptive { unused, beyond_short_term } => {
-                for difference in unused {
-                    let wanted = current - i64::from(*difference);
-                    self.references.retain(|reference| picture_number(reference.frame_num, current, range) != wanted);
+                let forget = |held: &mut Vec<Reference>| {
+                    for &difference in unused {
+                        held.retain(|held| held.number(slice, sps) != slice.number_before(difference));
+                    }
+                };
+                forget(&mut self.encoder);
+                if sent {
+                    forget(&mut self.receiver);
+                } else {
+                    slide(&mut self.receiver, slice, sps);
                 }
                 if *beyond_short_term {
-                    // Operation 5 also restarts the order of output; the next pictures are judged afresh.
-                    self.exact = false;
+                    // One of these operations also restarts the order of output; the next pictures are judged afresh.
+                    self.lose_track();
                     self.order_base = (0, 0);
                     self.latest_sent = None;
                 }
             }
         }
-        self.last_reference_frame_num = slice.frame_num;
-        if self.references.len() >= LIST_MAX as usize {
-            self.exact = false;
-            self.references.clear();
+        if self.encoder.len().max(self.receiver.len()) >= LIST_MAX as usize {
+            self.lose_track();
+            self.encoder.clear();
+            self.receiver.clear();
         }
-        self.references.push(Reference { frame_num: slice.frame_num, present });
+        self.encoder.push(reference);
+        self.receiver.push(reference);
     }
 }
 
+impl Reference {
+    /// `FrameNumWrap` (section 8.2.4.1), which for frames is `PicNum`, as seen from a slice.
+    fn number(&self, slice: &SliceHeader, sps: &Sps) -> i64 {
+        let number = i64::from(self.frame_num);
+        if self.frame_num > slice.frame_num { number - (1 << sps.max_frame_num_bits) } else { number }
+    }
+}
+
+/// The sliding window (section 8.2.5.3): makes room for one more.
+fn slide(held: &mut Vec<Reference>, slice: &SliceHeader, sps: &Sps) {
+    let room = sps.max_ref_frames.max(1) as usize;
+    while held.len() >= room {
+        let Some(oldest) = held.iter().map(|reference| reference.number(slice, sps)).min() else { return };
+        held.retain(|reference| reference.number(slice, sps) != oldest);
+    }
+}
+
+/// List 0 of a P slice of a frame (sections 8.2.4.2.1 and 8.2.4.3); `None` when it names a picture that is not there.
+fn list_of(held: &[Reference], slice: &SliceHeader, sps: &Sps) -> Option<Vec<Reference>> {
+    let range = 1i64 << sps.max_frame_num_bits;
+    let current = i64::from(slice.frame_num);
+    let mut list = held.to_vec();
+    list.sort_by_key(|reference| std::cmp::Reverse(reference.number(slice, sps)));
+    let length = slice.list_length as usize;
+    list.truncate(length);
+    let mut predicted = current;
+    for (at, modification) in slice.modifications.iter().enumerate() {
+        let difference = match modification {
+            Modification::Subtract(difference) => -i64::from(*difference),
+            Modification::Add(difference) => i64::from(*difference),
+            Modification::LongTerm => return None,
+        };
+        predicted = (predicted + difference).rem_euclid(range);
+        let wanted = if predicted > current { predicted - range } else { predicted };
+        let named = *held.iter().find(|reference| reference.number(slice, sps) == wanted)?;
+        list.insert(at.min(list.len()), named);
+        let mut seen = 0;
+        list.retain(|reference| {
+            seen += 1;
+            seen <= at + 1 || reference.picture != named.picture
+        });
+        list.truncate(length);
+    }
+    Some(list)
+}
+
 impl SliceHeader {
+    /// `picNumX` of a marking command (section 8.2.5.4.1).
+    fn number_before(&self, difference: u32) -> i64 {
+        i64::from(self.frame_num) - i64::from(difference)
+    }
+
     /// A number is missing between the last reference picture and this one: lost, or left out by the encoder.
     fn frame_num_skips(&self, last: u32, sps: &Sps) -> bool {
         !self.idr && self.frame_num != last && self.frame_num != (last + 1) % (1 << sps.max_frame_num_bits)
     }
-}
-
-/// `FrameNumWrap` (section 8.2.4.1), which for frames is `PicNum`.
-fn picture_number(frame_num: u32, current: i64, range: i64) -> i64 {
-    let frame_num = i64::from(frame_num);
-    if frame_num > current { frame_num - range } else { frame_num }
 }
 
 /// The headers of an access unit's slices and the parameter set they are read with; `None` when one cannot be read.
@@ -242,3 +287,7 @@ fn read_slices<'a>(nals: &[Bytes], sets: &'a ParameterSets) -> Option<(Vec<Slice
     }
     Some((slices, sps))
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

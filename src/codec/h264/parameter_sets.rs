@@ -151,10 +151,12 @@ impl Sps {
         format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={id}")
     }
 
-    /// False when no picture can be shown before one that was decoded earlier, whatever the encoder does.
-    pub fn may_reorder(&self) -> bool {
+    /// False when B-frames that others refer to cannot occur, whatever the encoder does: between two pictures in order
+    /// there must be room for two that are not.
+    pub fn may_have_b_references(&self) -> bool {
         let baseline = self.profile_idc == 66; // no B slices (section A.2.1)
-        !baseline && self.max_reorder_frames != Some(0) && self.order_count != OrderCount::DecodingOrder
+        let reordering = self.order_count != OrderCount::DecodingOrder && self.max_reorder_frames.is_none_or(|n| n >= 2);
+        !baseline && reordering
     }
 
     /// The same set with `gaps_in_frame_num_value_allowed_flag` set: pictures may then be left out of the stream if no

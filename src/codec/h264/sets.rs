@@ -18,7 +18,7 @@ pub struct ParameterSets {
 impl ParameterSets {
     /// Takes in a NAL unit of type 7 or 8, in place of the one with the same id; true when that changed something.
     ///
-    /// A sequence set whose stream may reorder pictures is kept, and later sent, with gaps in frame numbers allowed: see
+    /// A sequence set whose stream may have B-frames that others refer to is kept, and later sent, with gaps in frame numbers allowed: see
     /// [`DisplayOrder`](super::DisplayOrder).
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl ParameterSets {
         if unit_type(nal) == kind::SPS {
             let mut nal = nal.clone();
             let mut sps = Sps::parse(&nal)?;
-            if sps.may_reorder() && !sps.gaps_in_frame_num_allowed {
+            if sps.may_have_b_references() && !sps.gaps_in_frame_num_allowed {
                 nal = sps.with_gaps_allowed(&nal);
                 sps.gaps_in_frame_num_allowed = true;
             }

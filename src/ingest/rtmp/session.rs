@@ -318,3 +318,7 @@ impl Drop for Session {
         self.drop_publication();
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
