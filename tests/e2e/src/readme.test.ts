@@ -1,0 +1,53 @@
+// What the README shows is run as it stands there.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { Stage } from "./support/stage.ts";
+import { SECRET } from "./support/token.ts";
+
+const stage = Stage.set({ AUTH__MODE: "jwt", AUTH__HS256_SECRET: SECRET });
+const README = readFileSync(path.resolve(import.meta.dirname, "../../../README.md"), "utf8");
+
+const EXAMPLES = [
+  { language: "js", file: "token.mjs", command: ["node"] },
+  { language: "python", file: "token.py", command: ["python3"] },
+  { language: "go", file: "token.go", command: ["go", "run"] },
+  { language: "php", file: "token.php", command: ["php"] },
+];
+
+for (const { language, file, command } of EXAMPLES) {
+  test(`The ${language} example makes a token that the server takes`, async (context) => {
+    const code = new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, "s").exec(README)?.[1];
+    assert.ok(code, "the README has the example");
+    const [program = "", ...args] = command;
+    const folder = mkdtempSync(path.join(tmpdir(), "sluice-example-"));
+    try {
+      writeFileSync(path.join(folder, file), code);
+      let token = "";
+      try {
+        const options = { cwd: folder, env: { ...process.env, SECRET }, encoding: "utf8" } as const;
+        token = execFileSync(program, [...args, file], options).trim();
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+        context.skip(`there is no ${program} here`);
+        return;
+      }
+      const watch = (stream: string): Promise<Response> =>
+        fetch(stage.server.whep(stream), {
+          method: "POST",
+          headers: { authorization: `Bearer ${token}`, "content-type": "application/sdp" },
+          body: "v=0\r\n",
+        });
+      // The token is good, so the next thing is looked at: the offer, or whether the stream is live.
+      const response = await watch("cam1");
+      assert.ok([400, 409, 422].includes(response.status), `${response.status} ${await response.text()}`);
+      assert.equal((await watch("cam2")).status, 403);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+}
