@@ -39,7 +39,8 @@ for (const { language, file, command } of EXAMPLES) {
       const watch = (stream: string): Promise<Response> =>
         fetch(stage.server.whep(stream), {
           method: "POST",
-          headers: { authorization: `Bearer ${token}`, "content-type": "application/sdp" },
+          // A compiler may have run since the last request; the server has let go of an idle connection by then.
+          headers: { authorization: `Bearer ${token}`, "content-type": "application/sdp", connection: "close" },
           body: "v=0\r\n",
         });
       // The token is good, so the next thing is looked at: the offer, or whether the stream is live.

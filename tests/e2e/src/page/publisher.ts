@@ -15,6 +15,7 @@ export interface PublisherOptions {
 
 export interface PublisherReport {
   state: RTCPeerConnectionState;
+  dtls: RTCDtlsTransportState | undefined;
   connectedAtMs: number | undefined;
   framesEncoded: number;
   codec: string | undefined;
@@ -118,6 +119,7 @@ async function start(options: PublisherOptions): Promise<void> {
 async function report(): Promise<PublisherReport> {
   const found: PublisherReport = {
     state: session?.peer.connectionState ?? "new",
+    dtls: session?.peer.getSenders()[0]?.transport?.state,
     connectedAtMs,
     framesEncoded: 0,
     codec: undefined,

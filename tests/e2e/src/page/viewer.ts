@@ -14,6 +14,8 @@ export interface Shown {
 
 export interface ViewerReport {
   state: RTCPeerConnectionState;
+  /** "closed" as soon as the server said goodbye; the connection's own state takes seconds to follow. */
+  dtls: RTCDtlsTransportState | undefined;
   shown: Shown[];
   unreadable: number;
   beepsMs: number[];
@@ -196,7 +198,8 @@ async function report(): Promise<ViewerReport> {
     stats.jitterBufferMs = (1000 * (entry.jitterBufferDelay ?? 0)) / Math.max(1, entry.jitterBufferEmittedCount ?? 0);
     stats.codec = entries.get(entry.codecId)?.mimeType;
   });
-  return { state: session?.peer.connectionState ?? "new", shown, unreadable, beepsMs, rms, stats };
+  const dtls = session?.peer.getReceivers()[0]?.transport?.state;
+  return { state: session?.peer.connectionState ?? "new", dtls, shown, unreadable, beepsMs, rms, stats };
 }
 
 /** Forgets what was shown and heard so far; the session goes on. */
