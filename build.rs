@@ -17,6 +17,13 @@ fn main() {
             println!("cargo:rerun-if-changed={path}");
         }
     }
+
+    // A release build embeds the pages (`src/http/pages.rs`): one made after `npm run build` must not keep the old ones, or
+    // none. The folder is made where it is missing, for the same reason as above; debug builds read it as they run.
+    let embeds_pages = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    if embeds_pages && std::fs::create_dir_all("web/dist").is_ok() {
+        println!("cargo:rerun-if-changed=web/dist");
+    }
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
