@@ -42,6 +42,17 @@ describe("watch", () => {
     expect(deletes).toHaveLength(1);
     expect(deletes[0]).toMatchObject({ url: session.resource, keepalive: true });
     expect(deletes[0]?.headers.get("authorization")).toBe("Bearer secret");
+    expect(peer.closed, "the DELETE goes first").toBe(false);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(peer.closed).toBe(true);
+  });
+
+  it("closes the connection of a server that does not answer the DELETE", async () => {
+    const server = fakeServer(() => created());
+    const deaf: typeof fetch = (url, init) => (init?.method === "DELETE" ? new Promise(() => undefined) : server.fetch(url, init));
+    const session = await watch({ url: URL_, fetch: deaf, createPeer });
+    session.stop();
+    await vi.advanceTimersByTimeAsync(1_000);
     expect(peer.closed).toBe(true);
   });
 
@@ -69,11 +80,14 @@ describe("watch", () => {
 
   it("notices that the server closed DTLS, although the connection still says connected", async () => {
     const onLost = vi.fn();
-    await watch({ url: URL_, fetch: fakeServer(() => created()).fetch, createPeer, onLost });
+    const server = fakeServer(() => created());
+    const session = await watch({ url: URL_, fetch: server.fetch, createPeer, onLost });
     peer.become("connected");
     peer.transportBecomes("closed");
     expect(onLost).toHaveBeenCalledExactlyOnceWith("closed-by-server");
     expect(peer.closed).toBe(true);
+    session.stop();
+    expect(server.asked.map(({ method }) => method), "there is nothing left to end").toEqual(["POST"]);
   });
 
   it("gives a short interruption time, and a long one up", async () => {

@@ -1,7 +1,8 @@
 /** One WHEP session: asks for a stream's audio and video, and hands out a `MediaStream`. For one that comes back by itself see `player.ts`. */
 
-import { observePeer, type LossReason } from "./peer";
-import { setOpusParameters } from "./sdp";
+import type { LossReason } from "./peer";
+import { setFormatParameters } from "./sdp";
+import { holdSession } from "./session";
 import { deleteSession, postOffer, type Endpoint } from "./signalling";
 
 export interface WatchOptions {
@@ -62,7 +63,7 @@ export async function watch(options: WatchOptions): Promise<WatchSession> {
       lowDelay(pc.addTransceiver(kind, { direction: "recvonly", streams: [stream] }).receiver);
     }
     const offer = await pc.createOffer();
-    const sdp = setOpusParameters(offer.sdp ?? "", { stereo: 1 });
+    const sdp = setFormatParameters(offer.sdp ?? "", "opus", { stereo: 1 });
     // Set and posted at once: the answer's round trip runs while the browser prepares itself.
     const postedAtMs = performance.now();
     const set = pc.setLocalDescription({ type: "offer", sdp });
@@ -73,23 +74,8 @@ export async function watch(options: WatchOptions): Promise<WatchSession> {
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     signal.throwIfAborted();
 
-    const ended = answer.resource;
-    let open = true;
-    const stopObserving = observePeer(pc, {
-      onConnected: () => options.onConnected?.(),
-      onLost: (reason) => {
-        close();
-        options.onLost?.(reason);
-      },
-    });
-    const close = (): void => {
-      if (!open) return;
-      open = false;
-      stopObserving();
-      pc.close();
-      void deleteSession(endpoint, ended);
-    };
-    return { pc, stream, resource: ended, postedAtMs, answeredAtMs, stop: close };
+    const stop = holdSession(pc, endpoint, resource, options);
+    return { pc, stream, resource, postedAtMs, answeredAtMs, stop };
   } catch (thrown) {
     pc.close();
     if (resource !== null) void deleteSession(endpoint, resource);

@@ -1,7 +1,8 @@
 /** One WHIP session: sends a `MediaStream`'s video and audio to a stream. */
 
-import { observePeer, type LossReason } from "./peer";
-import { setOpusParameters } from "./sdp";
+import type { LossReason } from "./peer";
+import { setFormatParameters } from "./sdp";
+import { holdSession } from "./session";
 import { deleteSession, postOffer, type Endpoint } from "./signalling";
 
 export type VideoCodec = "H264" | "VP8" | "VP9" | "AV1";
@@ -80,46 +81,46 @@ export async function publish(options: PublishOptions): Promise<PublishSession> 
   try {
     const { video } = addTracks(pc, options);
     const offer = await pc.createOffer();
-    const sdp = setOpusParameters(offer.sdp ?? "", { stereo: 1, "sprop-stereo": 1 });
+    const sdp = setFormatParameters(offer.sdp ?? "", "opus", { stereo: 1, "sprop-stereo": 1 });
     const [answer] = await Promise.all([
       postOffer(endpoint, sdp, signal),
       pc.setLocalDescription({ type: "offer", sdp }),
     ]);
     resource = answer.resource;
-    // The server takes stereo whether or not its answer says so; Chromium sends it only when the answer does.
-    await pc.setRemoteDescription({ type: "answer", sdp: setOpusParameters(answer.sdp, { stereo: 1 }) });
+    await pc.setRemoteDescription({ type: "answer", sdp: tuneAnswer(answer.sdp, options) });
     signal.throwIfAborted();
 
-    const ended = answer.resource;
-    let open = true;
-    const stopObserving = observePeer(pc, {
-      onConnected: () => options.onConnected?.(),
-      onLost: (reason) => {
-        close();
-        options.onLost?.(reason);
-      },
-    });
-    const close = (): void => {
-      if (!open) return;
-      open = false;
-      stopObserving();
-      pc.close();
-      void deleteSession(endpoint, ended);
-    };
+    const stop = holdSession(pc, endpoint, resource, options);
     return {
       pc,
-      resource: ended,
+      resource,
       setVideoKbps: async (kbps) => void (await (video && limitBitrate(video, kbps))),
       replaceTrack: async (track) => {
         await pc.getSenders().find((sender) => sender.track?.kind === track.kind)?.replaceTrack(track);
       },
-      stop: close,
+      stop,
     };
   } catch (thrown) {
     pc.close();
     if (resource !== null) void deleteSession(endpoint, resource);
     throw thrown;
   }
+}
+
+/** The most that is sent before the network was measured: a good picture at once, and no flood where there is less. */
+const START_KBPS_MAX = 1_500;
+
+/**
+ * What this side may do, which browsers read from the other side's answer.
+ *
+ * Stereo: the server takes it whether or not its answer says so; Chromium sends it only when the answer does. Start
+ * bitrate: Chromium begins at 300 kb/s, shrinks the picture to that, and takes ten seconds and more to let it grow again;
+ * `x-google-start-bitrate` is its own parameter, and other browsers ignore it.
+ */
+function tuneAnswer(sdp: string, { codec, videoKbps }: PublishOptions): string {
+  const stereo = setFormatParameters(sdp, "opus", { stereo: 1 });
+  if (!codec || !videoKbps) return stereo;
+  return setFormatParameters(stereo, codec, { "x-google-start-bitrate": Math.min(videoKbps, START_KBPS_MAX) });
 }
 
 function addTracks(pc: RTCPeerConnection, options: PublishOptions): { video: RTCRtpSender | null } {

@@ -67,7 +67,8 @@ interface OnAir {
 let onAir: OnAir | null = null;
 
 function source(): SourceKind {
-  return new FormData(elements.settings).get("source") as SourceKind;
+  // Not by FormData, which leaves disabled controls out: they are disabled while live.
+  return (elements.settings.querySelector<HTMLInputElement>("input[name=source]:checked")?.value ?? "camera") as SourceKind;
 }
 
 function request(): CaptureRequest {

@@ -71,14 +71,20 @@ let freezesBefore = 0;
 let lastFrameAtMs = 0;
 let retryAtMs: number | null = null;
 let change: PlayerChange = { state: "idle", error: null, lost: null, retryInMs: null };
+/** Nobody publishes, and the player asks again now and then: neither shown nor logged each time. */
+let askingAgain = false;
 
 const engine = new Player({
   url: `/whep/${encodeURIComponent(stream)}`,
   token,
   onChange(next) {
+    const wasOffline = askingAgain || change.state === "offline";
+    askingAgain = wasOffline && next.state === "connecting";
+    if (!wasOffline || (next.state !== "offline" && !askingAgain)) {
+      log.add([next.state, next.lost, next.error?.kind].filter(Boolean).join(": "));
+    }
     change = next;
     retryAtMs = next.retryInMs === null ? null : performance.now() + next.retryInMs;
-    log.add([next.state, next.lost, next.error?.kind].filter(Boolean).join(": "));
     if (next.state === "connecting") beginSession();
     if (next.state === "connected") state.connectedAtMs = performance.now();
     if (next.error) state.lastError = next.error.message;
@@ -244,7 +250,9 @@ function failureAdvice(): string {
 function render(): void {
   const showing = change.state === "connected" && state.firstFrameAtMs !== null;
   const stalled = showing && hasVideo() && performance.now() - lastFrameAtMs > STALL_MS && !document.hidden;
-  state.state = showing ? (stalled ? "stalled" : "playing") : soundOnly() ? "playing" : change.state;
+  if (showing) state.state = stalled ? "stalled" : "playing";
+  else if (soundOnly()) state.state = "playing";
+  else state.state = askingAgain ? "offline" : change.state;
   player.dataset["state"] = state.state;
 
   const text = words();
@@ -268,7 +276,8 @@ function hasVideo(): boolean {
 
 /** A stream without pictures plays when its sound arrives. */
 function soundOnly(): boolean {
-  return change.state === "connected" && state.stats?.audioEnergy != null && state.stats.framesDecoded === 0 && state.stats.kbps !== null && state.stats.kbps > 0 && state.stats.codec === null;
+  const { stats } = state;
+  return change.state === "connected" && stats !== null && stats.codec === null && (stats.kbps ?? 0) > 0;
 }
 
 async function readStats(): Promise<void> {
