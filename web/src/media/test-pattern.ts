@@ -13,8 +13,8 @@ export interface TestPattern {
 const BARS = ["#c0c0c0", "#c0c000", "#00c0c0", "#00c000", "#c000c0", "#c00000", "#0000c0"];
 /** How long the flash and the beep last. */
 const FLASH_MS = 100;
-/** A hidden tab gets no animation frames; browsers let timers run once a second at least. */
-const HIDDEN_TICK_MS = 1_000;
+/** How late an animation frame may be until the audio clock takes over: tabs in the background get few or none. */
+const LATE_MS = 12;
 
 export function startTestPattern(width: number, height: number, fps: number): TestPattern {
   const canvas = document.createElement("canvas");
@@ -26,40 +26,70 @@ export function startTestPattern(width: number, height: number, fps: number): Te
 
   const controller = new AbortController();
   const { signal } = controller;
+  const tone = startTone(signal);
+  const output = outputOf(canvas);
+  const frameMs = 1_000 / fps;
   let animation = 0;
-  let timer: ReturnType<typeof setTimeout> | undefined;
   let dueMs = performance.now();
 
   const tick = (): void => {
     if (signal.aborted) return;
+    cancelAnimationFrame(animation);
     const nowMs = performance.now();
     // Half a frame of the usual 60 Hz early is on time; being late by more than a frame is not made up for.
     if (nowMs >= dueMs - 8) {
-      dueMs = Math.max(dueMs + 1_000 / fps, nowMs - 1_000 / fps);
+      dueMs = Math.max(dueMs + frameMs, nowMs - frameMs);
       draw(context, background, Date.now());
+      output.push(nowMs);
+      tone.after(dueMs + LATE_MS - nowMs, tick);
     }
-    schedule();
+    animation = requestAnimationFrame(tick);
   };
-  const schedule = (): void => {
-    cancelAnimationFrame(animation);
-    clearTimeout(timer);
-    if (document.hidden) timer = setTimeout(tick, HIDDEN_TICK_MS);
-    else animation = requestAnimationFrame(tick);
-  };
-  document.addEventListener("visibilitychange", schedule, { signal });
   tick();
 
-  // Without a rate: each drawn picture is captured, none twice.
-  const media = canvas.captureStream();
-  const tone = startTone(signal);
-  for (const track of tone.stream.getAudioTracks()) media.addTrack(track);
+  const media = new MediaStream([output.track, ...tone.media.getAudioTracks()]);
   return {
     media,
     stop: () => {
       controller.abort();
       cancelAnimationFrame(animation);
-      clearTimeout(timer);
       for (const track of media.getTracks()) track.stop();
+    },
+  };
+}
+
+/** Chromium's way to make a track of single pictures (mediacapture-transform, its first form). */
+interface TrackGenerator extends MediaStreamTrack {
+  readonly writable: WritableStream<VideoFrame>;
+}
+
+interface Output {
+  readonly track: MediaStreamTrack;
+  /** The canvas holds a new picture. */
+  push(nowMs: number): void;
+}
+
+/**
+ * A canvas as a video track. Where pictures can be handed over one by one they are: `captureStream` delivers with the
+ * page's next rendering, which comes a frame later, and once a second when the tab is in the background.
+ */
+function outputOf(canvas: HTMLCanvasElement): Output {
+  const { MediaStreamTrackGenerator: Generator } = window as {
+    MediaStreamTrackGenerator?: new (init: { kind: "video" }) => TrackGenerator;
+  };
+  const [captured] = Generator ? [] : canvas.captureStream().getVideoTracks();
+  if (captured) return { track: captured, push: () => undefined };
+  if (!Generator) throw new Error("this browser cannot make a video of a canvas");
+  const track = new Generator({ kind: "video" });
+  const writer = track.writable.getWriter();
+  return {
+    track,
+    push: (nowMs) => {
+      // Full: whoever takes the pictures is behind; a later picture serves better.
+      if ((writer.desiredSize ?? 0) <= 0) return;
+      const picture = new VideoFrame(canvas, { timestamp: nowMs * 1_000 });
+      // The track owns the picture now; it was stopped if this fails.
+      void writer.write(picture).catch(() => picture.close());
     },
   };
 }
@@ -109,8 +139,17 @@ function draw(context: CanvasRenderingContext2D, background: HTMLCanvasElement, 
   drawClock(context, unixMs);
 }
 
+interface Tone {
+  readonly media: MediaStream;
+  /**
+   * Calls back after so many ms by the audio clock, which runs on in hidden tabs; a call replaces the one before. Does
+   * nothing while the clock stands.
+   */
+  after(ms: number, callback: () => void): void;
+}
+
 /** 440 Hz left, 554 Hz right, and a 1 kHz beep in both at each full second. */
-function startTone(signal: AbortSignal): MediaStreamAudioDestinationNode {
+function startTone(signal: AbortSignal): Tone {
   const audio = new AudioContext({ latencyHint: "interactive" });
   const out = audio.createMediaStreamDestination();
   out.channelCount = 2;
@@ -146,5 +185,18 @@ function startTone(signal: AbortSignal): MediaStreamAudioDestinationNode {
     clearInterval(timer);
     void audio.close();
   });
-  return out;
+
+  let waiting: ConstantSourceNode | null = null;
+  const after = (ms: number, callback: () => void): void => {
+    if (waiting) waiting.onended = null;
+    if (audio.state !== "running") return;
+    // A silent source whose end is the alarm.
+    waiting = audio.createConstantSource();
+    waiting.offset.value = 0;
+    waiting.connect(merger, 0, 0);
+    waiting.onended = callback;
+    waiting.start();
+    waiting.stop(audio.currentTime + Math.max(0, ms) / 1_000);
+  };
+  return { media: out.stream, after };
 }

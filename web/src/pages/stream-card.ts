@@ -3,7 +3,7 @@
 import { Api, type StreamSummary, type Viewer } from "../api/streams";
 import { asSignallingError } from "../lib/problem";
 import { copyable, h, setText, showFigures, toast } from "../ui/dom";
-import { bitrate, bytes, count, duration, UNKNOWN } from "../ui/format";
+import { bitrate, bytes, count, duration, shortAgent, UNKNOWN } from "../ui/format";
 import { pageLink, urlsOf } from "../ui/place";
 
 export interface CardActions {
@@ -12,18 +12,6 @@ export interface CardActions {
 }
 
 const PROTOCOLS: Readonly<Record<string, string>> = { whip: "WHIP", rtmp: "RTMP" };
-
-/** A user agent in few words: a browser's own name, or the program's, without its whole family tree. */
-export function shortAgent(agent: string): string {
-  const browser = /\b(Edg|OPR|Firefox|Chrome|Version)\/(\d+)/.exec(agent);
-  if (/^Mozilla\//.test(agent) && browser) {
-    const names: Readonly<Record<string, string>> = { Edg: "Edge", OPR: "Opera", Version: "Safari" };
-    const later = /\b(Edg|OPR)\/(\d+)/.exec(agent) ?? browser;
-    const name = later[1] ?? "";
-    return `${names[name] ?? name} ${later[2] ?? ""}`;
-  }
-  return agent.length > 40 ? `${agent.slice(0, 39)}…` : agent;
-}
 
 function codecs(stream: StreamSummary): string {
   const words = stream.tracks.map(({ kind, codec, channels }) => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bitrate, bytes, count, duration, framesPerSecond, milliseconds, percent, size, UNKNOWN } from "./format";
+import { bitrate, bytes, count, duration, framesPerSecond, milliseconds, percent, shortAgent, size, UNKNOWN } from "./format";
 
 describe("figures", () => {
   it("are a dash when unknown, never 0", () => {
@@ -15,5 +15,20 @@ describe("figures", () => {
       "0 s", "59 s", "3 min 20 s", "2 h 5 min", "4 d 3 h",
     ]);
     expect([count(1, "viewer"), count(0, "viewer")]).toEqual(["1 viewer", "0 viewers"]);
+  });
+});
+
+describe("shortAgent", () => {
+  it.each([
+    ["Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36", "Chrome 156"],
+    ["Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/156.0.0.0 Safari/537.36", "Chrome 156"],
+    ["Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0", "Edge 140"],
+    ["Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 Version/18.1 Mobile/15E148 Safari/604.1", "Safari 18"],
+    ["Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox 140"],
+    ["OBS-Studio/31.0.0", "OBS-Studio/31.0.0"],
+    ["x".repeat(50), `${"x".repeat(39)}…`],
+    ["", ""],
+  ])("makes %j readable", (agent, words) => {
+    expect(shortAgent(agent)).toBe(words);
   });
 });

@@ -56,3 +56,23 @@ export function duration(ms: number): string {
 export function count(number: number, one: string, many = `${one}s`): string {
   return `${number} ${number === 1 ? one : many}`;
 }
+
+/** Tokens of user agents that name the browser, the most telling first: Edge and Opera call themselves Chrome too. */
+const BROWSERS = [
+  ["Edge", /\bEdg\/(\d+)/],
+  ["Opera", /\bOPR\/(\d+)/],
+  ["Firefox", /\b(?:Firefox|FxiOS)\/(\d+)/],
+  ["Chrome", /\b(?:HeadlessChrome|Chrome|CriOS)\/(\d+)/],
+  ["Safari", /\bVersion\/(\d+)/],
+] as const;
+
+/** A user agent in few words: the browser's name, or the program's own line, cut where it gets long. */
+export function shortAgent(agent: string): string {
+  if (agent.startsWith("Mozilla/")) {
+    for (const [name, pattern] of BROWSERS) {
+      const version = pattern.exec(agent)?.[1];
+      if (version !== undefined) return `${name} ${version}`;
+    }
+  }
+  return agent.length > 40 ? `${agent.slice(0, 39)}…` : agent;
+}
