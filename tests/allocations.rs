@@ -92,7 +92,7 @@ fn viewer(now: Instant) -> WhepSender {
     let ids = [SenderIds { ssrc: 7, rtx_ssrc: Some(8) }];
     let numbers = || StreamNumbers { first_seq: 0, first_rtx_seq: 0, time_offset_ticks: 0 };
     let settings = SenderSettings { join_burst_mbps: 40 };
-    WhepSender::new(now, now, &Negotiated { media: vec![section] }, &ids, numbers, settings)
+    WhepSender::new(now, now, &Negotiated { media: vec![section] }, &ids, numbers, "name".into(), settings)
 }
 
 #[test]

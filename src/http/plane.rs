@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rand::{RngExt, distr::Alphanumeric};
 use sluice_signaling::{
     codec::TrackFormat,
     error::Problem,
@@ -30,9 +29,6 @@ use crate::{
 const PUBLISHER_SILENT_MAX: Duration = Duration::from_secs(5);
 /// A viewer speaks by its checks and reports; browsers check every few seconds, others as RFC 7675 section 5.1 has it.
 const VIEWER_SILENT_MAX: Duration = Duration::from_secs(30);
-/// RFC 8445 section 5.3 wants at least 24 and 128 bits; an alphanumeric character has 5.95.
-const UFRAG_CHARS: usize = 12;
-const PWD_CHARS: usize = 32;
 /// What a full or stopping server asks clients to wait.
 const RETRY_AFTER_S: u32 = 5;
 
@@ -91,7 +87,7 @@ impl MediaPlane for Plane {
             id: SessionId::random(),
             direction: request.direction,
             stream: request.stream,
-            local_ice: fresh_credentials(),
+            local_ice: IceCredentials::random(),
             remote_ice: request.remote_ice,
             from: request.from,
             user_agent: request.user_agent,
@@ -151,11 +147,6 @@ impl MediaPlane for Plane {
             entry.renew(expires);
         }
     }
-}
-
-fn fresh_credentials() -> IceCredentials {
-    let text = |chars| rand::rng().sample_iter(Alphanumeric).take(chars).map(char::from).collect();
-    IceCredentials { ufrag: text(UFRAG_CHARS), pwd: text(PWD_CHARS) }
 }
 
 /// One entry per accepted section; all numbers differ (RFC 3550 section 8.1).

@@ -26,7 +26,7 @@ pub enum LogError {
 /// # Errors
 /// When the level is no filter, or the process logs already.
 pub fn begin(config: &LogConfig) -> Result<LogLevel, LogError> {
-    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.level)?);
+    let (filter, handle) = reload::Layer::new(filter(&config.level)?);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match config.format {
@@ -36,12 +36,22 @@ pub fn begin(config: &LogConfig) -> Result<LogLevel, LogError> {
     Ok(LogLevel(handle))
 }
 
+/// The configured filter, with one crate quietened unless the filter names it: it warns of every browser's hello, whose
+/// DTLS 1.3 extensions it does not know (`rtc-dtls` 0.21).
+fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    if level.contains("rtc_dtls") {
+        EnvFilter::try_new(level)
+    } else {
+        EnvFilter::try_new(format!("{level},rtc_dtls=error"))
+    }
+}
+
 impl LogLevel {
     /// From now on, this level.
     ///
     /// # Errors
     /// When it is no filter.
     pub fn change(&self, level: &str) -> Result<(), LogError> {
-        Ok(self.0.reload(EnvFilter::try_new(level)?)?)
+        Ok(self.0.reload(filter(level)?)?)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use bytes::BytesMut;
 use sluice_signaling::{
     media_plane::{Direction, SenderIds},
-    sdp::Negotiated,
+    sdp::{Negotiated, cname},
 };
 
 use super::{
@@ -293,7 +293,7 @@ impl Worker {
             first_rtx_seq: rand::random(),
             time_offset_ticks: rand::random(),
         };
-        let sender = WhepSender::new(now, info.offered_at, media, senders, numbers, self.shared.sender);
+        let sender = WhepSender::new(now, info.offered_at, media, senders, numbers, cname(info.id), self.shared.sender);
         let place = self.local.add_viewer(&stream, slot, self.index, &inbox);
         session.role = Role::Viewer(Box::new(Viewer { sender, stream: place, _counted: stream.count_viewer() }));
         let label = ProtocolLabel { protocol: Protocol::Whep.as_str() };

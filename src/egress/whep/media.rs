@@ -22,9 +22,6 @@ use crate::{
 const MEND_INTERVAL: Duration = Duration::from_secs(2);
 /// Squeezed pictures can be asked for again this long after the live edge was reached.
 const SQUEEZED_KEPT: Duration = Duration::from_secs(3);
-/// The name that ties a viewer's tracks together (RFC 3550 section 6.5.1); the answer's SDP says the same.
-pub const CNAME: &str = "sluice";
-
 /// Random beginnings of an RTP stream (RFC 3550 section 5.1).
 #[derive(Debug, Clone, Copy)]
 pub struct StreamNumbers {
@@ -202,7 +199,7 @@ impl SenderMedia {
         mended
     }
 
-    pub fn report(&mut self, now: Instant, ntp: NtpTime, track: &ReplicaTrack, compound: &mut Vec<u8>) {
+    pub fn report(&mut self, now: Instant, ntp: NtpTime, track: &ReplicaTrack, cname: &str, compound: &mut Vec<u8>) {
         if self.packets == 0 {
             return;
         }
@@ -215,7 +212,7 @@ impl SenderMedia {
             bytes: self.payload_bytes,
         };
         write_sender_report(compound, &report, &[]);
-        write_cname(compound, self.ids.ssrc, CNAME);
+        write_cname(compound, self.ids.ssrc, cname);
     }
 
     fn payload_types(&self, codec: Codec) -> Option<PayloadTypes> {

@@ -65,8 +65,10 @@ pub struct WhepSender {
     media: Vec<SenderMedia>,
     pace: Pace,
     instant_join: bool,
+    /// The name that ties the viewer's tracks together (RFC 3550 section 6.5.1); the answer's SDP says the same.
+    cname: String,
     offered_at: Instant,
-    /// When the first keyframe went out.
+    /// The first keyframe went out.
     joined: bool,
     next_report: Option<Instant>,
 }
@@ -91,6 +93,7 @@ impl WhepSender {
         media: &Negotiated,
         ids: &[SenderIds],
         mut numbers: impl FnMut() -> StreamNumbers,
+        cname: String,
         settings: SenderSettings,
     ) -> Self {
         let accepted = media.media.iter().filter(|section| !section.codecs.is_empty());
@@ -99,6 +102,7 @@ impl WhepSender {
             media,
             pace: Pace::new(now, if settings.join_burst_mbps == 0 { 40 } else { settings.join_burst_mbps }),
             instant_join: settings.join_burst_mbps > 0,
+            cname,
             offered_at,
             joined: false,
             next_report: None,
@@ -224,7 +228,7 @@ impl WhepSender {
         let before = compound.len();
         for media in &mut self.media {
             if let Some(track) = replica.track(media.kind()) {
-                media.report(now, ntp, track, compound);
+                media.report(now, ntp, track, &self.cname, compound);
             }
         }
         compound.len() > before

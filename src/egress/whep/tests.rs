@@ -94,7 +94,7 @@ impl Bench {
         Self {
             now: epoch(),
             replica,
-            viewer: WhepSender::new(epoch(), epoch(), &media, &ids, numbers, settings),
+            viewer: WhepSender::new(epoch(), epoch(), &media, &ids, numbers, "name".into(), settings),
             browser: Browser::new(),
             sealer: SrtpSealer::with_master(SrtpProfile::AeadAes128Gcm, &KEY, &SALT).unwrap(),
             scratch: Scratch::default(),

@@ -6,7 +6,7 @@ use super::{
     Delivery, Inner, Layer, LayerIndex, NOTICES_MAX, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex,
 };
 use crate::{
-    media::TrackFormat,
+    media::{MediaKind, TrackFormat},
     track::{ClockReference, TrackPacket},
 };
 
@@ -86,8 +86,10 @@ impl Publication {
             } else if kept.gate.poll(now) {
                 live.control.request_keyframe(track, layer);
             }
+            // Sound alone can be gone on with anywhere; a picture at a keyframe only.
+            let has_pictures = live.tracks.iter().any(|track| track.format.codec.kind() == MediaKind::Video);
             let delivery = Delivery::Packets { track, layer, packets };
-            let all_kept_up = inner.deliver(stream, &delivery, keyframe);
+            let all_kept_up = inner.deliver(stream, &delivery, keyframe || !has_pictures);
             if !all_kept_up {
                 inner.request_keyframe(now, track, layer);
             }

@@ -173,6 +173,19 @@ fn a_worker_that_fell_behind_is_brought_back_at_a_keyframe() {
 }
 
 #[test]
+fn sound_alone_is_gone_on_with_at_once() {
+    let streams = Streams::default();
+    let mut publication = publish(&streams, &Arc::default()).unwrap();
+    publication.add_track(TrackFormat { codec: Codec::Opus, fmtp: String::new(), channels: 2 }).unwrap();
+    let inbox = Inbox::new(1);
+    publication.stream().subscribe(WorkerIndex(0), inbox.clone());
+    publication.push(epoch(), VIDEO, ONLY, packets(1, false)).unwrap();
+    inbox.take();
+    publication.push(epoch(), VIDEO, ONLY, packets(2, false)).unwrap();
+    assert!(matches!(inbox.take()[..], [Delivery::Snapshot(_)]));
+}
+
+#[test]
 fn keyframe_requests_of_all_viewers_are_one() {
     let streams = Streams::default();
     let control = Arc::<Asked>::default();
