@@ -4,14 +4,16 @@
 //! the sound by, so that a receiver plays each sample at the time that the publisher gave it. Times from RTMP are
 //! rounded to milliseconds, so they are followed on average, and by a step only when they have moved away for good.
 //!
-//! The delay added is that of filling a packet (below 20 ms), of the decoder's limiter (15 ms), of the resampler (below
-//! 2 ms) and of the encoder's look-ahead (6.5 ms).
+//! The delay added is that of filling a packet (below 20 ms), of the resampler (below 2 ms) and of the encoder's look-ahead
+//! (2.5 ms).
 
 use bytes::Bytes;
-use fdk_aac::dec::{Decoder, DecoderError, Transport};
 use opus::{Application, Bitrate, Channels, Encoder, Signal};
 
-use super::resample::{CHANNELS, ToFortyEight};
+use super::{
+    aac_decoder::{AacDecoder, DecodedFrame},
+    resample::{CHANNELS, ToFortyEight},
+};
 use crate::codec::{
     aac::{AUDIO_CONFIG_MAX_BYTES, AudioSpecificConfig, BadAudioConfig},
     opus::{CLOCK_HZ, FRAME_SAMPLES},
@@ -63,7 +65,7 @@ pub struct OpusPacket {
 pub struct AacToOpus {
     config: Vec<u8>,
     parsed: AudioSpecificConfig,
-    decoder: Decoder,
+    decoder: AacDecoder,
     encoder: Encoder,
     encoder_delay_ticks: i64,
     /// Made when the first frame says what comes out of the decoder.
@@ -82,6 +84,8 @@ pub struct AacToOpus {
 struct Output {
     rate_hz: u32,
     frame_samples: usize,
+    /// The decoder's own delay, at its rate.
+    delay_samples: u32,
     resampler: ToFortyEight,
 }
 
@@ -95,7 +99,7 @@ impl AacToOpus {
         let parsed = AudioSpecificConfig::parse(config)?;
         let decoder = open_decoder(config, parsed)?;
         let failed = |error: opus::Error| TranscodeError::Encoder(error.to_string());
-        let mut encoder = Encoder::new(CLOCK_HZ, Channels::Stereo, Application::Audio).map_err(failed)?;
+        let mut encoder = Encoder::new(CLOCK_HZ, Channels::Stereo, Application::LowDelay).map_err(failed)?;
         encoder.set_bitrate(Bitrate::Bits(OPUS_BITRATE)).map_err(failed)?;
         encoder.set_signal(Signal::Music).map_err(failed)?;
         let encoder_delay_ticks = i64::from(encoder.get_lookahead().map_err(failed)?);
@@ -127,9 +131,8 @@ impl AacToOpus {
         if self.block.is_empty() {
             return Ok(());
         }
-        let delay_samples = i64::from(self.decoder.stream_info().outputDelay);
         let Some(output) = &mut self.output else { return Ok(()) };
-        let decoder_delay_ticks = delay_samples * i64::from(CLOCK_HZ) / i64::from(output.rate_hz);
+        let decoder_delay_ticks = i64::from(output.delay_samples) * i64::from(CLOCK_HZ) / i64::from(output.rate_hz);
         let first_ticks = time_ms * TICKS_PER_MS - decoder_delay_ticks - output.resampler.delay_samples();
         let samples = self.pending.len() / CHANNELS;
         let before = self.pending.len();
@@ -141,12 +144,7 @@ impl AacToOpus {
     /// Decodes into `block`: one frame of stereo at the decoder's rate, or nothing.
     fn decode(&mut self, frame: &[u8]) -> Result<(), TranscodeError> {
         self.block.clear();
-        let decoded = match self.decoder.fill(frame) {
-            Ok(taken) if taken == frame.len() => self.decoder.decode_frame(&mut self.pcm),
-            Ok(_) => Err(DecoderError::TRANSPORT_ERROR),
-            Err(error) => Err(error),
-        };
-        if decoded.is_err() {
+        let Ok(decoded) = self.decoder.decode(frame, &mut self.pcm) else {
             self.bad_frames += 1;
             if self.bad_frames >= BAD_FRAMES_MAX {
                 self.bad_frames = 0;
@@ -155,19 +153,20 @@ impl AacToOpus {
             let silence = self.output.as_ref().map_or(0, |output| output.frame_samples * CHANNELS);
             self.block.resize(silence, 0.0);
             return Ok(());
-        }
+        };
         self.bad_frames = 0;
-        let info = self.decoder.stream_info();
-        let frame_samples = usize::try_from(info.frameSize).unwrap_or(0);
-        let channels = usize::try_from(info.numChannels).unwrap_or(0);
-        let rate_hz = u32::try_from(info.sampleRate).unwrap_or(0);
+        let DecodedFrame { rate_hz, samples: frame_samples, channels, delay_samples } = decoded;
         if rate_hz == 0 || frame_samples == 0 || !(1..=CHANNELS).contains(&channels) {
             return Ok(());
         }
-        let known = self.output.as_ref().is_some_and(|o| o.rate_hz == rate_hz && o.frame_samples == frame_samples);
-        if !known {
-            let resampler = ToFortyEight::new(rate_hz, frame_samples)?;
-            self.output = Some(Output { rate_hz, frame_samples, resampler });
+        match &mut self.output {
+            Some(known) if known.rate_hz == rate_hz && known.frame_samples == frame_samples => {
+                known.delay_samples = delay_samples;
+            }
+            output => {
+                let resampler = ToFortyEight::new(rate_hz, frame_samples)?;
+                *output = Some(Output { rate_hz, frame_samples, delay_samples, resampler });
+            }
         }
         let scale = |sample: i16| f32::from(sample) / 32_768.0;
         let pcm = self.pcm.get(..frame_samples * channels).unwrap_or_default();
@@ -228,18 +227,14 @@ impl AacToOpus {
     }
 }
 
-/// A decoder that gives stereo whatever goes in: mono is doubled, more channels are mixed down.
-fn open_decoder(config: &[u8], parsed: AudioSpecificConfig) -> Result<Decoder, TranscodeError> {
-    let mut decoder = Decoder::new(Transport::Raw);
-    let open = |decoder: &mut Decoder| {
-        decoder.set_min_output_channels(CHANNELS)?;
-        decoder.set_max_output_channels(CHANNELS)?;
-        decoder.config_raw(config)
-    };
-    open(&mut decoder).map_err(|error| TranscodeError::Decoder {
+fn open_decoder(config: &[u8], parsed: AudioSpecificConfig) -> Result<AacDecoder, TranscodeError> {
+    AacDecoder::open(config).map_err(|error| TranscodeError::Decoder {
         object_type: parsed.object_type,
         sample_rate_hz: parsed.sample_rate_hz,
         cause: error.to_string(),
-    })?;
-    Ok(decoder)
+    })
 }
+
+#[cfg(test)]
+#[path = "aac_to_opus_tests.rs"]
+mod tests;
