@@ -155,7 +155,8 @@ impl Sps {
     /// there must be room for two that are not.
     pub fn may_have_b_references(&self) -> bool {
         let baseline = self.profile_idc == 66; // no B slices (section A.2.1)
-        let reordering = self.order_count != OrderCount::DecodingOrder && self.max_reorder_frames.is_none_or(|n| n >= 2);
+        let reordering =
+            self.order_count != OrderCount::DecodingOrder && self.max_reorder_frames.is_none_or(|n| n >= 2);
         !baseline && reordering
     }
 
