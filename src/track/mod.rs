@@ -21,4 +21,4 @@ pub use stream::{
     WorkerIndex,
 };
 pub use streams::{StreamBusy, Streams};
-pub use subscription::{Outgoing, Phase, Subscription};
+pub use subscription::{Outgoing, Phase, Playout, Subscription};

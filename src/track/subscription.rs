@@ -26,14 +26,28 @@ const MAPPINGS_MAX: usize = 4;
 /// No number is as high: whatever comes is squeezed until the live edge is reached.
 const CATCHING_UP: ExtendedSeq = ExtendedSeq(u64::MAX);
 
+/// Packets from the live edge on that tell the decoder to play as usual again: some pictures' worth, since one that told
+/// it alone could be lost.
+const USUAL_AGAIN_PACKETS: u64 = 64;
+
+/// What a packet says of its playout (the playout-delay extension).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Playout {
+    /// Nothing: the last word stands.
+    Unsaid,
+    /// Show it at once: part of the run from a cached keyframe up to the live edge.
+    AtOnce,
+    /// At the live edge again: delay as jitter and the sound ask for it.
+    Usual,
+}
+
 /// How a packet goes out to this viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outgoing {
     pub seq: ExtendedSeq,
     /// RTP timestamp in ticks; the low 32 bits go on the wire.
     pub time_ticks: u64,
-    /// Part of the run from a cached keyframe up to the live edge.
-    pub squeezed: bool,
+    pub playout: Playout,
 }
 
 /// What a subscription is at.
@@ -58,6 +72,19 @@ struct Mapping {
     offset_ticks: u64,
     /// Pictures below this number are squeezed; [`CATCHING_UP`] while all are.
     live_from: ExtendedSeq,
+}
+
+impl Mapping {
+    /// The same for a packet whenever it is asked: what is sent again must be the same bytes.
+    fn playout(&self, seq: ExtendedSeq) -> Playout {
+        if seq < self.live_from {
+            Playout::AtOnce
+        } else if self.first < self.live_from && seq - self.live_from < USUAL_AGAIN_PACKETS {
+            Playout::Usual
+        } else {
+            Playout::Unsaid
+        }
+    }
 }
 
 /// The time a squeezed picture went out with.
@@ -157,10 +184,12 @@ impl Subscription {
     pub fn take<'a>(&mut self, now: Instant, track: &'a ReplicaTrack) -> Option<(&'a TrackPacket, Outgoing)> {
         let packet = self.peek(track)?;
         let mapping = *self.mappings.back()?;
-        let squeezed = packet.seq < mapping.live_from;
+        let playout = mapping.playout(packet.seq);
         let seq = mapping.out_first + (packet.seq - mapping.first);
-        let time_ticks =
-            if squeezed { self.squeeze(now, track, packet, seq, &mapping) } else { self.live_ticks(packet, &mapping) };
+        let time_ticks = match playout {
+            Playout::AtOnce => self.squeeze(now, track, packet, seq, &mapping),
+            Playout::Unsaid | Playout::Usual => self.live_ticks(packet, &mapping),
+        };
         self.next = packet.seq.next();
         self.next_out = self.next_out.max(seq.next());
         if self.last.is_none_or(|last| last.time_ticks <= time_ticks) {
@@ -170,7 +199,7 @@ impl Subscription {
         if packet.marker && self.next >= track.ring().end() {
             self.reach_live_edge();
         }
-        Some((packet, Outgoing { seq, time_ticks, squeezed }))
+        Some((packet, Outgoing { seq, time_ticks, playout }))
     }
 
     /// A packet that filled a gap behind the place already read; `None` when it is still ahead or of no use.
@@ -286,12 +315,13 @@ impl Subscription {
 
     fn outgoing(&self, seq: ExtendedSeq, packet: &TrackPacket, mapping: &Mapping) -> Option<Outgoing> {
         let out = mapping.out_first + (seq - mapping.first);
-        if seq >= mapping.live_from {
-            return Some(Outgoing { seq: out, time_ticks: self.live_ticks(packet, mapping), squeezed: false });
+        let playout = mapping.playout(seq);
+        if playout != Playout::AtOnce {
+            return Some(Outgoing { seq: out, time_ticks: self.live_ticks(packet, mapping), playout });
         }
         let at = self.stamps.partition_point(|stamp| stamp.out_first <= out).checked_sub(1)?;
         let stamp = self.stamps.get(at).filter(|stamp| stamp.in_ticks == packet.time_ticks && stamp.first <= seq)?;
-        Some(Outgoing { seq: out, time_ticks: stamp.out_ticks, squeezed: true })
+        Some(Outgoing { seq: out, time_ticks: stamp.out_ticks, playout })
     }
 }
 

@@ -198,7 +198,7 @@ fn a_lost_packet_comes_again_in_the_retransmission_stream() {
 }
 
 #[test]
-fn squeezed_pictures_ask_for_no_playout_delay() {
+fn squeezed_pictures_ask_for_no_playout_delay_and_live_ones_for_the_usual() {
     let mut bench = Bench::new(true);
     bench.picture(true, &[500]);
     bench.picture(false, &[500]);
@@ -208,7 +208,8 @@ fn squeezed_pictures_ask_for_no_playout_delay() {
     bench.browser.open();
     bench.picture(false, &[500]);
     bench.send();
-    assert_eq!(bench.browser.calls[0][0][0], 0x80, "live ones carry no extension");
+    let live = bench.browser.calls[0][0].clone();
+    assert_eq!(live[12..20], [0xbe, 0xde, 0, 1, 5 << 4 | 2, 0, 0x03, 0xe8], "0 to 10 s");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use crate::{
     media::RTP_HEADER_BYTES,
-    track::{Outgoing, TrackPacket},
+    track::{Outgoing, Playout, TrackPacket},
     transport::SrtpSealer,
 };
 
@@ -19,6 +19,10 @@ const CALL_BYTES_MAX: usize = 65_535 - 48;
 const PADDING_BYTES_MAX: usize = 255;
 /// The one-byte-header extension block with the playout delay alone (RFC 8285): 4 bytes of header, 1 + 3 of element.
 const PLAYOUT_DELAY_BYTES: usize = 8;
+/// Minimum and maximum 0: browsers then show a picture as soon as it is decoded.
+const DELAY_NONE: [u8; 3] = [0, 0, 0];
+/// Minimum 0, maximum 10 s (in units of 10 ms): what browsers begin with. Below 500 ms they would not wait for the sound.
+const DELAY_USUAL: [u8; 3] = [0, 1_000u16.to_be_bytes()[0], 1_000u16.to_be_bytes()[1]];
 /// The original sequence number in front of a retransmission (RFC 4588 section 4).
 const OSN_BYTES: usize = 2;
 
@@ -44,7 +48,7 @@ pub struct Wire<'a> {
     pub sealer: &'a SrtpSealer,
     pub ssrc: u32,
     pub payload_type: u8,
-    /// Id of the playout-delay extension; squeezed packets carry it, with no delay asked for.
+    /// Id of the playout-delay extension, when it was agreed on.
     pub playout_delay_id: Option<u8>,
     /// Whether packets may be padded to equal size.
     pub pad: bool,
@@ -140,7 +144,7 @@ impl Wire<'_> {
     }
 
     fn header_bytes(&self, outgoing: &Outgoing) -> usize {
-        let extension = outgoing.squeezed && self.playout_delay_id.is_some();
+        let extension = self.playout_delay_id.is_some() && outgoing.playout != Playout::Unsaid;
         RTP_HEADER_BYTES + if extension { PLAYOUT_DELAY_BYTES } else { 0 }
     }
 
@@ -157,8 +161,9 @@ impl Wire<'_> {
         );
         if extension {
             let id = self.playout_delay_id.unwrap_or_default();
-            // Profile 0xBEDE, one 32-bit word: id, length 3, minimum and maximum delay 0.
-            buffer[RTP_HEADER_BYTES..header].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 2, 0, 0, 0]);
+            let [d0, d1, d2] = if outgoing.playout == Playout::AtOnce { DELAY_NONE } else { DELAY_USUAL };
+            // Profile 0xBEDE, one 32-bit word: id, length 3, minimum and maximum delay of 12 bits each.
+            buffer[RTP_HEADER_BYTES..header].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 2, d0, d1, d2]);
         }
         let end = header + packet.payload.len();
         buffer[header..end].copy_from_slice(&packet.payload);

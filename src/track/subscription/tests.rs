@@ -107,7 +107,7 @@ fn a_joiner_gets_the_group_of_pictures_squeezed_up_to_the_live_edge() {
     assert_eq!(out.len(), 90);
     assert_eq!(viewer.phase(), Phase::Live);
     assert_contiguous(&out);
-    assert!(out.iter().all(|outgoing| outgoing.squeezed));
+    assert!(out.iter().all(|outgoing| outgoing.playout == Playout::AtOnce));
     let pictures: Vec<_> = out.chunks(2).map(|picture| (picture[0].time_ticks, picture[1].time_ticks)).collect();
     assert!(pictures.iter().all(|(first, last)| first == last), "a picture has one time");
     assert!(pictures.windows(2).all(|pair| pair[0].0 < pair[1].0), "and no two pictures share it");
@@ -118,8 +118,22 @@ fn a_joiner_gets_the_group_of_pictures_squeezed_up_to_the_live_edge() {
     let (live, _) = drain(&mut viewer, &source, source.now.max(done));
     assert_eq!(live.len(), 2);
     assert_contiguous(&[&out[88..], &live].concat());
-    assert!(live.iter().all(|outgoing| !outgoing.squeezed));
+    assert!(live.iter().all(|outgoing| outgoing.playout == Playout::Usual));
     assert_eq!(live[0].time_ticks, source.ticks + 900_000, "the live edge has the publisher's clock");
+}
+
+#[test]
+fn playing_as_usual_is_said_for_a_while_after_the_live_edge() {
+    let mut source = Source::new();
+    source.group(10);
+    let mut viewer = viewer();
+    viewer.follow(source.now, source.track(), true);
+    drain(&mut viewer, &source, source.now);
+    (0..40).for_each(|_| source.picture(false));
+    let (live, _) = drain(&mut viewer, &source, source.now);
+    let said = live.iter().take_while(|outgoing| outgoing.playout == Playout::Usual).count();
+    assert_eq!(said, 64);
+    assert!(live[64..].iter().all(|outgoing| outgoing.playout == Playout::Unsaid));
 }
 
 #[test]
@@ -170,7 +184,7 @@ fn a_viewer_at_the_first_keyframe_is_live_at_once() {
     source.picture(true);
     viewer.follow(source.now, source.track(), true);
     let (out, _) = drain(&mut viewer, &source, source.now);
-    assert_eq!((out.len(), out[0].squeezed), (2, false));
+    assert_eq!((out.len(), out[0].playout), (2, Playout::Unsaid));
 }
 
 #[test]
@@ -305,7 +319,7 @@ fn sound_begins_at_the_live_edge() {
     let now = epoch() + Duration::from_millis(990);
     viewer.follow(now, track, true);
     let (packet, outgoing) = viewer.take(now, track).unwrap();
-    assert_eq!((packet.seq.0, outgoing.squeezed), (49, false));
+    assert_eq!((packet.seq.0, outgoing.playout), (49, Playout::Unsaid));
     assert!(viewer.take(now, track).is_none());
     assert_eq!(viewer.live_time_ticks(now, track), Some(49 * 960 + 480));
 }
