@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    StunError,
+    BindingRequest, StunError,
     attributes::{Attributes, Class, Message, MessageWriter, attribute},
 };
 
@@ -36,6 +36,16 @@ impl CheckRequest<'_> {
             writer.attribute(attribute::USE_CANDIDATE, &[]);
         }
         writer.finish(remote_pwd);
+    }
+}
+
+impl BindingRequest<'_> {
+    /// Puts the controlling agent's answer for a verified check into `out`: success. A full agent, which is controlled,
+    /// checks its peer too before it sends.
+    pub fn answer_as_controlling(&self, from: SocketAddr, pwd: &str, out: &mut Vec<u8>) {
+        let mut writer = MessageWriter::begin(out, Class::Success, &self.message.transaction_id);
+        writer.xor_mapped_address(from);
+        writer.finish(pwd);
     }
 }
 
