@@ -14,7 +14,12 @@ const stream = (bytes: number, session = "s1"): object => ({
 describe("parseStreams", () => {
   it("reads what the API documents", () => {
     const [parsed] = parseStreams({ streams: [stream(1_000)] });
-    expect(parsed).toMatchObject({ name: "cam1", live: true, viewers: 2, publisher: { protocol: "whip", userAgent: "OBS" } });
+    expect(parsed).toMatchObject({
+      name: "cam1",
+      live: true,
+      viewers: 2,
+      publisher: { protocol: "whip", userAgent: "OBS" },
+    });
     expect(parsed?.sinceMs).toBe(Date.parse("2026-01-31T12:00:00Z"));
     expect(parsed?.notices).toEqual([{ code: "b-frames-dropped", text: "Set B-frames to 0." }]);
   });
@@ -26,7 +31,8 @@ describe("parseStreams", () => {
   });
 
   it("refuses what is no list", () => {
-    for (const document of [null, [], {}, { streams: {} }]) expect(() => parseStreams(document)).toThrow(/cannot be read/);
+    for (const document of [null, [], {}, { streams: {} }])
+      expect(() => parseStreams(document)).toThrow(/cannot be read/);
   });
 });
 
@@ -45,7 +51,13 @@ describe("BitrateMeter", () => {
     const meter = new BitrateMeter();
     expect(meter.update(parseStreams({ streams: [stream(0)] }), 0).get("cam1")).toBeNull();
     expect(meter.update(parseStreams({ streams: [stream(250_000)] }), 1_000).get("cam1")).toBe(2_000);
-    expect(meter.update(parseStreams({ streams: [stream(300_000, "s2")] }), 2_000).get("cam1"), "another publisher").toBeNull();
-    expect(meter.update(parseStreams({ streams: [stream(100, "s2")] }), 3_000).get("cam1"), "fewer than before").toBeNull();
+    expect(
+      meter.update(parseStreams({ streams: [stream(300_000, "s2")] }), 2_000).get("cam1"),
+      "another publisher",
+    ).toBeNull();
+    expect(
+      meter.update(parseStreams({ streams: [stream(100, "s2")] }), 3_000).get("cam1"),
+      "fewer than before",
+    ).toBeNull();
   });
 });

@@ -4,13 +4,7 @@ export { Backoff, type BackoffOptions } from "./backoff";
 export type { LossReason } from "./peer";
 export { Player, type PlayerChange, type PlayerOptions, type PlayerState } from "./player";
 export { SignallingError, type ErrorKind, type Problem } from "./problem";
-export {
-  PublisherMeter,
-  ViewerMeter,
-  type PublisherStats,
-  type StatsReport,
-  type ViewerStats,
-} from "./stats";
+export { PublisherMeter, ViewerMeter, type PublisherStats, type StatsReport, type ViewerStats } from "./stats";
 export { watch, type WatchOptions, type WatchSession } from "./whep";
 export {
   publish,

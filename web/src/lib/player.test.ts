@@ -68,7 +68,11 @@ describe("Player", () => {
   });
 
   it("waits longer after each failure, and starts anew after a session that held", async () => {
-    const it_ = player(() => refused(503), () => refused(503), () => created());
+    const it_ = player(
+      () => refused(503),
+      () => refused(503),
+      () => created(),
+    );
     it_.start();
     await settle();
     expect(changes.at(-1)?.retryInMs).toBe(400);
@@ -82,7 +86,10 @@ describe("Player", () => {
   });
 
   it("gives up where waiting does not help, until asked again", async () => {
-    const it_ = player(() => refused(401), () => created());
+    const it_ = player(
+      () => refused(401),
+      () => created(),
+    );
     it_.start();
     await settle(60_000);
     expect(posts()).toBe(1);
@@ -109,7 +116,10 @@ describe("Player", () => {
   });
 
   it("tries at once when told that the network is back", async () => {
-    const it_ = player(() => refused(503), () => created());
+    const it_ = player(
+      () => refused(503),
+      () => created(),
+    );
     it_.start();
     await settle();
     it_.retryNow();

@@ -2,14 +2,22 @@ import { describe, expect, it } from "vitest";
 import { asSignallingError, errorOf, retryAfterMs } from "./problem";
 
 function problem(status: number, body: object, headers: Record<string, string> = {}): Response {
-  return new Response(JSON.stringify(body), { status, headers: { "Content-Type": "application/problem+json", ...headers } });
+  return new Response(JSON.stringify(body), {
+    status,
+    headers: { "Content-Type": "application/problem+json", ...headers },
+  });
 }
 
 describe("errorOf", () => {
   it("carries the problem document and the server's wish", async () => {
     const body = { type: "/problems/not-live", title: "Not live", status: 409, detail: "nobody publishes cam1" };
     const error = await errorOf(problem(409, body, { "Retry-After": "3" }), "whep");
-    expect(error).toMatchObject({ kind: "not-live", message: "nobody publishes cam1", retryAfterMs: 3_000, status: 409 });
+    expect(error).toMatchObject({
+      kind: "not-live",
+      message: "nobody publishes cam1",
+      retryAfterMs: 3_000,
+      status: 409,
+    });
     expect(error.problem).toEqual(body);
     expect(error.isTransient).toBe(true);
   });
@@ -29,7 +37,10 @@ describe("errorOf", () => {
   });
 
   it("shows nothing of a body that is no problem document", async () => {
-    const html = new Response("<h1>Bad gateway of some proxy</h1>", { status: 502, headers: { "Content-Type": "text/html" } });
+    const html = new Response("<h1>Bad gateway of some proxy</h1>", {
+      status: 502,
+      headers: { "Content-Type": "text/html" },
+    });
     const error = await errorOf(html, "whep");
     expect(error.problem).toBeNull();
     expect(error.message).toBe("the server answered 502");

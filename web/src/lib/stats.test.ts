@@ -15,12 +15,35 @@ function viewerReport(at: number, over: Record<string, unknown> = {}): Entries {
     CV: { type: "codec", mimeType: "video/H264" },
     CA: { type: "codec", mimeType: "audio/opus" },
     V: {
-      type: "inbound-rtp", kind: "video", codecId: "CV", timestamp: at * 1_000, bytesReceived: at * 250_000,
-      packetsReceived: at * 99, packetsLost: at, framesDecoded: at * 30, framesPerSecond: 30, frameWidth: 1280, frameHeight: 720,
-      jitterBufferDelay: at * 30 * 0.01, jitterBufferEmittedCount: at * 30, totalDecodeTime: at * 30 * 0.002,
-      totalProcessingDelay: at * 30 * 0.014, freezeCount: 0, framesDropped: 1, ...over,
+      type: "inbound-rtp",
+      kind: "video",
+      codecId: "CV",
+      timestamp: at * 1_000,
+      bytesReceived: at * 250_000,
+      packetsReceived: at * 99,
+      packetsLost: at,
+      framesDecoded: at * 30,
+      framesPerSecond: 30,
+      frameWidth: 1280,
+      frameHeight: 720,
+      jitterBufferDelay: at * 30 * 0.01,
+      jitterBufferEmittedCount: at * 30,
+      totalDecodeTime: at * 30 * 0.002,
+      totalProcessingDelay: at * 30 * 0.014,
+      freezeCount: 0,
+      framesDropped: 1,
+      ...over,
     },
-    A: { type: "inbound-rtp", kind: "audio", codecId: "CA", timestamp: at * 1_000, bytesReceived: at * 12_500, packetsReceived: 0, packetsLost: 0, totalAudioEnergy: 0.5 },
+    A: {
+      type: "inbound-rtp",
+      kind: "audio",
+      codecId: "CA",
+      timestamp: at * 1_000,
+      bytesReceived: at * 12_500,
+      packetsReceived: 0,
+      packetsLost: 0,
+      totalAudioEnergy: 0.5,
+    },
   };
 }
 
@@ -28,7 +51,15 @@ describe("ViewerMeter", () => {
   it("turns counters into rates between two readings", () => {
     const meter = new ViewerMeter();
     const first = meter.read(report(viewerReport(1)));
-    expect(first).toMatchObject({ codec: "H264", audioCodec: "opus", width: 1280, fps: 30, kbps: null, latencyMs: null, lossPercent: null });
+    expect(first).toMatchObject({
+      codec: "H264",
+      audioCodec: "opus",
+      width: 1280,
+      fps: 30,
+      kbps: null,
+      latencyMs: null,
+      lossPercent: null,
+    });
     const second = meter.read(report(viewerReport(2)));
     expect(second.kbps).toBeCloseTo(2_100);
     expect(second.lossPercent).toBeCloseTo(1);
@@ -47,7 +78,14 @@ describe("ViewerMeter", () => {
   it("says null, not 0, where nothing is known", () => {
     const meter = new ViewerMeter();
     meter.read(report({}));
-    expect(meter.read(report({}))).toMatchObject({ kbps: null, fps: null, rttMs: null, latencyMs: null, lossPercent: null, codec: null });
+    expect(meter.read(report({}))).toMatchObject({
+      kbps: null,
+      fps: null,
+      rttMs: null,
+      latencyMs: null,
+      lossPercent: null,
+      codec: null,
+    });
   });
 
   it("starts anew when counters restart", () => {
@@ -59,11 +97,26 @@ describe("ViewerMeter", () => {
 
 describe("PublisherMeter", () => {
   const entries = (at: number): Entries => ({
-    P: { type: "candidate-pair", nominated: true, state: "succeeded", currentRoundTripTime: 0.004, availableOutgoingBitrate: 3e6 },
+    P: {
+      type: "candidate-pair",
+      nominated: true,
+      state: "succeeded",
+      currentRoundTripTime: 0.004,
+      availableOutgoingBitrate: 3e6,
+    },
     C: { type: "codec", mimeType: "video/VP8" },
     V: {
-      type: "outbound-rtp", kind: "video", codecId: "C", timestamp: at * 1_000, bytesSent: at * 125_000, framesEncoded: at * 30,
-      totalEncodeTime: at * 30 * 0.005, framesPerSecond: 30, frameWidth: 640, frameHeight: 360, qualityLimitationReason: "cpu",
+      type: "outbound-rtp",
+      kind: "video",
+      codecId: "C",
+      timestamp: at * 1_000,
+      bytesSent: at * 125_000,
+      framesEncoded: at * 30,
+      totalEncodeTime: at * 30 * 0.005,
+      framesPerSecond: 30,
+      frameWidth: 640,
+      frameHeight: 360,
+      qualityLimitationReason: "cpu",
     },
     R: { type: "remote-inbound-rtp", kind: "video", fractionLost: 0.25, roundTripTime: 0.5 },
   });
@@ -72,7 +125,14 @@ describe("PublisherMeter", () => {
     const meter = new PublisherMeter();
     meter.read(report(entries(1)));
     const stats = meter.read(report(entries(2)));
-    expect(stats).toMatchObject({ codec: "VP8", limitedBy: "cpu", availableKbps: 3_000, lossPercent: 25, rttMs: 4, audioKbps: null });
+    expect(stats).toMatchObject({
+      codec: "VP8",
+      limitedBy: "cpu",
+      availableKbps: 3_000,
+      lossPercent: 25,
+      rttMs: 4,
+      audioKbps: null,
+    });
     expect(stats.videoKbps).toBeCloseTo(1_000);
     expect(stats.encodeMs).toBeCloseTo(5);
   });

@@ -177,10 +177,7 @@ export class ViewerMeter {
     const lost = deltas.of("lost", sum(number(video, "packetsLost"), number(audio, "packetsLost")));
     const received = deltas.of("received", sum(number(video, "packetsReceived"), number(audio, "packetsReceived")));
     const lossPercent = received === null ? null : (100 * (lost ?? 0)) / Math.max(1, received + (lost ?? 0));
-    const kbps = sum(
-      deltas.kbps("video", video, "bytesReceived"),
-      deltas.kbps("audio", audio, "bytesReceived"),
-    );
+    const kbps = sum(deltas.kbps("video", video, "bytesReceived"), deltas.kbps("audio", audio, "bytesReceived"));
     deltas.turn();
 
     return {

@@ -28,7 +28,10 @@ describe("watch", () => {
     expect(post?.headers.get("content-type")).toBe("application/sdp");
     expect(post?.body).toContain("a=fmtp:111 stereo=1");
     expect(peer.localDescription?.sdp).toBe(post?.body);
-    expect(peer.transceivers.map(({ kind, direction }) => [kind, direction])).toEqual([["video", "recvonly"], ["audio", "recvonly"]]);
+    expect(peer.transceivers.map(({ kind, direction }) => [kind, direction])).toEqual([
+      ["video", "recvonly"],
+      ["audio", "recvonly"],
+    ]);
     expect(peer.transceivers.every(({ receiver }) => receiver["jitterBufferTarget"] === 0)).toBe(true);
     expect(session.resource).toBe("https://sluice.example/whep/cam1/1");
   });
@@ -49,7 +52,8 @@ describe("watch", () => {
 
   it("closes the connection of a server that does not answer the DELETE", async () => {
     const server = fakeServer(() => created());
-    const deaf: typeof fetch = (url, init) => (init?.method === "DELETE" ? new Promise(() => undefined) : server.fetch(url, init));
+    const deaf: typeof fetch = (url, init) =>
+      init?.method === "DELETE" ? new Promise(() => undefined) : server.fetch(url, init);
     const session = await watch({ url: URL_, fetch: deaf, createPeer });
     session.stop();
     await vi.advanceTimersByTimeAsync(1_000);
@@ -58,7 +62,10 @@ describe("watch", () => {
 
   it("throws the problem of a refusal and leaves nothing open", async () => {
     const server = fakeServer(() => refused(403));
-    await expect(watch({ url: URL_, fetch: server.fetch, createPeer })).rejects.toMatchObject({ kind: "forbidden", message: "refused with 403" });
+    await expect(watch({ url: URL_, fetch: server.fetch, createPeer })).rejects.toMatchObject({
+      kind: "forbidden",
+      message: "refused with 403",
+    });
     expect(peer.closed).toBe(true);
   });
 
@@ -87,7 +94,10 @@ describe("watch", () => {
     expect(onLost).toHaveBeenCalledExactlyOnceWith("closed-by-server");
     expect(peer.closed).toBe(true);
     session.stop();
-    expect(server.asked.map(({ method }) => method), "there is nothing left to end").toEqual(["POST"]);
+    expect(
+      server.asked.map(({ method }) => method),
+      "there is nothing left to end",
+    ).toEqual(["POST"]);
   });
 
   it("gives a short interruption time, and a long one up", async () => {

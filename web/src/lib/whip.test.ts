@@ -1,10 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { preferenceFor, scaleFor, sendableCodecs } from "./whip";
 
-const codecs = ["video/VP8", "video/rtx", "video/H264", "video/AV1", "video/red", "video/h264", "video/H265"].map((mimeType) => ({
-  mimeType,
-  clockRate: 90_000,
-}));
+const codecs = ["video/VP8", "video/rtx", "video/H264", "video/AV1", "video/red", "video/h264", "video/H265"].map(
+  (mimeType) => ({
+    mimeType,
+    clockRate: 90_000,
+  }),
+);
 
 describe("codecs", () => {
   it("are those that the browser sends and Sluice takes, once each, the most playable first", () => {
@@ -13,7 +15,11 @@ describe("codecs", () => {
   });
 
   it("are narrowed to the chosen one in all its profiles, and retransmission", () => {
-    expect(preferenceFor(codecs, "H264").map(({ mimeType }) => mimeType)).toEqual(["video/rtx", "video/H264", "video/h264"]);
+    expect(preferenceFor(codecs, "H264").map(({ mimeType }) => mimeType)).toEqual([
+      "video/rtx",
+      "video/H264",
+      "video/h264",
+    ]);
   });
 });
 

@@ -96,7 +96,10 @@ export async function publish(options: PublishOptions): Promise<PublishSession> 
       resource,
       setVideoKbps: async (kbps) => void (await (video && limitBitrate(video, kbps))),
       replaceTrack: async (track) => {
-        await pc.getSenders().find((sender) => sender.track?.kind === track.kind)?.replaceTrack(track);
+        await pc
+          .getSenders()
+          .find((sender) => sender.track?.kind === track.kind)
+          ?.replaceTrack(track);
       },
       stop,
     };

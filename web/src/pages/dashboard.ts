@@ -119,7 +119,10 @@ function showUrls(): void {
   const fault = streamNameFault(name);
   setText(byId("stream-error"), fault ?? "");
   input.setAttribute("aria-invalid", String(fault !== null));
-  for (const [id, page] of [["publish-link", "publish"], ["watch-link", "watch"]] as const) {
+  for (const [id, page] of [
+    ["publish-link", "publish"],
+    ["watch-link", "watch"],
+  ] as const) {
     const link = byId<HTMLAnchorElement>(id);
     if (fault === null) link.href = pageLink(page, name, api.token);
     else link.removeAttribute("href");
@@ -132,7 +135,9 @@ function showUrls(): void {
   const copies: Readonly<Record<string, readonly [label: string, value: string, testId: string][]>> = {
     whip: [
       ["Server", urls.whip, "url-whip"],
-      ...(api.token === null ? [] : ([["Bearer Token", "a token with the publish right", "hint-bearer"]] as [string, string, string][])),
+      ...(api.token === null
+        ? []
+        : ([["Bearer Token", "a token with the publish right", "hint-bearer"]] as [string, string, string][])),
     ],
     rtmp: [
       ["Server", urls.rtmpServer, "url-rtmp-server"],
@@ -168,7 +173,8 @@ function wireTabs(): void {
     tab.addEventListener("click", () => select(tab));
     tab.addEventListener("keydown", ({ key }) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
-      const next = key === "Home" ? tabs[0] : key === "End" ? tabs.at(-1) : step && tabs.at((index + step) % tabs.length);
+      const next =
+        key === "Home" ? tabs[0] : key === "End" ? tabs.at(-1) : step && tabs.at((index + step) % tabs.length);
       if (!next) return;
       select(next);
       next.focus();

@@ -8,7 +8,7 @@ import { publish, sendableCodecs, type PublishSession, type VideoCodec } from ".
 import { capture, captureFault, type Capture, type CaptureRequest, type SourceKind } from "../media/capture";
 import { byId, copyable, h, setText, showFigures, type Figure } from "../ui/dom";
 import { EventLog, expose } from "../ui/expose";
-import { bitrate, duration, framesPerSecond, milliseconds, percent, size } from "../ui/format";
+import { bitrate, duration, framesPerSecond, milliseconds, percent, sentence, size } from "../ui/format";
 import { streamOf, tokenOf, urlsOf } from "../ui/place";
 
 type State = "idle" | "starting" | "live" | "reconnecting";
@@ -18,6 +18,8 @@ const STATS_INTERVAL_MS = 1_000;
 const RECONNECTS_MAX = 30;
 /** A session that lived this long was good: the next loss starts with short waits again. */
 const PROVEN_MS = 10_000;
+/** The server answers this from memory; later than this it is gone. */
+const READY_PATIENCE_MS = 3_000;
 
 const stream = streamOf(location.pathname) ?? "";
 const token = tokenOf(location);
@@ -68,7 +70,8 @@ let onAir: OnAir | null = null;
 
 function source(): SourceKind {
   // Not by FormData, which leaves disabled controls out: they are disabled while live.
-  return (elements.settings.querySelector<HTMLInputElement>("input[name=source]:checked")?.value ?? "camera") as SourceKind;
+  return (elements.settings.querySelector<HTMLInputElement>("input[name=source]:checked")?.value ??
+    "camera") as SourceKind;
 }
 
 function request(): CaptureRequest {
@@ -186,7 +189,7 @@ async function connect(air: OnAir): Promise<void> {
       unauthorised: " Open this page with ?token=… and a token that has the publish right.",
       forbidden: " This token may not publish here.",
     } as Partial<Record<string, string>>;
-    message(`Not live: ${error.message}.${advice[error.kind] ?? ""}`.replace("..", "."));
+    message(`Not live. ${sentence(error.message)}${advice[error.kind] ?? ""}`);
   }
 }
 
@@ -195,14 +198,15 @@ function lost(air: OnAir, reason: LossReason): void {
   log.add(`lost: ${reason}`);
   air.session = null;
   if (reason === "closed-by-server") {
-    // To come back would take the stream from whoever has it now.
-    end();
-    message("The server ended this session: another publisher took the stream over, an operator ended it, the token expired, or the server is stopping.");
+    enter("reconnecting");
+    void closedByServer(air);
     return;
   }
   if (state.connectedAtMs === null && air.retries === 0) {
     end();
-    message("The server answered, but its media port cannot be reached. Is UDP or TCP port 8189 open, and is webrtc.advertise set to its public address?");
+    message(
+      "The server answered, but its media port cannot be reached. Is UDP or TCP port 8189 open, and is webrtc.advertise set to its public address?",
+    );
     return;
   }
   if (state.connectedAtMs !== null && performance.now() - state.connectedAtMs >= PROVEN_MS) {
@@ -210,6 +214,20 @@ function lost(air: OnAir, reason: LossReason): void {
     air.retries = 0;
   }
   retry(air, "the connection was lost", null);
+}
+
+/** A server that stops may be back soon, and is come back to. One that stays has meant this publisher. */
+async function closedByServer(air: OnAir): Promise<void> {
+  const ready = await fetch("/readyz", { cache: "no-store", signal: AbortSignal.timeout(READY_PATIENCE_MS) }).catch(
+    () => null,
+  );
+  if (onAir !== air) return;
+  if (!ready?.ok) return retry(air, "the server is stopping", null);
+  // To come back would take the stream from whoever has it now.
+  end();
+  message(
+    "The server ended this session: another publisher took the stream over, an operator ended it, or the token expired.",
+  );
 }
 
 function retry(air: OnAir, why: string, retryAfterMs: number | null): void {
@@ -286,7 +304,12 @@ async function readStats(air: OnAir): Promise<void> {
   if (state.state === "live") showFigures(byId("stats"), figures(stats));
 }
 
-const LIMITS: Readonly<Record<string, string>> = { none: "nothing", cpu: "processor", bandwidth: "network", other: "other" };
+const LIMITS: Readonly<Record<string, string>> = {
+  none: "nothing",
+  cpu: "processor",
+  bandwidth: "network",
+  other: "other",
+};
 
 function figures(stats: PublisherStats): Figure[] {
   const limit = stats.limitedBy ?? "none";
@@ -297,11 +320,23 @@ function figures(stats: PublisherStats): Figure[] {
     { key: "fps", label: "Frame rate", value: framesPerSecond(stats.fps) },
     { key: "rtt", label: "Round trip", value: milliseconds(stats.rttMs) },
     { key: "loss", label: "Loss", value: percent(stats.lossPercent), bad: (stats.lossPercent ?? 0) > 2 },
-    { key: "limit", label: "Held back by", value: LIMITS[limit] ?? limit, bad: limit !== "none", hint: "What keeps the encoder from the chosen quality" },
+    {
+      key: "limit",
+      label: "Held back by",
+      value: LIMITS[limit] ?? limit,
+      bad: limit !== "none",
+      hint: "What keeps the encoder from the chosen quality",
+    },
     { key: "available", label: "Network takes", value: bitrate(stats.availableKbps) },
     { key: "codec", label: "Codec", value: [stats.codec, stats.audioCodec].filter(Boolean).join(" + ") || "–" },
-    { key: "encoder", label: "Encoder", value: stats.encoder ? `${stats.encoder}, ${milliseconds(stats.encodeMs)}` : "–" },
-    ...(state.connectedAtMs === null ? [] : [{ key: "since", label: "Live for", value: duration(performance.now() - state.connectedAtMs) }]),
+    {
+      key: "encoder",
+      label: "Encoder",
+      value: stats.encoder ? `${stats.encoder}, ${milliseconds(stats.encodeMs)}` : "–",
+    },
+    ...(state.connectedAtMs === null
+      ? []
+      : [{ key: "since", label: "Live for", value: duration(performance.now() - state.connectedAtMs) }]),
   ];
 }
 
@@ -317,7 +352,11 @@ async function listDevices(): Promise<void> {
     const options = all
       .filter((device) => device.kind === kind && device.deviceId !== "" && device.deviceId !== "default")
       .map((device, index) => h("option", { value: device.deviceId }, device.label || `${word} ${index + 1}`));
-    select.replaceChildren(h("option", { value: "" }, "The browser’s choice"), ...options, h("option", { value: "none" }, "None"));
+    select.replaceChildren(
+      h("option", { value: "" }, "The browser’s choice"),
+      ...options,
+      h("option", { value: "none" }, "None"),
+    );
     select.value = chosen;
     if (select.selectedIndex < 0) select.value = "";
   }
@@ -335,7 +374,9 @@ function preset(): void {
     const value = wanted.get(control.id);
     if (value !== null && Array.from(control.options).some((option) => option.value === value)) control.value = value;
   }
-  const radio = elements.settings.querySelector<HTMLInputElement>(`input[value="${CSS.escape(wanted.get("source") ?? "")}"]`);
+  const radio = elements.settings.querySelector<HTMLInputElement>(
+    `input[value="${CSS.escape(wanted.get("source") ?? "")}"]`,
+  );
   if (radio) radio.checked = true;
 }
 
@@ -345,7 +386,10 @@ showSource();
 void listDevices();
 (navigator as { mediaDevices?: MediaDevices }).mediaDevices?.addEventListener("devicechange", () => void listDevices());
 if (!window.isSecureContext) {
-  message("This page is neither https nor localhost: browsers give it no camera, microphone or screen. The test pattern works.", "warn");
+  message(
+    "This page is neither https nor localhost: browsers give it no camera, microphone or screen. The test pattern works.",
+    "warn",
+  );
 }
 
 setText(byId("name"), stream);

@@ -39,9 +39,17 @@ export class StreamCard {
     private readonly actions: CardActions,
   ) {
     const heading = `stream-${name}`;
-    this.kick = h("button", { class: "button small danger", type: "button", "data-testid": "kick-publisher" }, "End publisher");
+    this.kick = h(
+      "button",
+      { class: "button small danger", type: "button", "data-testid": "kick-publisher" },
+      "End publisher",
+    );
     this.kick.addEventListener("click", () => void this.endPublisher());
-    this.publish = h("a", { class: "button small", href: pageLink("publish", name, api.token), "data-testid": "publish" }, "Publish");
+    this.publish = h(
+      "a",
+      { class: "button small", href: pageLink("publish", name, api.token), "data-testid": "publish" },
+      "Publish",
+    );
     this.viewers = h("details", { "data-testid": "viewers" }, this.viewersSummary, this.viewersList);
     this.viewers.addEventListener("toggle", () => void this.loadViewers());
 
@@ -66,7 +74,11 @@ export class StreamCard {
       h(
         "div",
         { class: "row actions" },
-        h("a", { class: "button small primary", href: pageLink("watch", name, api.token), "data-testid": "watch" }, "Watch"),
+        h(
+          "a",
+          { class: "button small primary", href: pageLink("watch", name, api.token), "data-testid": "watch" },
+          "Watch",
+        ),
         this.publish,
         this.kick,
       ),
@@ -83,7 +95,11 @@ export class StreamCard {
     const { publisher } = stream;
     const picture = stream.tracks.find(({ width, height }) => width !== null && height !== null);
     showFigures(this.facts, [
-      { key: "publisher", label: "Publisher", value: publisher ? PROTOCOLS[publisher.protocol] ?? publisher.protocol : "nobody yet" },
+      {
+        key: "publisher",
+        label: "Publisher",
+        value: publisher ? (PROTOCOLS[publisher.protocol] ?? publisher.protocol) : "nobody yet",
+      },
       ...(publisher?.userAgent ? [{ key: "agent", label: "Program", value: shortAgent(publisher.userAgent) }] : []),
       ...(publisher ? [{ key: "codecs", label: "Codecs", value: codecs(stream) }] : []),
       ...(picture ? [{ key: "size", label: "Resolution", value: `${picture.width} × ${picture.height}` }] : []),
@@ -91,7 +107,10 @@ export class StreamCard {
       { key: "viewers", label: "Viewers", value: String(stream.viewers) },
     ]);
     const notices = stream.notices.map(({ code, text }) => h("p", { class: "notice warn", "data-code": code }, text));
-    if (notices.map((notice) => notice.textContent).join() !== Array.from(this.notices.children, (old) => old.textContent).join()) {
+    if (
+      notices.map((notice) => notice.textContent).join() !==
+      Array.from(this.notices.children, (old) => old.textContent).join()
+    ) {
       this.notices.replaceChildren(...notices);
     }
     this.notices.hidden = notices.length === 0;
@@ -107,7 +126,9 @@ export class StreamCard {
     if (!this.viewers.open) return;
     try {
       const viewers = await this.api.viewers(this.name);
-      const known = new Map(Array.from(this.viewersList.children, (row) => [(row as HTMLElement).dataset["session"], row]));
+      const known = new Map(
+        Array.from(this.viewersList.children, (row) => [(row as HTMLElement).dataset["session"], row]),
+      );
       const rows = viewers.map((viewer) => {
         const row = known.get(viewer.session) ?? this.viewerRow(viewer);
         const words = row.querySelector(".who");
@@ -115,7 +136,9 @@ export class StreamCard {
         return row;
       });
       // Replacing nothing by the same would take the focus from a button.
-      const same = rows.length === this.viewersList.children.length && rows.every((row, at) => this.viewersList.children[at] === row);
+      const same =
+        rows.length === this.viewersList.children.length &&
+        rows.every((row, at) => this.viewersList.children[at] === row);
       if (!same) this.viewersList.replaceChildren(...rows);
     } catch (thrown) {
       this.viewersList.replaceChildren(h("li", {}, asSignallingError(thrown).message));
@@ -125,7 +148,12 @@ export class StreamCard {
   private viewerRow(viewer: Viewer): HTMLLIElement {
     const button = h(
       "button",
-      { class: "button small danger", type: "button", "data-testid": "kick-viewer", "aria-label": `End viewer ${viewer.from}` },
+      {
+        class: "button small danger",
+        type: "button",
+        "data-testid": "kick-viewer",
+        "aria-label": `End viewer ${viewer.from}`,
+      },
       "End",
     );
     button.addEventListener("click", () => {

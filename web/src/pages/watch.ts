@@ -10,7 +10,7 @@ import { ViewerMeter, type ViewerStats } from "../lib/stats";
 import type { WatchSession } from "../lib/whep";
 import { byId, setText, showFigures } from "../ui/dom";
 import { EventLog, expose } from "../ui/expose";
-import { bitrate, framesPerSecond, milliseconds, percent, size, UNKNOWN } from "../ui/format";
+import { bitrate, framesPerSecond, milliseconds, percent, sentence, size, UNKNOWN } from "../ui/format";
 import { pageLink, streamOf, tokenOf } from "../ui/place";
 
 const STATS_INTERVAL_MS = 1_000;
@@ -194,7 +194,10 @@ function words(): Words | null {
     case "playing":
       return null;
     case "stalled":
-      return { headline: "The publisher has paused", explanation: "The picture goes on by itself as soon as it comes back." };
+      return {
+        headline: "The publisher has paused",
+        explanation: "The picture goes on by itself as soon as it comes back.",
+      };
     case "offline":
       return { headline: `${stream} is not live yet`, explanation: "It starts here by itself as soon as it is." };
     case "waiting":
@@ -212,7 +215,7 @@ function words(): Words | null {
 }
 
 function waitingReason(): string {
-  if (change.error) return `${sentence(change.error.message)}`;
+  if (change.error) return sentence(change.error.message);
   switch (change.lost) {
     case "closed-by-server":
       return "The server ended the session.";
@@ -223,11 +226,6 @@ function waitingReason(): string {
     default:
       return "";
   }
-}
-
-function sentence(text: string): string {
-  const capital = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(capital) ? capital : `${capital}.`;
 }
 
 function failure(): string {
@@ -243,7 +241,8 @@ function failure(): string {
 
 function failureAdvice(): string {
   const said = change.error ? sentence(change.error.message) : "";
-  if (change.error?.kind === "unauthorised") return `${said} Open the page as ${location.pathname}?token=… with one that has the subscribe right.`;
+  if (change.error?.kind === "unauthorised")
+    return `${said} Open the page as ${location.pathname}?token=… with one that has the subscribe right.`;
   return said;
 }
 
@@ -265,7 +264,12 @@ function render(): void {
 
   const badge = byId("badge");
   badge.classList.toggle("live", state.state === "playing");
-  const labels: Partial<Record<typeof state.state, string>> = { playing: "Live", stalled: "Paused", offline: "Not live", failed: "Refused" };
+  const labels: Partial<Record<typeof state.state, string>> = {
+    playing: "Live",
+    stalled: "Paused",
+    offline: "Not live",
+    failed: "Refused",
+  };
   setText(badge, labels[state.state] ?? "Connecting");
   byId("unmute").hidden = !state.muted || state.state !== "playing";
 }
@@ -300,8 +304,22 @@ function showStats(): void {
   setText(byId("picture"), playing && stats?.height ? `${stats.height}p ${stats.fps ?? UNKNOWN}` : "");
   if (byId("stats").hidden) return;
   showFigures(byId("stats"), [
-    { key: "latency", label: "Delay (estimate)", value: milliseconds(stats?.latencyMs ?? null), hint: "Half the round trip, plus jitter buffer and decoder. The publisher’s own way to the server is not in it." },
-    ...(clock.latestMs === null ? [] : [{ key: "clock", label: "Glass to glass", value: milliseconds(clock.latestMs), hint: "Read from the test pattern’s clock; true when both computers’ clocks agree." }]),
+    {
+      key: "latency",
+      label: "Delay (estimate)",
+      value: milliseconds(stats?.latencyMs ?? null),
+      hint: "Half the round trip, plus jitter buffer and decoder. The publisher’s own way to the server is not in it.",
+    },
+    ...(clock.latestMs === null
+      ? []
+      : [
+          {
+            key: "clock",
+            label: "Glass to glass",
+            value: milliseconds(clock.latestMs),
+            hint: "Read from the test pattern’s clock; true when both computers’ clocks agree.",
+          },
+        ]),
     { key: "resolution", label: "Resolution", value: size(stats?.width ?? null, stats?.height ?? null) },
     { key: "fps", label: "Frame rate", value: framesPerSecond(stats?.fps ?? null) },
     { key: "bitrate", label: "Bitrate", value: bitrate(stats?.kbps ?? null) },

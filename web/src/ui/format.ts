@@ -76,3 +76,9 @@ export function shortAgent(agent: string): string {
   }
   return agent.length > 40 ? `${agent.slice(0, 39)}…` : agent;
 }
+
+/** A server's remark as a sentence: with a capital, and with an end. */
+export function sentence(text: string): string {
+  const capital = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(capital) ? capital : `${capital}.`;
+}

@@ -18,7 +18,12 @@ describe("stream names", () => {
   it("are found in the page's path", () => {
     expect(streamOf("/watch/cam1")).toBe("cam1");
     expect(streamOf("/publish/a%7Eb/")).toBe("a~b");
-    expect([streamOf("/watch/"), streamOf("/watch/a/b"), streamOf("/watch/%E0%A4%A"), streamOf("/")]).toEqual([null, null, null, null]);
+    expect([streamOf("/watch/"), streamOf("/watch/a/b"), streamOf("/watch/%E0%A4%A"), streamOf("/")]).toEqual([
+      null,
+      null,
+      null,
+      null,
+    ]);
   });
 });
 
