@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 use sluice::{
+    bench,
     config::{Config, ConfigErrors, Kind, SETTINGS, Sources},
     server::{self, VERSION},
 };
@@ -34,6 +35,16 @@ enum Commands {
     Token(TokenArguments),
     /// Say what is wrong with a configuration: key, line, what is expected
     Check(CheckArguments),
+    /// Load tests, against this server or another
+    Bench {
+        #[command(subcommand)]
+        load: BenchCommands,
+    },
+}
+
+#[derive(Subcommand)]
+enum BenchCommands {
+    Whep(bench::whep::Args),
 }
 
 #[derive(Args)]
@@ -120,6 +131,9 @@ fn main() -> ExitCode {
         Commands::Serve(arguments) => serve(arguments),
         Commands::Token(arguments) => token(arguments),
         Commands::Check(arguments) => check(&arguments.config),
+        Commands::Bench { load: BenchCommands::Whep(arguments) } => {
+            bench::whep::run(&arguments).unwrap_or_else(|error| failed(&error, 1))
+        }
     }
 }
 
