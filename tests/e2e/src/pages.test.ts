@@ -37,7 +37,7 @@ test(
   "A test pattern is published from the page, watched on the page, and the player survives the publisher's break",
   stage.act(async () => {
     const studio = await open("/publish/demo");
-    await studio.page.getByText("Test pattern").click();
+    await studio.page.getByTestId("source-test").check();
     await studio.page.getByTestId("start").click();
     await studio.page.locator('[data-testid="state"][data-state="live"]').waitFor({ timeout: 15_000 });
 
