@@ -27,7 +27,7 @@ const DOOR: Door =
 /// - PATCH: 204; 400, 401, 403, 404, 412, 413, 415, 422 (ICE restart), 428.
 /// - DELETE: 200, then 404. GET, HEAD: 200 with the type on the endpoint, 204 on a session. OPTIONS: 200.
 ///
-/// Every failure has a [`Problem`](crate::error::Problem) for a body.
+/// Every failure has a [`Problem`] for a body.
 pub fn handle(
     request: &Request<'_>,
     authenticator: &Authenticator,
