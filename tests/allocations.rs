@@ -91,7 +91,7 @@ fn viewer(now: Instant) -> WhepSender {
     };
     let ids = [SenderIds { ssrc: 7, rtx_ssrc: Some(8) }];
     let numbers = || StreamNumbers { first_seq: 0, first_rtx_seq: 0, time_offset_ticks: 0 };
-    let settings = SenderSettings { join_burst_mbps: 40 };
+    let settings = SenderSettings { join_burst_mbps: 40, playout_delay_max_ms: 500 };
     WhepSender::new(now, now, &Negotiated { media: vec![section] }, &ids, numbers, "name".into(), settings)
 }
 
@@ -102,7 +102,10 @@ fn forwarding_a_picture_allocates_nothing() {
     let format = TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 };
     let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
     let mut replica = Replica::default();
-    replica.apply(Delivery::Snapshot(Arc::new(Snapshot { publication: 1, tracks: vec![track] })), &mut Vec::new());
+    replica.apply(
+        Delivery::Snapshot(Arc::new(Snapshot { publication: 1, sound_lags: false, tracks: vec![track] })),
+        &mut Vec::new(),
+    );
     let sealer = SrtpSealer::with_master(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]).unwrap();
     let mut scratch = Scratch::default();
     let mut out = Counted::default();

@@ -38,6 +38,7 @@ fn ranges(config: &Config, faults: &mut Vec<Fault>) {
     within("http.connections_max", config.http.connections_max, 1..=65_536);
     within("webrtc.workers", config.webrtc.workers.into(), 0..=256);
     within("webrtc.join_burst_mbps", config.webrtc.join_burst_mbps, 0..=1_000);
+    within("webrtc.playout_delay_max_ms", u32::from(config.webrtc.playout_delay_max_ms), 10..=10_000);
     within("webrtc.sessions_max", config.webrtc.sessions_max, 1..=1_000_000);
 }
 

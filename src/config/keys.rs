@@ -98,6 +98,7 @@ settings! {
     webrtc.advertise: List, "a list of addresses, each IP or IP:port, such as [\"203.0.113.7\"]";
     webrtc.workers: Whole, "a number of threads, 0 (one per core) to 256";
     webrtc.join_burst_mbps: Whole, "a rate in Mb/s, 0 (off) to 1000";
+    webrtc.playout_delay_max_ms: Whole, "a time in ms, 10 to 10000";
     webrtc.sessions_max: Whole, "a number of sessions, 1 to 1000000";
     rtmp.listen: Text, "an address and port such as \"127.0.0.1:1935\"";
     rtmp.enabled: Switch, "true or false";

@@ -61,6 +61,9 @@ pub struct WebrtcConfig {
     /// live edge sooner and risks overflowing a client's socket; 0 turns instant joins off, and each join then asks the
     /// publisher for a keyframe.
     pub join_burst_mbps: u32,
+    /// How long a viewer's browser may hold pictures of an RTMP stream back, in ms, to wait for the sound, which comes later.
+    /// Less is sooner; more keeps lips and voice closer. Pictures of WHIP streams are shown at once.
+    pub playout_delay_max_ms: u16,
     /// Sessions (publishers and viewers) at the most; further ones get 503. Default: 10000. Each costs tens of KB.
     pub sessions_max: u32,
 }
@@ -161,6 +164,7 @@ impl Default for WebrtcConfig {
             advertise: Vec::new(),
             workers: 0,
             join_burst_mbps: 40,
+            playout_delay_max_ms: 100,
             sessions_max: 10_000,
         }
     }

@@ -45,7 +45,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     let config = Config::default();
     let Config { http: _, webrtc: _, rtmp: _, auth: _, publish: _, log: _ } = &config;
     section!(config.http: HttpConfig { listen, connections_max });
-    section!(config.webrtc: WebrtcConfig { listen, advertise, workers, join_burst_mbps, sessions_max });
+    section!(config.webrtc: WebrtcConfig { listen, advertise, workers, join_burst_mbps, playout_delay_max_ms, sessions_max });
     section!(config.rtmp: RtmpConfig { listen, enabled });
     section!(config.auth: AuthConfig { mode, hs256_secret, allow_open });
     section!(config.publish: PublishConfig { on_conflict });

@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 
 use crate::{
     config::{AuthMode, Config},
+    egress::whep::SenderSettings,
     http::{self, Services, plane::Plane},
     ingest::rtmp::{self, RtmpContext},
     metrics::Metrics,
@@ -162,7 +163,10 @@ fn workers(config: &Config, streams: &Arc<Streams>, metrics: &Arc<Metrics>) -> R
         listen: webrtc.listen,
         advertise: advertised.collect(),
         workers: webrtc.workers,
-        join_burst_mbps: webrtc.join_burst_mbps,
+        sender: SenderSettings {
+            join_burst_mbps: webrtc.join_burst_mbps,
+            playout_delay_max_ms: webrtc.playout_delay_max_ms,
+        },
         sessions_max: webrtc.sessions_max as usize,
         on_conflict: config.publish.on_conflict,
     };

@@ -109,6 +109,7 @@ pub enum Applied {
 #[derive(Debug, Default)]
 pub struct Replica {
     publication: u64,
+    sound_lags: bool,
     tracks: Vec<ReplicaTrack>,
 }
 
@@ -144,11 +145,17 @@ impl Replica {
         self.tracks.iter().find(|track| track.format.codec.kind() == kind)
     }
 
+    /// See [`Protocol::sound_lags`](crate::track::Protocol::sound_lags).
+    pub fn sound_lags(&self) -> bool {
+        self.sound_lags
+    }
+
     fn apply_snapshot(&mut self, snapshot: &Snapshot) {
         if snapshot.publication != self.publication {
             self.tracks.clear();
             self.publication = snapshot.publication;
         }
+        self.sound_lags = snapshot.sound_lags;
         self.tracks.truncate(snapshot.tracks.len());
         for (at, theirs) in snapshot.tracks.iter().enumerate() {
             match self.tracks.get_mut(at) {

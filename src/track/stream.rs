@@ -58,6 +58,12 @@ impl Protocol {
             Self::Rtmp => "rtmp",
         }
     }
+
+    /// The sound arrives noticeably later than the pictures it belongs to: RTMP encoders send it interleaved with the
+    /// pictures, and it is transcoded. Players should hold pictures back for it.
+    pub fn sound_lags(self) -> bool {
+        self == Self::Rtmp
+    }
 }
 
 /// Who publishes.
@@ -137,6 +143,8 @@ pub enum Delivery {
 pub struct Snapshot {
     /// Counts publications; numbering and clocks of two publications are unrelated.
     pub publication: u64,
+    /// See [`Protocol::sound_lags`].
+    pub sound_lags: bool,
     pub tracks: Vec<TrackSnapshot>,
 }
 
@@ -349,7 +357,8 @@ impl Inner {
                 })
                 .collect()
         });
-        Snapshot { publication: self.publication, tracks }
+        let sound_lags = self.live.as_ref().is_some_and(|live| live.info.protocol.sound_lags());
+        Snapshot { publication: self.publication, sound_lags, tracks }
     }
 
     /// Publication, tracks or formats changed: everybody gets a snapshot.

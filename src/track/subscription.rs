@@ -26,9 +26,9 @@ const MAPPINGS_MAX: usize = 4;
 /// No number is as high: whatever comes is squeezed until the live edge is reached.
 const CATCHING_UP: ExtendedSeq = ExtendedSeq(u64::MAX);
 
-/// Packets from the live edge on that tell the decoder to play as usual again: some pictures' worth, since one that told
-/// it alone could be lost.
-const USUAL_AGAIN_PACKETS: u64 = 64;
+/// Packets from the live edge on that tell the player how to play the stream: some pictures' worth, since one that told it
+/// alone could be lost.
+const LIVE_WORD_PACKETS: u64 = 64;
 
 /// What a packet says of its playout (the playout-delay extension).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub enum Playout {
     Unsaid,
     /// Show it at once: part of the run from a cached keyframe up to the live edge.
     AtOnce,
-    /// At the live edge again: delay as jitter and the sound ask for it.
-    Usual,
+    /// At the live edge: play as suits the stream.
+    Live,
 }
 
 /// How a packet goes out to this viewer.
@@ -79,8 +79,8 @@ impl Mapping {
     fn playout(&self, seq: ExtendedSeq) -> Playout {
         if seq < self.live_from {
             Playout::AtOnce
-        } else if self.first < self.live_from && seq - self.live_from < USUAL_AGAIN_PACKETS {
-            Playout::Usual
+        } else if seq - self.live_from < LIVE_WORD_PACKETS {
+            Playout::Live
         } else {
             Playout::Unsaid
         }
@@ -188,7 +188,7 @@ impl Subscription {
         let seq = mapping.out_first + (packet.seq - mapping.first);
         let time_ticks = match playout {
             Playout::AtOnce => self.squeeze(now, track, packet, seq, &mapping),
-            Playout::Unsaid | Playout::Usual => self.live_ticks(packet, &mapping),
+            Playout::Unsaid | Playout::Live => self.live_ticks(packet, &mapping),
         };
         self.next = packet.seq.next();
         self.next_out = self.next_out.max(seq.next());

@@ -56,8 +56,7 @@ pub struct WorkerSettings {
     pub advertise: Vec<Advertised>,
     /// Threads; 0: one per core.
     pub workers: u16,
-    /// See [`SenderSettings`].
-    pub join_burst_mbps: u32,
+    pub sender: SenderSettings,
     pub sessions_max: usize,
     pub on_conflict: OnConflict,
 }
@@ -113,7 +112,7 @@ impl Workers {
             streams,
             metrics,
             inboxes,
-            sender: SenderSettings { join_burst_mbps: settings.join_burst_mbps },
+            sender: settings.sender,
             on_conflict: settings.on_conflict,
             stopping: AtomicBool::new(false),
         });

@@ -6,10 +6,10 @@ use arrayvec::ArrayVec;
 use sluice_signaling::{media_plane::SenderIds, sdp::NegotiatedMedia};
 
 use super::{
-    Output,
+    Output, SenderSettings,
     pace::Pace,
     resend::ResendBudget,
-    wire::{DatagramOut, SEGMENTS_MAX, Sent, Wire},
+    wire::{DatagramOut, PlayoutDelay, SEGMENTS_MAX, Sent, Wire},
 };
 use crate::{
     media::{Codec, ExtendedSeq, MediaKind},
@@ -51,7 +51,9 @@ pub struct Part {
 pub struct SenderMedia {
     ids: SenderIds,
     payload_types: Box<[PayloadTypes]>,
-    playout_delay_id: Option<u8>,
+    playout_delay: Option<PlayoutDelay>,
+    /// Of the current publication.
+    sound_lags: bool,
     subscription: Subscription,
     /// Numbers of the retransmission stream, widened for its seal.
     next_rtx: ExtendedSeq,
@@ -63,7 +65,7 @@ pub struct SenderMedia {
 }
 
 impl SenderMedia {
-    pub fn new(section: &NegotiatedMedia, ids: SenderIds, numbers: StreamNumbers) -> Self {
+    pub fn new(section: &NegotiatedMedia, ids: SenderIds, numbers: StreamNumbers, settings: SenderSettings) -> Self {
         let payload_types = section.codecs.iter().map(|accepted| PayloadTypes {
             codec: accepted.codec,
             media: accepted.payload_type,
@@ -72,7 +74,11 @@ impl SenderMedia {
         Self {
             ids,
             payload_types: payload_types.collect(),
-            playout_delay_id: section.extensions.playout_delay.filter(|id| (1..15).contains(id)),
+            playout_delay: section
+                .extensions
+                .playout_delay
+                .and_then(|id| PlayoutDelay::new(id, settings.playout_delay_max_ms)),
+            sound_lags: false,
             subscription: Subscription::new(section.kind, numbers.first_seq, numbers.time_offset_ticks),
             next_rtx: ExtendedSeq(u64::from(numbers.first_rtx_seq & 0x7fff)),
             budget: ResendBudget::default(),
@@ -104,6 +110,7 @@ impl SenderMedia {
     }
 
     pub fn follow(&mut self, now: Instant, replica: &Replica, instant_join: bool) {
+        self.sound_lags = replica.sound_lags();
         if let Some(track) = replica.track(self.kind()) {
             self.subscription.follow(now, track, instant_join);
         }
@@ -226,7 +233,8 @@ impl SenderMedia {
             sealer,
             ssrc: self.ids.ssrc,
             payload_type: types.media,
-            playout_delay_id: self.playout_delay_id,
+            playout_delay: self.playout_delay,
+            sound_lags: self.sound_lags,
             // Without a retransmission stream a packet may be sent again under its own number.
             pad: types.rtx.is_some(),
         })

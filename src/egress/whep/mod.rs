@@ -57,6 +57,8 @@ pub struct Feedback {
 pub struct SenderSettings {
     /// Rate of catching up and of large pictures, in Mb/s; 0: viewers wait for the next keyframe instead.
     pub join_burst_mbps: u32,
+    /// How long a picture may be held back at the live edge where the sound lags.
+    pub playout_delay_max_ms: u16,
 }
 
 /// One viewer.
@@ -97,7 +99,8 @@ impl WhepSender {
         settings: SenderSettings,
     ) -> Self {
         let accepted = media.media.iter().filter(|section| !section.codecs.is_empty());
-        let media = accepted.zip(ids).map(|(section, ids)| SenderMedia::new(section, *ids, numbers())).collect();
+        let media =
+            accepted.zip(ids).map(|(section, ids)| SenderMedia::new(section, *ids, numbers(), settings)).collect();
         Self {
             media,
             pace: Pace::new(now, if settings.join_burst_mbps == 0 { 40 } else { settings.join_burst_mbps }),

@@ -84,12 +84,12 @@ impl Bench {
         };
         let ids = [SenderIds { ssrc: 1_000, rtx_ssrc: rtx.then_some(2_000) }];
         let numbers = || StreamNumbers { first_seq: 100, first_rtx_seq: 5, time_offset_ticks: 0 };
-        let settings = SenderSettings { join_burst_mbps: 40 };
+        let settings = SenderSettings { join_burst_mbps: 40, playout_delay_max_ms: 500 };
         let media = Negotiated { media: vec![section] };
         let format = TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 };
         let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
         let mut replica = Replica::default();
-        let snapshot = Snapshot { publication: 1, tracks: vec![track] };
+        let snapshot = Snapshot { publication: 1, sound_lags: true, tracks: vec![track] };
         replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
         Self {
             now: epoch(),
@@ -142,7 +142,7 @@ fn a_picture_of_nearly_equal_packets_is_one_call_of_equal_segments() {
     let round = bench.send();
     assert_eq!(bench.browser.calls.len(), 1);
     let sizes: Vec<_> = bench.browser.calls[0].iter().map(Vec::len).collect();
-    assert_eq!(sizes, [1_129, 1_129, 1_129, 1_129, 328]);
+    assert_eq!(sizes, [1_137, 1_137, 1_137, 1_137, 336]);
     assert_eq!((round.sent.packets, round.sent.payload_bytes), (5, 4_700));
     assert_eq!(round.joined_after, Some(Duration::from_millis(33)));
     let packets = bench.browser.open();
@@ -168,7 +168,7 @@ fn without_retransmission_stream_nothing_is_padded_and_a_resend_is_the_same_byte
     bench.picture(true, &[1_100, 1_099, 1_101]);
     bench.send();
     let calls = std::mem::take(&mut bench.browser.calls);
-    assert_eq!(calls.iter().flatten().map(Vec::len).collect::<Vec<_>>(), [1_128, 1_127, 1_129]);
+    assert_eq!(calls.iter().flatten().map(Vec::len).collect::<Vec<_>>(), [1_136, 1_135, 1_137]);
     let mut nack = Vec::new();
     write_nack(&mut nack, 1, 1_000, &[101]);
     let feedback = bench.hear(&nack);
@@ -198,7 +198,7 @@ fn a_lost_packet_comes_again_in_the_retransmission_stream() {
 }
 
 #[test]
-fn squeezed_pictures_ask_for_no_playout_delay_and_live_ones_for_the_usual() {
+fn squeezed_pictures_are_shown_at_once_and_live_ones_wait_for_a_sound_that_lags() {
     let mut bench = Bench::new(true);
     bench.picture(true, &[500]);
     bench.picture(false, &[500]);
@@ -209,7 +209,7 @@ fn squeezed_pictures_ask_for_no_playout_delay_and_live_ones_for_the_usual() {
     bench.picture(false, &[500]);
     bench.send();
     let live = bench.browser.calls[0][0].clone();
-    assert_eq!(live[12..20], [0xbe, 0xde, 0, 1, 5 << 4 | 2, 0, 0x03, 0xe8], "0 to 10 s");
+    assert_eq!(live[12..20], [0xbe, 0xde, 0, 1, 5 << 4 | 2, 0, 0x10, 50], "10 to 500 ms");
 }
 
 #[test]

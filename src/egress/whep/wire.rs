@@ -19,12 +19,41 @@ const CALL_BYTES_MAX: usize = 65_535 - 48;
 const PADDING_BYTES_MAX: usize = 255;
 /// The one-byte-header extension block with the playout delay alone (RFC 8285): 4 bytes of header, 1 + 3 of element.
 const PLAYOUT_DELAY_BYTES: usize = 8;
+/// Two numbers of 12 bits, in units of 10 ms.
+const DELAY_BYTES: usize = 3;
+const DELAY_UNIT_MS: u16 = 10;
+const DELAY_MAX: u16 = 0xfff;
 /// Minimum and maximum 0: browsers then show a picture as soon as it is decoded.
-const DELAY_NONE: [u8; 3] = [0, 0, 0];
-/// Minimum 0, maximum 10 s (in units of 10 ms): what browsers begin with. Below 500 ms they would not wait for the sound.
-const DELAY_USUAL: [u8; 3] = [0, 1_000u16.to_be_bytes()[0], 1_000u16.to_be_bytes()[1]];
+const DELAY_NONE: [u8; DELAY_BYTES] = [0; DELAY_BYTES];
+/// 10 ms, which browsers take to render anyway. With a minimum of 0 and a maximum below 500 ms Chromium shows every picture
+/// as soon as it is decoded, whatever jitter and the sound ask for.
+const DELAY_WAITING_MIN: u16 = 1;
 /// The original sequence number in front of a retransmission (RFC 4588 section 4).
 const OSN_BYTES: usize = 2;
+
+/// How the playout-delay extension is written to one viewer.
+#[derive(Debug, Clone, Copy)]
+pub struct PlayoutDelay {
+    id: u8,
+    /// Minimum and maximum for pictures that wait for a sound that lags.
+    waiting: [u8; DELAY_BYTES],
+}
+
+impl PlayoutDelay {
+    /// `None` when the id does not fit a one-byte header (RFC 8285 section 4.2).
+    pub fn new(id: u8, waiting_max_ms: u16) -> Option<Self> {
+        let max = (waiting_max_ms / DELAY_UNIT_MS).min(DELAY_MAX).to_be_bytes();
+        // Two numbers of 12 bits.
+        let waiting = [(DELAY_WAITING_MIN >> 4) as u8, (DELAY_WAITING_MIN << 4) as u8 | max[0], max[1]];
+        (1..15).contains(&id).then_some(Self { id, waiting })
+    }
+
+    /// One block of one element: profile 0xBEDE, one 32-bit word: id and length, minimum and maximum delay.
+    fn block(self, wait: bool) -> [u8; PLAYOUT_DELAY_BYTES] {
+        let [d0, d1, d2] = if wait { self.waiting } else { DELAY_NONE };
+        [0xbe, 0xde, 0, 1, self.id << 4 | (DELAY_BYTES as u8 - 1), d0, d1, d2]
+    }
+}
 
 /// Where sealed datagrams go.
 pub trait DatagramOut {
@@ -48,8 +77,10 @@ pub struct Wire<'a> {
     pub sealer: &'a SrtpSealer,
     pub ssrc: u32,
     pub payload_type: u8,
-    /// Id of the playout-delay extension, when it was agreed on.
-    pub playout_delay_id: Option<u8>,
+    /// The playout-delay extension, when it was agreed on.
+    pub playout_delay: Option<PlayoutDelay>,
+    /// Pictures at the live edge wait for the sound.
+    pub sound_lags: bool,
     /// Whether packets may be padded to equal size.
     pub pad: bool,
 }
@@ -144,7 +175,7 @@ impl Wire<'_> {
     }
 
     fn header_bytes(&self, outgoing: &Outgoing) -> usize {
-        let extension = self.playout_delay_id.is_some() && outgoing.playout != Playout::Unsaid;
+        let extension = self.playout_delay.is_some() && outgoing.playout != Playout::Unsaid;
         RTP_HEADER_BYTES + if extension { PLAYOUT_DELAY_BYTES } else { 0 }
     }
 
@@ -159,11 +190,9 @@ impl Wire<'_> {
             outgoing.seq.wire(),
             outgoing.time_ticks as u32,
         );
-        if extension {
-            let id = self.playout_delay_id.unwrap_or_default();
-            let [d0, d1, d2] = if outgoing.playout == Playout::AtOnce { DELAY_NONE } else { DELAY_USUAL };
-            // Profile 0xBEDE, one 32-bit word: id, length 3, minimum and maximum delay of 12 bits each.
-            buffer[RTP_HEADER_BYTES..header].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 2, d0, d1, d2]);
+        if let Some(delay) = self.playout_delay.filter(|_| extension) {
+            let wait = self.sound_lags && outgoing.playout == Playout::Live;
+            buffer[RTP_HEADER_BYTES..header].copy_from_slice(&delay.block(wait));
         }
         let end = header + packet.payload.len();
         buffer[header..end].copy_from_slice(&packet.payload);

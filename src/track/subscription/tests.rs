@@ -33,7 +33,7 @@ impl Source {
         self.publication += 1;
         let format = TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 };
         let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
-        let snapshot = Snapshot { publication: self.publication, tracks: vec![track] };
+        let snapshot = Snapshot { publication: self.publication, sound_lags: false, tracks: vec![track] };
         self.replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
     }
 
@@ -118,12 +118,12 @@ fn a_joiner_gets_the_group_of_pictures_squeezed_up_to_the_live_edge() {
     let (live, _) = drain(&mut viewer, &source, source.now.max(done));
     assert_eq!(live.len(), 2);
     assert_contiguous(&[&out[88..], &live].concat());
-    assert!(live.iter().all(|outgoing| outgoing.playout == Playout::Usual));
+    assert!(live.iter().all(|outgoing| outgoing.playout == Playout::Live));
     assert_eq!(live[0].time_ticks, source.ticks + 900_000, "the live edge has the publisher's clock");
 }
 
 #[test]
-fn playing_as_usual_is_said_for_a_while_after_the_live_edge() {
+fn how_to_play_is_said_for_a_while_from_the_live_edge_on() {
     let mut source = Source::new();
     source.group(10);
     let mut viewer = viewer();
@@ -131,7 +131,7 @@ fn playing_as_usual_is_said_for_a_while_after_the_live_edge() {
     drain(&mut viewer, &source, source.now);
     (0..40).for_each(|_| source.picture(false));
     let (live, _) = drain(&mut viewer, &source, source.now);
-    let said = live.iter().take_while(|outgoing| outgoing.playout == Playout::Usual).count();
+    let said = live.iter().take_while(|outgoing| outgoing.playout == Playout::Live).count();
     assert_eq!(said, 64);
     assert!(live[64..].iter().all(|outgoing| outgoing.playout == Playout::Unsaid));
 }
@@ -184,7 +184,7 @@ fn a_viewer_at_the_first_keyframe_is_live_at_once() {
     source.picture(true);
     viewer.follow(source.now, source.track(), true);
     let (out, _) = drain(&mut viewer, &source, source.now);
-    assert_eq!((out.len(), out[0].playout), (2, Playout::Unsaid));
+    assert_eq!((out.len(), out[0].playout), (2, Playout::Live));
 }
 
 #[test]
@@ -312,14 +312,14 @@ fn sound_begins_at_the_live_edge() {
     };
     let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![(0..50).map(packet).collect()] };
     let mut replica = Replica::default();
-    let snapshot = Snapshot { publication: 1, tracks: vec![track] };
+    let snapshot = Snapshot { publication: 1, sound_lags: false, tracks: vec![track] };
     replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
     let track = replica.track(MediaKind::Audio).unwrap();
     let mut viewer = Subscription::new(MediaKind::Audio, 0, 0);
     let now = epoch() + Duration::from_millis(990);
     viewer.follow(now, track, true);
     let (packet, outgoing) = viewer.take(now, track).unwrap();
-    assert_eq!((packet.seq.0, outgoing.playout), (49, Playout::Unsaid));
+    assert_eq!((packet.seq.0, outgoing.playout), (49, Playout::Live));
     assert!(viewer.take(now, track).is_none());
     assert_eq!(viewer.live_time_ticks(now, track), Some(49 * 960 + 480));
 }
