@@ -25,8 +25,8 @@ use crate::{
     worker::{Pending, SessionEntry, SessionInfo, Workers},
 };
 
-/// A publisher sends all the time: five seconds of silence are its end.
-const PUBLISHER_SILENT_MAX: Duration = Duration::from_secs(5);
+/// A publisher sends media or reports all the time: silence is its end. That it is gone must show within five seconds.
+const PUBLISHER_SILENT_MAX: Duration = Duration::from_secs(4);
 /// A viewer speaks by its checks and reports; browsers check every few seconds, others as RFC 7675 section 5.1 has it.
 const VIEWER_SILENT_MAX: Duration = Duration::from_secs(30);
 /// What a full or stopping server asks clients to wait.
