@@ -26,6 +26,7 @@ COLUMNS = [
     ("date", "{}"),
     ("revision", "{}"),
     ("machine", "{}"),
+    ("load", "{:.1f}"),
     ("viewers", "{}"),
     ("packets/s", "{:.0f}"),
     ("floor ns", "{:.0f}"),
@@ -39,15 +40,18 @@ COLUMNS = [
     ("one way p50 ms", "{:.2f}"),
     ("one way p99 ms", "{:.2f}"),
 ]
+VIEWERS = COLUMNS.index(("viewers", "{}"))
 # What is compared with the floor or with the last time; smaller is better in all of them.
-COMPARED = [heading for heading, _ in COLUMNS[5:]]
+COMPARED = [heading for heading, _ in COLUMNS[COLUMNS.index(("floor ns", "{:.0f}")) :]]
 
 PREAMBLE = """# Results of scripts/bench
 
 One line per run and number of viewers, newest last. Publisher: ffmpeg by RTMP, 1280x720, 30 frames/s, 2 Mb/s H.264
 (zerolatency, 2 s between keyframes) and AAC; everything on one machine, over loopback.
 
-- floor ns: CPU per packet of header, copy, AES-128-GCM and GSO send alone, same frame sizes, same readers (`benches/floor.rs`)
+- load: cores that others kept busy in the seconds before the run: above 0.3 the figures are rough
+- floor ns: CPU per packet of header, copy, AES-128-GCM and GSO send alone, same frame sizes, same readers (`benches/floor.rs`);
+  the middle one of three
 - server ns: all CPU of the server process (ingest, AAC to Opus, RTCP, HTTP) per packet received by a viewer; above idle: less
   what it used without viewers
 - keyframe p95: from a viewer's POST to its first keyframe packet
@@ -61,7 +65,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n\n")[0])
     parser.add_argument("--viewers", default="200,400", help="numbers of viewers, one measurement each (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=20, help="length of a measurement (default %(default)s)")
-    parser.add_argument("--floor-seconds", type=float, default=5, help="length of the floor's (default %(default)s)")
+    parser.add_argument("--floor-seconds", type=float, default=5, help="length of each of the floor's three (default %(default)s)")
     parser.add_argument("--kbps", type=int, default=2000, help="bitrate of the video (default %(default)s)")
     parser.add_argument("--no-record", action="store_true", help="leave benches/RESULTS.md alone")
     return parser.parse_args()
@@ -82,10 +86,10 @@ class Children:
         return self
 
     def __exit__(self, *_):
+        # The newest first: a publisher leaves before its server does.
         for child in reversed(self.running):
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
-        for child in reversed(self.running):
             try:
                 child.wait(timeout=10)
             except subprocess.TimeoutExpired:
@@ -164,7 +168,8 @@ def floor(binary, figures, viewers, seconds):
     else:
         command += ["--audio-rate", 0]
     command = [str(word) for word in command]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    runs = [subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout for _ in range(3)]
+    return sorted((json.loads(run) for run in runs), key=lambda run: run["ns_per_packet"])[1]
 
 
 def revision():
@@ -172,7 +177,21 @@ def revision():
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip() or "unknown"
 
 
-def line_of(viewers, figures, lowest, one_way):
+def busy_cores(seconds):
+    """What others use of this machine now (proc(5), /proc/stat: idle and iowait are the fourth and fifth)."""
+
+    def ticks():
+        times = [int(word) for word in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(times), sum(times[3:5])
+
+    all_before, idle_before = ticks()
+    time.sleep(seconds)
+    all_after, idle_after = ticks()
+    passed = max(1, all_after - all_before)
+    return os.cpu_count() * (1 - (idle_after - idle_before) / passed)
+
+
+def line_of(viewers, load, figures, lowest, one_way):
     server, join = figures["server"], figures["join"]
     summary = lambda distribution, share: distribution[share] if distribution else float("nan")
     server_ns = server["cpu_us_per_packet"] * 1000
@@ -180,6 +199,7 @@ def line_of(viewers, figures, lowest, one_way):
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
         "machine": f"{figures['cpu_model']}, {os.cpu_count()} cores",
+        "load": load,
         "viewers": viewers,
         "packets/s": figures["packets_per_second"],
         "floor ns": lowest["ns_per_packet"],
@@ -202,8 +222,8 @@ def last_lines():
         return lines
     for text in RESULTS.read_text().splitlines():
         cells = [cell.strip() for cell in text.strip().strip("|").split("|")]
-        if len(cells) == len(COLUMNS) and cells[3].isdigit():
-            lines[int(cells[3])] = dict(zip([heading for heading, _ in COLUMNS], cells))
+        if len(cells) == len(COLUMNS) and cells[VIEWERS].isdigit():
+            lines[int(cells[VIEWERS])] = dict(zip([heading for heading, _ in COLUMNS], cells))
     return lines
 
 
@@ -237,6 +257,7 @@ def record(lines):
 
 def main():
     args = arguments()
+    load = busy_cores(3)
     binary, lines, last = floor_binary(), [], last_lines()
     with Children() as children:
         server, addresses = start_server(children)
@@ -250,7 +271,7 @@ def main():
             print(f"{viewers} viewers of a stream that carries its send times", file=sys.stderr)
             stamped = ["--publish", "--publish-kbps", args.kbps]
             delays = load_test(addresses["http"], f"{STREAM}-delay", viewers, args.seconds / 2, stamped)
-            lines.append(line_of(viewers, figures, lowest, delays["one_way_delay"]))
+            lines.append(line_of(viewers, load, figures, lowest, delays["one_way_delay"]))
     for line in lines:
         show(line, last.get(line["viewers"]))
     if not args.no_record:
