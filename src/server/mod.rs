@@ -30,7 +30,7 @@ use crate::{
     metrics::Metrics,
     track::Streams,
     transport::{Certificate, TransportError},
-    worker::{Advertised, WorkerSettings, Workers},
+    worker::{WorkerSettings, Workers},
 };
 
 pub use banner::{Addresses, Banner};
@@ -158,10 +158,9 @@ impl Server {
 
 fn workers(config: &Config, streams: &Arc<Streams>, metrics: &Arc<Metrics>) -> Result<Arc<Workers>, ListenError> {
     let webrtc = &config.webrtc;
-    let advertised = webrtc.advertise.iter().map(|advertise| Advertised { ip: advertise.ip, port: advertise.port });
     let settings = WorkerSettings {
         listen: webrtc.listen,
-        advertise: advertised.collect(),
+        advertise: webrtc.advertise.clone(),
         workers: webrtc.workers,
         sender: SenderSettings {
             join_burst_mbps: webrtc.join_burst_mbps,

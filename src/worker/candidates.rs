@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use sluice_signaling::sdp::{CandidateTransport, IceCandidate};
 
+use crate::config::Advertise;
+
 /// Addresses in one answer; a machine with more has them cut, best first.
 const ADDRESSES_MAX: usize = 8;
 /// RFC 8445 section 5.1.2.2: host candidates.
@@ -12,17 +14,10 @@ const HOST_PREFERENCE: u32 = 126;
 const TCP_TYPE_PREFERENCE: u32 = 90;
 const TCP_PASSIVE_PREFERENCE: u32 = 4;
 
-/// An address told by `webrtc.advertise`: the port is the socket's when none is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Advertised {
-    pub ip: IpAddr,
-    pub port: Option<u16>,
-}
-
 /// The candidates of every answer. `interfaces` are this machine's addresses, used when nothing is advertised.
 pub fn candidates(
     listen: SocketAddr,
-    advertise: &[Advertised],
+    advertise: &[Advertise],
     interfaces: &[IpAddr],
     with_tcp: bool,
 ) -> Vec<IceCandidate> {
@@ -105,8 +100,8 @@ mod tests {
     #[test]
     fn what_is_advertised_replaces_what_is_found() {
         let told = [
-            Advertised { ip: "203.0.113.5".parse().unwrap(), port: None },
-            Advertised { ip: "203.0.113.6".parse().unwrap(), port: Some(443) },
+            Advertise { ip: "203.0.113.5".parse().unwrap(), port: None },
+            Advertise { ip: "203.0.113.6".parse().unwrap(), port: Some(443) },
         ];
         let found = candidates("[::]:8189".parse().unwrap(), &told, &ips(&["192.0.2.7"]), false);
         let named: Vec<_> = found.iter().map(|c| SocketAddr::new(c.ip, c.port).to_string()).collect();

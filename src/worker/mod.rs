@@ -37,14 +37,13 @@ use self::{
     session_table::SessionTable,
 };
 use crate::{
-    config::OnConflict,
+    config::{Advertise, OnConflict},
     egress::whep::SenderSettings,
     media::{SessionId, StreamName},
     metrics::{Metrics, OutcomeLabels},
     track::{EndReason, Streams, WorkerIndex},
 };
 
-pub use candidates::Advertised;
 pub use session_table::{Pending, SessionEntry, SessionInfo, TableFull};
 
 /// How the workers are run.
@@ -53,7 +52,7 @@ pub struct WorkerSettings {
     /// One port for all media, UDP and ICE-TCP. Port 0 takes a free one.
     pub listen: SocketAddr,
     /// What candidates name instead of this machine's addresses.
-    pub advertise: Vec<Advertised>,
+    pub advertise: Vec<Advertise>,
     /// Threads; 0: one per core.
     pub workers: u16,
     pub sender: SenderSettings,
