@@ -244,3 +244,97 @@ impl SessionTable {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        media::testing::epoch,
+        transport::{Certificate, DtlsRole},
+    };
+
+    fn entry(offered_at: Instant, expires: Option<SystemTime>) -> Arc<SessionEntry> {
+        let info = SessionInfo {
+            id: SessionId::random(),
+            direction: Direction::Egress,
+            stream: "cam".parse().unwrap(),
+            local_ice: IceCredentials::random(),
+            remote_ice: IceCredentials::random(),
+            from: SocketAddr::from(([127, 0, 0, 1], 9)),
+            user_agent: String::new(),
+            subject: None,
+            expires,
+            since: SystemTime::UNIX_EPOCH,
+            offered_at,
+        };
+        let transport = TransportConfig {
+            role: DtlsRole::Server,
+            remote_fingerprints: Vec::new(),
+            certificate: Certificate::generate().unwrap(),
+            consent_timeout: Duration::from_secs(30),
+        };
+        Arc::new(SessionEntry::new(info, Pending { transport, media: Negotiated::default(), senders: Vec::new() }))
+    }
+
+    #[test]
+    fn one_worker_claims_a_session_and_no_other() {
+        let entry = entry(epoch(), None);
+        assert_eq!(entry.owner(), None);
+        assert!(entry.claim(WorkerIndex(1)).is_some());
+        assert!(entry.claim(WorkerIndex(0)).is_none());
+        assert_eq!(entry.owner(), Some(WorkerIndex(1)));
+    }
+
+    #[test]
+    fn a_session_is_found_by_id_and_by_user_name_until_it_is_removed() {
+        let table = SessionTable::new(1);
+        let first = entry(epoch(), None);
+        table.insert(first.clone()).unwrap();
+        assert_eq!(table.insert(entry(epoch(), None)), Err(TableFull(1)));
+        assert!(table.by_id(first.info.id).is_some());
+        assert!(table.by_ufrag(&first.info.local_ice.ufrag).is_some());
+        table.remove(&first);
+        assert!(first.is_gone());
+        assert!(table.by_id(first.info.id).is_none());
+        assert!(table.by_ufrag(&first.info.local_ice.ufrag).is_none());
+        assert_eq!(table.count(), 0);
+    }
+
+    #[test]
+    fn a_session_whose_client_never_comes_is_swept_and_a_claimed_one_stays() {
+        let table = SessionTable::new(10);
+        let (waiting, claimed) = (entry(epoch(), None), entry(epoch(), None));
+        table.insert(waiting.clone()).unwrap();
+        table.insert(claimed.clone()).unwrap();
+        claimed.claim(WorkerIndex(0));
+        let wall = SystemTime::UNIX_EPOCH;
+        assert!(table.sweep_pending(epoch() + PENDING_MAX - Duration::from_millis(1), wall).is_empty());
+        let swept = table.sweep_pending(epoch() + PENDING_MAX, wall);
+        assert_eq!(swept.iter().map(|entry| entry.info.id).collect::<Vec<_>>(), [waiting.info.id]);
+        assert!(waiting.claim(WorkerIndex(0)).is_none(), "it cannot be claimed any more");
+        assert_eq!(table.count(), 1);
+    }
+
+    #[test]
+    fn a_session_ends_with_its_token_unless_renewed_or_when_asked() {
+        let at = |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s);
+        let entry = entry(epoch(), Some(at(100)));
+        assert_eq!(entry.end_due(at(99)), None);
+        assert_eq!(entry.end_due(at(100)), Some(EndReason::TokenExpired));
+        entry.renew(Some(at(200)));
+        assert_eq!(entry.end_due(at(100)), None);
+        assert_eq!(entry.expires(), Some(at(200)));
+        for reason in END_REASONS {
+            let entry = self::entry(epoch(), None);
+            entry.request_end(reason);
+            entry.request_end(EndReason::Draining);
+            assert_eq!(entry.end_due(at(0)), Some(reason), "the first reason stands");
+        }
+    }
+
+    #[test]
+    fn paths_of_one_session_are_bounded() {
+        let entry = entry(epoch(), None);
+        assert_eq!((0..100).filter(|_| entry.add_path()).count(), usize::from(PATHS_PER_SESSION_MAX));
+    }
+}

@@ -133,3 +133,86 @@ impl Connection {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as StdTcpStream};
+
+    use super::*;
+    use crate::media::testing::epoch;
+
+    /// A connection and its peer's end.
+    fn pair() -> (Connection, StdTcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = StdTcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (Connection::new(TcpStream::from_std(stream), BytesMut::new(), epoch()).unwrap(), peer)
+    }
+
+    /// Reads until `count` datagrams have come.
+    fn receive(connection: &mut Connection, count: usize) -> Vec<BytesMut> {
+        let mut datagrams = Vec::new();
+        while datagrams.len() < count {
+            connection.read().unwrap();
+            while let Some(datagram) = connection.next_datagram().unwrap() {
+                datagrams.push(datagram);
+            }
+        }
+        datagrams
+    }
+
+    #[test]
+    fn frames_are_taken_apart_wherever_the_stream_is_cut() {
+        let (mut connection, mut peer) = pair();
+        peer.write_all(&[0, 3, b'a', b'b']).unwrap();
+        connection.read().unwrap();
+        assert_eq!(connection.next_datagram(), Ok(None), "half a frame is none");
+        peer.write_all(&[b'c', 0, 0, 0, 1, b'd']).unwrap();
+        let datagrams = receive(&mut connection, 3);
+        assert_eq!(datagrams.iter().map(|datagram| &datagram[..]).collect::<Vec<_>>(), [&b"abc"[..], b"", b"d"]);
+    }
+
+    #[test]
+    fn a_frame_larger_than_any_datagram_closes_the_connection() {
+        let (mut connection, mut peer) = pair();
+        peer.write_all(&[0xff, 0xff]).unwrap();
+        while connection.received.len() < 2 {
+            connection.read().unwrap();
+        }
+        assert_eq!(connection.next_datagram(), Err(Closed));
+    }
+
+    #[test]
+    fn the_end_of_the_stream_is_told() {
+        let (mut connection, peer) = pair();
+        drop(peer);
+        while connection.read() == Ok(false) {}
+        assert_eq!(connection.read(), Err(Closed));
+    }
+
+    #[test]
+    fn a_datagram_put_back_comes_first_again() {
+        let (mut connection, mut peer) = pair();
+        peer.write_all(&[0, 1, b'a', 0, 1, b'b']).unwrap();
+        let datagrams = receive(&mut connection, 2);
+        connection.unread(&datagrams[1]);
+        connection.unread(&datagrams[0]);
+        let (stream, received) = connection.into_parts();
+        let mut again = Connection::new(stream, received, epoch()).unwrap();
+        assert_eq!(again.next_datagram().unwrap().unwrap(), &b"a"[..]);
+        assert_eq!(again.next_datagram().unwrap().unwrap(), &b"b"[..]);
+    }
+
+    #[test]
+    fn what_a_slow_peer_does_not_take_is_bounded_and_dropped_whole() {
+        let (mut connection, mut peer) = pair();
+        let datagrams = [7u8; 1_200 * 40];
+        (0..1_000).for_each(|_| connection.send(&datagrams, 1_200));
+        assert!(connection.unsent.len() <= WRITE_BUFFER_BYTES_MAX);
+        drop(connection);
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).unwrap();
+        assert!(received.chunks_exact(1_202).all(|frame| frame[..2] == [0x04, 0xb0] && frame[2..] == [7; 1_200]));
+    }
+}
