@@ -325,6 +325,10 @@ impl Worker {
         let mut answer = Vec::with_capacity(128);
         request.answer(path.remote, pwd, &mut answer);
         self.links.send(&path, &answer, answer.len());
+        if request.role_conflict {
+            // The answer told the client to take the other role: its next check counts (RFC 8445 section 7.3.1.1).
+            return;
+        }
         let nominated = request.use_candidate;
         match entry.owner() {
             Some(owner) if owner == self.index => {

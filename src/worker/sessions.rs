@@ -317,7 +317,10 @@ impl Worker {
             self.links.send(&transmit.path, &transmit.datagram, transmit.datagram.len());
         }
         for key in &session.routes {
-            self.routes.remove(key);
+            // The address may meanwhile lead to a newer session of the same client.
+            if self.routes.get(key).is_some_and(|route| Arc::ptr_eq(&route.entry, &session.entry)) {
+                self.routes.remove(key);
+            }
         }
         let info = &session.entry.info;
         self.slots.remove(&info.id);
