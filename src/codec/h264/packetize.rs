@@ -2,7 +2,8 @@
 //! one packet, FU-A where one does not fit. Sequence numbers, times and markers are not its business.
 //!
 //! One system call carries a picture's packets to a viewer when they are of equal size (UDP GSO), so fragments are cut
-//! as equal as they can be: one size per NAL unit, the last fragment shorter by less than the number of fragments.
+//! as equal as they can be: one size per NAL unit, the last fragment shorter by less than the number of fragments; and where
+//! a picture has several long units (slices), their sizes are brought close enough for RTP padding to make up the rest.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -30,16 +31,22 @@ const FU_HEADER_BYTES: usize = 2;
 const STAP_HEADER_BYTES: usize = 1;
 const STAP_SIZE_BYTES: usize = 2;
 
+/// What RTP padding can make up, 255 bytes (RFC 3550 section 5.1), less the bytes by which a unit's last fragment is shorter.
+const EQUAL_WITHIN_BYTES: usize = 240;
+/// Fragments added to a picture to make sizes equal: five cost a viewer about as much as the call that they save.
+const EXTRA_FRAGMENTS_MAX: usize = 4;
+
 /// Cuts one access unit into payloads, in decoding order. Empty NAL units are left out.
 pub fn packetize(nals: &[Bytes]) -> Vec<Bytes> {
     let mut payloads = Vec::with_capacity(nals.iter().map(|nal| nal.len() / PAYLOAD_MAX_BYTES + 1).sum());
+    let mut counts = fragment_counts(nals).into_iter();
     let mut at = 0;
     while let Some(nal) = nals.get(at) {
         let together = aggregable(&nals[at..]);
         match together {
             _ if nal.is_empty() => at += 1,
             0 => {
-                fragment(nal, &mut payloads);
+                fragment(nal, counts.next().unwrap_or(1), &mut payloads);
                 at += 1;
             }
             1 => {
@@ -82,12 +89,32 @@ fn aggregate(nals: &[Bytes]) -> Bytes {
     payload.freeze()
 }
 
-/// All fragments of one unit are slices of one buffer.
-fn fragment(nal: &Bytes, payloads: &mut Vec<Bytes>) {
-    let body = &nal[1..];
+/// Into how many fragments each unit that is too long for one packet is cut, in order.
+fn fragment_counts(nals: &[Bytes]) -> Vec<usize> {
     let room_bytes = PAYLOAD_MAX_BYTES - FU_HEADER_BYTES;
-    let count = body.len().div_ceil(room_bytes);
-    let fragment_bytes = body.len().div_ceil(count);
+    let bodies: Vec<_> = nals.iter().filter(|nal| nal.len() > PAYLOAD_MAX_BYTES).map(|nal| nal.len() - 1).collect();
+    let fewest: Vec<_> = bodies.iter().map(|body| body.div_ceil(room_bytes)).collect();
+    let mut counts = fewest.clone();
+    for _ in 0..=EXTRA_FRAGMENTS_MAX {
+        let size = |at: usize| bodies[at].div_ceil(counts[at]);
+        let sizes = 0..bodies.len();
+        let (Some(largest), Some(smallest)) =
+            (sizes.clone().max_by_key(|at| size(*at)), sizes.min_by_key(|at| size(*at)))
+        else {
+            break;
+        };
+        if size(largest) - size(smallest) <= EQUAL_WITHIN_BYTES {
+            return counts;
+        }
+        counts[largest] += 1;
+    }
+    fewest
+}
+
+/// All fragments of one unit are slices of one buffer.
+fn fragment(nal: &Bytes, count: usize, payloads: &mut Vec<Bytes>) {
+    let body = &nal[1..];
+    let fragment_bytes = body.len().div_ceil(count.max(1));
     let mut buffer = BytesMut::with_capacity(body.len() + count * FU_HEADER_BYTES);
     let mut fragments = body.chunks(fragment_bytes).peekable();
     let mut first = true;
@@ -176,6 +203,23 @@ mod tests {
             assert!(others.iter().all(|payload| payload.len() == size));
             assert!(last.len() <= size && size - last.len() < payloads.len(), "{bytes}: {} of {size}", last.len());
         }
+    }
+
+    #[test]
+    fn slices_of_one_picture_are_cut_alike_where_that_is_cheap() {
+        let cut = |sizes: &[usize]| -> Vec<usize> {
+            let nals: Vec<_> = sizes.iter().map(|&bytes| nal(kind::SLICE, bytes)).collect();
+            let payloads = packetize(&nals);
+            assert_eq!(depacketize(&payloads), nals);
+            payloads.iter().map(Bytes::len).collect()
+        };
+        for sizes in [[1_200, 8_000], [8_000, 1_400], [3_500, 4_700]] {
+            let cut = cut(&sizes);
+            let (largest, smallest) = (cut.iter().max().unwrap(), cut.iter().min().unwrap());
+            assert!(largest - smallest <= 255, "{sizes:?}: {cut:?}");
+        }
+        // A hundred fragments would have to become two hundred: they stay as few as they can be.
+        assert_eq!(cut(&[1_200, 114_000]).len(), 2 + 100);
     }
 
     #[test]
