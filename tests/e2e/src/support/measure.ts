@@ -42,7 +42,10 @@ export async function watchUndisturbed(viewer: Viewer, forMs: number): Promise<W
 export function assertPlays({ report }: Watched, forMs: number): void {
   const expected = (forMs / 1000) * clock.FPS;
   const { shown, unreadable, stats } = report;
-  assert.ok(shown.length > expected * 0.8, `${shown.length} of ${expected} pictures were shown: ${JSON.stringify(stats)}`);
+  // Pictures of a WHIP stream are shown the moment they are decoded: of two that come within one refresh of the screen,
+  // the browser shows the later one. A publisher that sends in pairs shows half; less than that is broken.
+  assert.ok(shown.length > expected * 0.5, `${shown.length} of ${expected} pictures were shown: ${JSON.stringify(stats)}`);
+  assert.ok(stats.framesDropped <= expected / 20, `the decoder did not keep up: ${JSON.stringify(stats)}`);
   assert.ok(unreadable <= shown.length / 50, `${unreadable} pictures were damaged: ${JSON.stringify(stats)}`);
   // The hum alone has an energy of 0.00125 per second.
   assert.ok(stats.audioEnergy > 0.001, `no sound: energy ${stats.audioEnergy}`);
