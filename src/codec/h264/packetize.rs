@@ -36,37 +36,40 @@ const EQUAL_WITHIN_BYTES: usize = 240;
 /// Fragments added to a picture to make sizes equal: five cost a viewer about as much as the call that they save.
 const EXTRA_FRAGMENTS_MAX: usize = 4;
 
+/// Units shorter than this are left as they are: to cut the others as short would cost more than it saves.
+const EQUALIZED_MIN_BYTES: usize = 400;
+
 /// Cuts one access unit into payloads, in decoding order. Empty NAL units are left out.
 pub fn packetize(nals: &[Bytes]) -> Vec<Bytes> {
-    let mut payloads = Vec::with_capacity(nals.iter().map(|nal| nal.len() / PAYLOAD_MAX_BYTES + 1).sum());
-    let mut counts = fragment_counts(nals).into_iter();
-    let mut at = 0;
-    while let Some(nal) = nals.get(at) {
-        let together = aggregable(&nals[at..]);
-        match together {
-            _ if nal.is_empty() => at += 1,
-            0 => {
-                fragment(nal, counts.next().unwrap_or(1), &mut payloads);
-                at += 1;
-            }
-            1 => {
-                payloads.push(nal.clone());
-                at += 1;
-            }
-            _ => {
-                payloads.push(aggregate(&nals[at..at + together]));
-                at += together;
-            }
+    let groups = group(nals);
+    let counts = fragment_counts(&groups);
+    let mut payloads = Vec::with_capacity(counts.iter().sum());
+    for (group, count) in groups.iter().zip(counts) {
+        match group {
+            [nal] if count == 1 => payloads.push(nal.clone()),
+            [nal] => fragment(nal, count, &mut payloads),
+            together => payloads.push(aggregate(together)),
         }
     }
     payloads
 }
 
-/// How many of the first units fit one packet together: 0 when not even the first does.
-fn aggregable(nals: &[Bytes]) -> usize {
-    if nals.first().is_some_and(|nal| nal.len() > PAYLOAD_MAX_BYTES) {
-        return 0;
+/// The units that share a packet, as many as fit; one that is too long stands alone.
+fn group(nals: &[Bytes]) -> Vec<&[Bytes]> {
+    let mut groups = Vec::with_capacity(nals.len());
+    let mut rest = nals;
+    while let Some(nal) = rest.first() {
+        let (group, later) = rest.split_at(aggregable(rest));
+        if !nal.is_empty() {
+            groups.push(group);
+        }
+        rest = later;
     }
+    groups
+}
+
+/// How many of the first units fit one packet together: at least 1, whether it fits or not.
+fn aggregable(nals: &[Bytes]) -> usize {
     let mut bytes = STAP_HEADER_BYTES;
     let fitting = nals.iter().take_while(|nal| {
         bytes += STAP_SIZE_BYTES + nal.len();
@@ -89,21 +92,29 @@ fn aggregate(nals: &[Bytes]) -> Bytes {
     payload.freeze()
 }
 
-/// Into how many fragments each unit that is too long for one packet is cut, in order.
-fn fragment_counts(nals: &[Bytes]) -> Vec<usize> {
+/// Into how many packets each group goes: 1 but for units that stand alone and are too long, or longer than the others.
+fn fragment_counts(groups: &[&[Bytes]]) -> Vec<usize> {
     let room_bytes = PAYLOAD_MAX_BYTES - FU_HEADER_BYTES;
-    let bodies: Vec<_> = nals.iter().filter(|nal| nal.len() > PAYLOAD_MAX_BYTES).map(|nal| nal.len() - 1).collect();
-    let fewest: Vec<_> = bodies.iter().map(|body| body.div_ceil(room_bytes)).collect();
+    let fewest: Vec<_> = groups
+        .iter()
+        .map(|group| match group {
+            [nal] if nal.len() > PAYLOAD_MAX_BYTES => (nal.len() - 1).div_ceil(room_bytes),
+            _ => 1,
+        })
+        .collect();
+    let equalized: Vec<_> = groups
+        .iter()
+        .enumerate()
+        .filter_map(|(at, group)| match group {
+            [nal] if nal.len() >= EQUALIZED_MIN_BYTES => Some((at, nal.len())),
+            _ => None,
+        })
+        .collect();
     let mut counts = fewest.clone();
     for _ in 0..=EXTRA_FRAGMENTS_MAX {
-        let size = |at: usize| bodies[at].div_ceil(counts[at]);
-        let sizes = 0..bodies.len();
-        let (Some(largest), Some(smallest)) =
-            (sizes.clone().max_by_key(|at| size(*at)), sizes.min_by_key(|at| size(*at)))
-        else {
-            break;
-        };
-        if size(largest) - size(smallest) <= EQUAL_WITHIN_BYTES {
+        let sizes = || equalized.iter().map(|(at, bytes)| (bytes.div_ceil(counts[*at]), *at));
+        let (Some((largest_bytes, largest)), Some((smallest_bytes, _))) = (sizes().max(), sizes().min()) else { break };
+        if largest_bytes - smallest_bytes <= EQUAL_WITHIN_BYTES {
             return counts;
         }
         counts[largest] += 1;
@@ -114,7 +125,7 @@ fn fragment_counts(nals: &[Bytes]) -> Vec<usize> {
 /// All fragments of one unit are slices of one buffer.
 fn fragment(nal: &Bytes, count: usize, payloads: &mut Vec<Bytes>) {
     let body = &nal[1..];
-    let fragment_bytes = body.len().div_ceil(count.max(1));
+    let fragment_bytes = body.len().div_ceil(count);
     let mut buffer = BytesMut::with_capacity(body.len() + count * FU_HEADER_BYTES);
     let mut fragments = body.chunks(fragment_bytes).peekable();
     let mut first = true;
@@ -213,7 +224,7 @@ mod tests {
             assert_eq!(depacketize(&payloads), nals);
             payloads.iter().map(Bytes::len).collect()
         };
-        for sizes in [[1_200, 8_000], [8_000, 1_400], [3_500, 4_700]] {
+        for sizes in [[1_200, 8_000], [8_000, 1_400], [3_500, 4_700], [700, 4_500], [1_100, 500], [5_500, 800]] {
             let cut = cut(&sizes);
             let (largest, smallest) = (cut.iter().max().unwrap(), cut.iter().min().unwrap());
             assert!(largest - smallest <= 255, "{sizes:?}: {cut:?}");
