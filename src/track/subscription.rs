@@ -13,12 +13,12 @@ use std::{collections::VecDeque, time::Instant};
 
 use crate::{
     media::{ExtendedSeq, MediaKind},
-    track::{PacketRing, ReplicaTrack, Run, TrackPacket},
+    track::{PacketRing, ReplicaTrack, RingLimits, Run, TrackPacket},
 };
 
 /// Stamps kept of squeezed pictures, so that each can be sent again as it was: one per picture of the longest group
 /// of pictures that a ring keeps.
-const SQUEEZED_FRAMES_MAX: usize = 640;
+const SQUEEZED_FRAMES_MAX: usize = RingLimits::VIDEO.gop_frames as usize;
 /// Runs of numbering kept for retransmission: a viewer asks for what it missed within a second or two, and a run lasts
 /// at least a keyframe request.
 const MAPPINGS_MAX: usize = 4;

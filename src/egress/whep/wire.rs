@@ -11,7 +11,7 @@ use crate::{
     transport::SrtpSealer,
 };
 
-/// Segments that Linux takes in one call (`UDP_MAX_SEGMENTS` was 64 before 6.2).
+/// Segments in one call: below the least `UDP_MAX_SEGMENTS` that Linux has had, 64, and what `CALL_BYTES_MAX` holds of 1,350 bytes.
 pub const SEGMENTS_MAX: usize = 48;
 /// What one UDP call may carry: 65,535 less the IP and UDP headers of IPv6.
 const CALL_BYTES_MAX: usize = 65_535 - 48;
