@@ -58,6 +58,8 @@ pub struct Shared {
     pub sender: SenderSettings,
     pub on_conflict: OnConflict,
     pub stopping: AtomicBool,
+    /// It was said that the kernel refuses segmentation offload.
+    pub lost_offload: AtomicBool,
 }
 
 /// Where datagrams from an address go.

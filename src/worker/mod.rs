@@ -114,6 +114,7 @@ impl Workers {
             sender: settings.sender,
             on_conflict: settings.on_conflict,
             stopping: AtomicBool::new(false),
+            lost_offload: AtomicBool::new(false),
         });
         let mut threads = Vec::new();
         for (index, ((poll, outbox), socket)) in polls.into_iter().zip(outboxes).zip(sockets).enumerate() {

@@ -1,7 +1,7 @@
 //! What a worker does with its sessions: claim, drive, connect, end.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime},
 };
 
@@ -374,6 +374,12 @@ impl Worker {
             .collect();
         for index in silent {
             drop(self.links.release(self.poll.registry(), index));
+        }
+        if self.links.udp.take_lost_offload() && !self.shared.lost_offload.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the kernel refuses to cut up UDP sends (GSO) on the way to some viewer: from now on packets are sent one by one, \
+                 at a multiple of the cost"
+            );
         }
         let refused = self.links.udp.take_refused();
         if refused > 0 {
