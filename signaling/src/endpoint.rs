@@ -1,4 +1,5 @@
-//! What WHIP and WHEP have in common: the methods on an endpoint and on its sessions.
+//! What WHIP and WHEP have in common: the methods on an endpoint and on its sessions. What they do not is a [`Door`] each:
+//! [`WHIP`](crate::whip::WHIP) and [`WHEP`](crate::whep::WHEP).
 //!
 //! The order of the checks is the order in which they may say something: the path, the token, the body's size and type, its
 //! content. Nothing of a body is parsed for somebody who may not send it.
@@ -33,24 +34,48 @@ impl Default for Settings {
 }
 
 /// Where the two protocols differ.
-pub(crate) struct Door {
+#[derive(Debug)]
+pub struct Door {
     /// The path before the stream, without a slash at its end.
     pub prefix: &'static str,
     pub direction: Direction,
     pub right: Right,
     /// An endpoint answers GET and HEAD with its type (draft-ietf-wish-whep, URL discoverability), or with nothing.
-    pub discoverable: bool,
-    pub negotiate: fn(&Call<'_>, &StreamName, &MediaOffer) -> Result<Negotiated, Problem>,
+    pub(crate) discoverable: bool,
+    pub(crate) negotiate: fn(&Call<'_>, &StreamName, &MediaOffer) -> Result<Negotiated, Problem>,
+}
+
+impl Door {
+    /// Answers a request on `{prefix}/{stream}` or `{prefix}/{stream}/{session}`:
+    ///
+    /// - POST: 201 with the answer; 400, 401, 403, 406 (WHEP: no codec of the stream offered), 409 (WHIP, from the plane: the
+    ///   stream has a publisher; WHEP: not live, with `Retry-After`), 413, 415, 422, 503 (from the plane).
+    /// - PATCH: 204; 400, 401, 403, 404, 412, 413, 415, 422 (ICE restart), 428.
+    /// - DELETE: 200, then 404.
+    /// - GET, HEAD: 204; 200 with the type on a WHEP endpoint. OPTIONS: 200.
+    ///
+    /// Every failure has a [`Problem`] for a body.
+    pub fn answer(
+        &self,
+        request: &Request<'_>,
+        authenticator: &Authenticator,
+        plane: &dyn MediaPlane,
+        settings: &Settings,
+        now: SystemTime,
+    ) -> Response {
+        let call = Call { door: self, request, authenticator, plane, settings, now };
+        call.route().unwrap_or_else(|refused| *refused)
+    }
 }
 
 /// One request and all that is needed to answer it.
 pub(crate) struct Call<'a> {
-    pub door: &'a Door,
-    pub request: &'a Request<'a>,
-    pub authenticator: &'a Authenticator,
+    door: &'a Door,
+    request: &'a Request<'a>,
+    authenticator: &'a Authenticator,
     pub plane: &'a dyn MediaPlane,
     pub settings: &'a Settings,
-    pub now: SystemTime,
+    now: SystemTime,
 }
 
 /// A refusal that is already a response; boxed, for it is large and rare.
@@ -72,10 +97,6 @@ const ENDPOINT_METHODS: &str = "POST, GET, HEAD, OPTIONS";
 const SESSION_METHODS: &str = "PATCH, DELETE, GET, HEAD, OPTIONS";
 
 impl Call<'_> {
-    pub(crate) fn answer(&self) -> Response {
-        self.route().unwrap_or_else(|refused| *refused)
-    }
-
     fn route(&self) -> Result<Response, Refused> {
         let stream: StreamName = self.request.stream.parse().map_err(|error| {
             Problem::new(400, "bad-stream-name", "This is no stream name", format!("{}: {error}", self.door.prefix))

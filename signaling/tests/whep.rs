@@ -4,16 +4,17 @@ mod support;
 
 use sluice_signaling::{
     codec::{Codec, TrackFormat},
+    endpoint::Settings,
     http::{Method, Request, Response},
     token::{Authenticator, Right},
-    whep::{Settings, handle},
+    whep::WHEP,
 };
 use support::{
     CHROMIUM_WATCH, FakePlane, OBS, assert_problem, from, h264, now, opus, patch, post, session_of, text, token,
 };
 
 fn ask(plane: &FakePlane, request: &Request<'_>) -> Response {
-    handle(request, &Authenticator::open(), plane, &Settings::default(), now())
+    WHEP.answer(request, &Authenticator::open(), plane, &Settings::default(), now())
 }
 
 fn live() -> FakePlane {
@@ -62,7 +63,7 @@ fn a_player_finds_out_that_this_is_whep() {
     for method in [Method::Get, Method::Head] {
         let request = Request::new(method, "cam1", None, from());
         let guarded = Authenticator::hs256(support::SECRET).unwrap();
-        let response = handle(&request, &guarded, &FakePlane::default(), &Settings::default(), now());
+        let response = WHEP.answer(&request, &guarded, &FakePlane::default(), &Settings::default(), now());
         assert_eq!((response.status, response.body.len()), (200, 0));
         assert_eq!(response.header_value("content-type"), Some("application/sdp"));
     }
@@ -74,7 +75,7 @@ fn watching_takes_the_right_to_subscribe() {
     let with = |right| {
         let bearer = format!("Bearer {}", token(right, 60));
         let request = Request { authorization: Some(&bearer), ..post(CHROMIUM_WATCH) };
-        handle(&request, &guarded, &live(), &Settings::default(), now()).status
+        WHEP.answer(&request, &guarded, &live(), &Settings::default(), now()).status
     };
     assert_eq!(with(Right::Subscribe), 201);
     assert_eq!(with(Right::Publish), 403);

@@ -3,22 +3,24 @@
 mod support;
 
 use sluice_signaling::{
+    endpoint::Settings,
     error::Problem,
     http::{BODY_MAX_BYTES, Method, Request, Response},
     sdp::Setup,
     token::{Authenticator, Denied, Right},
-    whip::{Settings, handle},
+    whep::WHEP,
+    whip::WHIP,
 };
 use support::{FakePlane, OBS, assert_problem, from, now, patch, post, session_of, text, token};
 
 fn ask(plane: &FakePlane, request: &Request<'_>) -> Response {
-    handle(request, &Authenticator::open(), plane, &Settings::default(), now())
+    WHIP.answer(request, &Authenticator::open(), plane, &Settings::default(), now())
 }
 
 fn ask_guarded(plane: &FakePlane, request: &Request<'_>, token: &str) -> Response {
     let bearer = format!("Bearer {token}");
     let request = Request { authorization: (!token.is_empty()).then_some(bearer.as_str()), ..*request };
-    handle(&request, &Authenticator::hs256(support::SECRET).unwrap(), plane, &Settings::default(), now())
+    WHIP.answer(&request, &Authenticator::hs256(support::SECRET).unwrap(), plane, &Settings::default(), now())
 }
 
 /// The user name fragment and password of OBS's offer, and one candidate.
@@ -167,7 +169,7 @@ fn a_session_is_found_under_its_own_url_only() {
         assert_problem(&ask(&plane, &delete), 404, "no-session");
     }
     let delete = Request::new(Method::Delete, "cam1", Some(&session), from());
-    let by_whep = sluice_signaling::whep::handle(&delete, &Authenticator::open(), &plane, &Settings::default(), now());
+    let by_whep = WHEP.answer(&delete, &Authenticator::open(), &plane, &Settings::default(), now());
     assert_problem(&by_whep, 404, "no-session");
     assert_eq!(plane.sessions(), 1);
 }

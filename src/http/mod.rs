@@ -39,7 +39,7 @@ pub struct Services {
     pub plane: Arc<dyn MediaPlane>,
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
-    pub signalling: sluice_signaling::whip::Settings,
+    pub signalling: sluice_signaling::endpoint::Settings,
     /// All doors are on loopback by rule: nobody but this machine's users is meant to come.
     pub loopback_only: bool,
     /// Cancelled when the server begins to stop: no new sessions from then on.

@@ -14,10 +14,13 @@ use axum::{
     routing::any,
 };
 use futures_util::StreamExt;
+use serde::Deserialize;
 use sluice_signaling::{
+    endpoint::Door,
     error::Problem,
     http::{self as plain, BODY_MAX_BYTES},
-    whep, whip,
+    whep::WHEP,
+    whip::WHIP,
 };
 use tracing::{Span, field::display};
 
@@ -28,27 +31,33 @@ use crate::track::Protocol;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub fn router() -> Router<AppState> {
+    Router::new().merge(routes(&WHIP)).merge(routes(&WHEP)).layer(middleware::from_fn(cors::allow_any_origin))
+}
+
+/// A door's endpoints and sessions.
+fn routes(door: &'static Door) -> Router<AppState> {
+    let answer = any(
+        move |State(state): State<AppState>,
+              from: From,
+              place: Result<Path<Place>, PathRejection>,
+              request: Request| async move {
+            match place {
+                Ok(Path(place)) => handle(door, &state, from, &place, request).await,
+                Err(rejection) => Refusal(problem::bad_request(rejection.body_text())).into_response(),
+            }
+        },
+    );
+    let prefix = door.prefix;
     Router::new()
-        .route("/whip/{stream}", any(whip_endpoint))
-        .route("/whip/{stream}/{session}", any(whip_session))
-        .route("/whep/{stream}", any(whep_endpoint))
-        .route("/whep/{stream}/{session}", any(whep_session))
-        .layer(middleware::from_fn(cors::allow_any_origin))
+        .route(&format!("{prefix}/{{stream}}"), answer.clone())
+        .route(&format!("{prefix}/{{stream}}/{{session}}"), answer)
 }
 
-#[derive(Clone, Copy)]
-enum Door {
-    Whip,
-    Whep,
-}
-
-impl Door {
-    fn protocol(self) -> &'static str {
-        match self {
-            Self::Whip => Protocol::Whip.as_str(),
-            Self::Whep => Protocol::Whep.as_str(),
-        }
-    }
+/// What the path names: an endpoint, or one of its sessions.
+#[derive(Deserialize)]
+struct Place {
+    stream: String,
+    session: Option<String>,
 }
 
 /// The outcome of a session that signalling did not let begin (`sluice_sessions_total`).
@@ -56,81 +65,14 @@ const REFUSED: &str = "refused";
 
 type From = ConnectInfo<SocketAddr>;
 
-async fn whip_endpoint(
-    State(state): State<AppState>,
-    from: From,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response {
-    endpoint(Door::Whip, &state, from, path, request).await
-}
-
-async fn whip_session(
-    State(state): State<AppState>,
-    from: From,
-    path: Result<Path<(String, String)>, PathRejection>,
-    request: Request,
-) -> Response {
-    session(Door::Whip, &state, from, path, request).await
-}
-
-async fn whep_endpoint(
-    State(state): State<AppState>,
-    from: From,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response {
-    endpoint(Door::Whep, &state, from, path, request).await
-}
-
-async fn whep_session(
-    State(state): State<AppState>,
-    from: From,
-    path: Result<Path<(String, String)>, PathRejection>,
-    request: Request,
-) -> Response {
-    session(Door::Whep, &state, from, path, request).await
-}
-
-async fn endpoint(
-    door: Door,
-    state: &AppState,
-    from: From,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response {
-    match path {
-        Ok(Path(stream)) => handle(door, state, from, &stream, None, request).await,
-        Err(rejection) => Refusal(problem::bad_request(rejection.body_text())).into_response(),
-    }
-}
-
-async fn session(
-    door: Door,
-    state: &AppState,
-    from: From,
-    path: Result<Path<(String, String)>, PathRejection>,
-    request: Request,
-) -> Response {
-    match path {
-        Ok(Path((stream, session))) => handle(door, state, from, &stream, Some(&session), request).await,
-        Err(rejection) => Refusal(problem::bad_request(rejection.body_text())).into_response(),
-    }
-}
-
-async fn handle(
-    door: Door,
-    state: &AppState,
-    ConnectInfo(from): From,
-    stream: &str,
-    session: Option<&str>,
-    request: Request,
-) -> Response {
+async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &Place, request: Request) -> Response {
+    let (stream, session) = (place.stream.as_str(), place.session.as_deref());
+    let protocol = Protocol::of(door.direction).as_str();
     let span = Span::current();
     span.record("stream", display(stream));
     let (head, body) = request.into_parts();
     if state.drain.is_cancelled() && head.method == Method::POST {
-        state.metrics.count_session(door.protocol(), REFUSED);
+        state.metrics.count_session(protocol, REFUSED);
         return problem::respond(&problem::draining());
     }
     let (token, body) = match (presented::query_token(&head.uri), read(body).await) {
@@ -148,16 +90,12 @@ async fn handle(
         body: &body,
         ..plain::Request::new(plain::Method::from_name(head.method.as_str()), stream, session, from)
     };
-    let plane = &*state.plane;
-    let response = match door {
-        Door::Whip => whip::handle(&request, &state.authenticator, plane, &state.signalling, now()),
-        Door::Whep => whep::handle(&request, &state.authenticator, plane, &state.signalling, now()),
-    };
+    let response = door.answer(&request, &state.authenticator, &*state.plane, &state.signalling, now());
     if let Some(session) = response.session {
         span.record("session", display(session));
     }
     if response.problem.is_some() && head.method == Method::POST {
-        state.metrics.count_session(door.protocol(), REFUSED);
+        state.metrics.count_session(protocol, REFUSED);
     }
     if let Some(denied) = response.denied {
         state.metrics.count_auth_failure(denied.reason());

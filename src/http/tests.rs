@@ -97,7 +97,7 @@ fn house(authenticator: Authenticator, fake: Fake) -> House {
         authenticator: Arc::new(authenticator),
         plane: fake.clone(),
         sessions: fake.clone(),
-        signalling: sluice_signaling::whip::Settings::default(),
+        signalling: sluice_signaling::endpoint::Settings::default(),
         loopback_only: true,
         drain: drain.clone(),
     }))

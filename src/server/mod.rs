@@ -15,8 +15,8 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use sluice_signaling::{
+    endpoint::Settings,
     token::{Authenticator, WeakSecret},
-    whip::Settings,
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;

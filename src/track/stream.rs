@@ -18,6 +18,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sluice_signaling::media_plane::Direction;
 
 use crate::{
     media::{Codec, MediaKind, SessionId, StreamName, TrackFormat},
@@ -51,6 +52,14 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Of WebRTC sessions, by the way their media flows.
+    pub fn of(direction: Direction) -> Self {
+        match direction {
+            Direction::Ingest => Self::Whip,
+            Direction::Egress => Self::Whep,
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Whip => "whip",

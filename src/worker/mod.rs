@@ -41,7 +41,7 @@ use crate::{
     egress::whep::SenderSettings,
     media::{SessionId, StreamName},
     metrics::{Metrics, OutcomeLabels},
-    track::{EndReason, Streams, WorkerIndex},
+    track::{EndReason, Protocol, Streams, WorkerIndex},
 };
 
 pub use session_table::{Pending, SessionEntry, SessionInfo, TableFull};
@@ -180,7 +180,7 @@ impl Workers {
     pub fn sweep(&self) {
         for entry in self.shared.table.sweep_pending(Instant::now(), SystemTime::now()) {
             let info = &entry.info;
-            let protocol = sessions::protocol_of(info.direction).as_str();
+            let protocol = Protocol::of(info.direction).as_str();
             let outcome = sessions::Outcome::of_pending(entry.end_due(SystemTime::now())).label();
             self.shared.metrics.sessions.get_or_create(&OutcomeLabels { protocol, outcome }).inc();
             tracing::info!(session = %info.id, stream = %info.stream, protocol, outcome, from = %info.from,

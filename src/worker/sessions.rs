@@ -58,13 +58,6 @@ impl Outcome {
     }
 }
 
-pub(super) fn protocol_of(direction: Direction) -> Protocol {
-    match direction {
-        Direction::Ingest => Protocol::Whip,
-        Direction::Egress => Protocol::Whep,
-    }
-}
-
 impl Worker {
     /// Takes the session that the route from `path` leads to, for life; its slot, or `None` when it is somebody else's.
     pub(super) fn claim(&mut self, now: Instant, path: Path) -> Option<usize> {
@@ -242,7 +235,7 @@ impl Worker {
     fn connected(&mut self, now: Instant, slot: usize) {
         let session = &mut self.sessions[slot];
         let info = &session.entry.info;
-        let protocol = protocol_of(info.direction).as_str();
+        let protocol = Protocol::of(info.direction).as_str();
         session.entry.set_connected();
         tracing::info!(session = %info.id, stream = %info.stream, protocol, from = %info.from, "connected");
         let Role::Connecting(pending) = &mut session.role else { return };
@@ -325,7 +318,7 @@ impl Worker {
         let info = &session.entry.info;
         self.slots.remove(&info.id);
         self.shared.table.remove(&session.entry);
-        let protocol = protocol_of(info.direction).as_str();
+        let protocol = Protocol::of(info.direction).as_str();
         let metrics = &self.shared.metrics;
         match &session.role {
             Role::Connecting(_) => {}
