@@ -26,9 +26,9 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
-/// How sessions end: the values of `outcome`.
-pub const OUTCOMES: [&str; 8] =
-    ["ended", "refused", "failed", "expired", "kicked", "superseded", "timeout", "draining"];
+/// How sessions end: the values of `outcome`. `undecodable`: a viewer's, over what another publisher sends.
+pub const OUTCOMES: [&str; 9] =
+    ["ended", "refused", "failed", "expired", "kicked", "superseded", "timeout", "draining", "undecodable"];
 const PROTOCOLS: [&str; 3] = ["whip", "whep", "rtmp"];
 
 /// `protocol`: `whip`, `whep`, `rtmp`. `outcome`: one of [`OUTCOMES`].
@@ -36,6 +36,12 @@ const PROTOCOLS: [&str; 3] = ["whip", "whep", "rtmp"];
 pub struct OutcomeLabels {
     pub protocol: &'static str,
     pub outcome: &'static str,
+}
+
+/// `codec`: its SDP name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CodecLabel {
+    pub codec: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,6 +72,8 @@ pub struct Metrics {
     pub forward_seconds: Histogram,
     pub auth_failures: Family<ReasonLabel, Counter>,
     pub sessions: Family<OutcomeLabels, Counter>,
+    /// Once per viewer and format.
+    pub undecodable_tracks: Family<CodecLabel, Counter>,
     registry: Registry,
 }
 
@@ -92,6 +100,7 @@ impl Metrics {
             forward_seconds: Histogram::new(exponential_buckets(0.000_02, 2.0, 15)),
             auth_failures: Family::default(),
             sessions: Family::default(),
+            undecodable_tracks: Family::default(),
             registry: Registry::default(),
         };
         r.register("streams", "Streams that are published now", metrics.streams.clone());
@@ -112,6 +121,14 @@ impl Metrics {
         );
         r.register("auth_failures", "Requests refused for their token", metrics.auth_failures.clone());
         r.register("sessions", "Sessions that ended", metrics.sessions.clone());
+        r.register(
+            "undecodable_tracks",
+            "Tracks that a viewer could not decode when their publisher came",
+            metrics.undecodable_tracks.clone(),
+        );
+        for codec in ["H264", "VP8", "VP9", "AV1"] {
+            metrics.undecodable_tracks.get_or_create(&CodecLabel { codec }).inc_by(0);
+        }
         for protocol in PROTOCOLS {
             for outcome in OUTCOMES {
                 metrics.sessions.get_or_create(&OutcomeLabels { protocol, outcome }).inc_by(0);
@@ -189,6 +206,7 @@ mod tests {
             "sluice_auth_failures_total{reason=\"expired\"} 1",
             "sluice_sessions_total{protocol=\"rtmp\",outcome=\"kicked\"} 1",
             "sluice_sessions_total{protocol=\"whep\",outcome=\"ended\"} 0",
+            "sluice_undecodable_tracks_total{codec=\"AV1\"} 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is missing in:\n{text}");

@@ -19,6 +19,13 @@ pub struct Run {
     restart: u32,
 }
 
+impl Run {
+    /// Both carry the same format: there is no change of publisher or format between them.
+    pub fn has_format_of(self, other: Self) -> bool {
+        (self.publication, self.epoch) == (other.publication, other.epoch)
+    }
+}
+
 /// A track as a worker has it.
 #[derive(Debug)]
 pub struct ReplicaTrack {
@@ -138,6 +145,11 @@ impl Replica {
                 Applied::Nothing
             }
         }
+    }
+
+    /// Which publication this is a copy of, as [`Snapshot::publication`] counts them.
+    pub fn publication(&self) -> u64 {
+        self.publication
     }
 
     /// The track of a kind; a publication has one of each at the most.

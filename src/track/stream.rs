@@ -307,6 +307,16 @@ impl Stream {
         control.inspect(|control| control.end(reason)).is_some()
     }
 
+    /// Tells a publication's operator something, once per code, if it is still on.
+    pub fn notice(&self, publication: u64, notice: Notice) {
+        let mut inner = self.inner.lock();
+        if inner.publication == publication
+            && let Some(live) = &mut inner.live
+        {
+            live.notice(notice);
+        }
+    }
+
     pub(super) fn is_abandoned(&self) -> bool {
         let inner = self.inner.lock();
         inner.live.is_none() && inner.subscribers.is_empty() && self.viewers.load(Ordering::Relaxed) == 0
@@ -337,6 +347,14 @@ impl Track {
             packets: self.layers.iter().map(|layer| layer.packets).sum(),
             bytes: self.layers.iter().map(|layer| layer.bytes).sum(),
             keyframes: self.layers.iter().map(|layer| layer.keyframes).sum(),
+        }
+    }
+}
+
+impl Live {
+    fn notice(&mut self, notice: Notice) {
+        if self.notices.len() < NOTICES_MAX && self.notices.iter().all(|known| known.code != notice.code) {
+            self.notices.push(notice);
         }
     }
 }

@@ -41,7 +41,10 @@ impl Worker {
         let Role::Viewer(viewer) = &mut session.role else { return };
         let Some(local) = self.local.get(viewer.stream) else { return };
         if viewer.sender.is_waiting() {
-            viewer.sender.follow(now, &local.replica);
+            let undecodable = viewer.sender.follow(now, &local.replica);
+            if !undecodable.is_empty() {
+                return self.cannot_decode(now, slot, &undecodable);
+            }
         }
         if !late.is_empty()
             && let (Some(sealer), Some(path)) = (session.transport.sealer(), session.transport.path())
@@ -59,7 +62,10 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Role::Viewer(viewer) = &mut session.role else { return };
         let Some(local) = self.local.get(viewer.stream) else { return };
-        viewer.sender.follow(now, &local.replica);
+        let undecodable = viewer.sender.follow(now, &local.replica);
+        if !undecodable.is_empty() {
+            self.cannot_decode(now, slot, &undecodable);
+        }
         self.send_to_viewer(now, slot, None);
         self.service(now, slot);
     }

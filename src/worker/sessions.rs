@@ -18,11 +18,11 @@ use super::{
     timers::Slot,
 };
 use crate::{
-    egress::whep::{Output, StreamNumbers, WhepSender},
+    egress::whep::{Output, StreamNumbers, Undecodable, WhepSender},
     ingest::whip::WhipReceiver,
-    metrics::{OutcomeLabels, ProtocolLabel},
+    metrics::{CodecLabel, OutcomeLabels, ProtocolLabel},
     rtp::rtcp::NtpTime,
-    track::{EndReason, Protocol, PublisherInfo},
+    track::{EndReason, Notice, Protocol, PublisherInfo},
     transport::{Path, Received, Transport, TransportEvent},
 };
 
@@ -35,6 +35,8 @@ pub(super) enum Outcome {
     Failed,
     /// It fell silent.
     Timeout,
+    /// A viewer's: its publisher now sends what it cannot decode.
+    Undecodable,
     /// We ended it.
     ByUs(EndReason),
 }
@@ -50,6 +52,7 @@ impl Outcome {
             Self::Ended | Self::ByUs(EndReason::Deleted) => "ended",
             Self::Failed => "failed",
             Self::Timeout => "timeout",
+            Self::Undecodable => "undecodable",
             Self::ByUs(EndReason::Superseded) => "superseded",
             Self::ByUs(EndReason::Kicked) => "kicked",
             Self::ByUs(EndReason::TokenExpired) => "expired",
@@ -292,6 +295,33 @@ impl Worker {
         let label = ProtocolLabel { protocol: Protocol::Whep.as_str() };
         self.shared.metrics.viewers.get_or_create(&label).inc();
         self.follow_and_send(now, slot);
+    }
+
+    /// A viewer's answer lacks the codec of the present publisher. Without what it came for its session ends, so that its
+    /// client comes back with an offer for what there is, and is told by the answer to that.
+    pub(super) fn cannot_decode(&mut self, now: Instant, slot: usize, undecodable: &[Undecodable]) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        let Role::Viewer(viewer) = &session.role else { return };
+        let Some(local) = self.local.get(viewer.stream) else { return };
+        let info = &session.entry.info;
+        let mut ends = false;
+        for what in undecodable {
+            let codec = what.format.codec;
+            let essential = viewer.sender.came_for(codec.kind());
+            ends |= essential;
+            tracing::warn!(session = %info.id, stream = %info.stream, codec = codec.sdp_name(), ends = essential,
+                "the viewer cannot decode what the publisher sends: {what}");
+            let label = CodecLabel { codec: codec.sdp_name() };
+            self.shared.metrics.undecodable_tracks.get_or_create(&label).inc();
+            let notice = Notice {
+                code: "undecodable",
+                text: format!("A viewer cannot decode this: {what}. H264 and VP8 play in every browser."),
+            };
+            local.stream.notice(local.replica.publication(), notice);
+        }
+        if ends {
+            self.end(now, slot, Outcome::Undecodable);
+        }
     }
 
     /// Ends a session whose end was asked for, or whose token's time is over.

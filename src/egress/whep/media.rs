@@ -9,12 +9,13 @@ use super::{
     Output, SenderSettings,
     pace::Pace,
     resend::ResendBudget,
+    undecodable::Undecodable,
     wire::{DatagramOut, PlayoutDelay, SEGMENTS_MAX, Sent, Wire},
 };
 use crate::{
-    media::{Codec, ExtendedSeq, MediaKind},
+    media::{ExtendedSeq, MediaKind},
     rtp::rtcp::{NtpTime, SenderReport, write_cname, write_sender_report},
-    track::{Outgoing, Phase, Replica, ReplicaTrack, Subscription, TrackPacket},
+    track::{Outgoing, Phase, Replica, ReplicaTrack, Run, Subscription, TrackPacket},
     transport::SrtpSealer,
 };
 
@@ -22,6 +23,7 @@ use crate::{
 const MEND_INTERVAL: Duration = Duration::from_secs(2);
 /// Squeezed pictures can be asked for again this long after the live edge was reached.
 const SQUEEZED_KEPT: Duration = Duration::from_secs(3);
+
 /// Random beginnings of an RTP stream (RFC 3550 section 5.1).
 #[derive(Debug, Clone, Copy)]
 pub struct StreamNumbers {
@@ -30,10 +32,9 @@ pub struct StreamNumbers {
     pub time_offset_ticks: u32,
 }
 
-/// The viewer's payload types for a codec.
+/// The viewer's payload types for what the track carries.
 #[derive(Debug, Clone, Copy)]
 struct PayloadTypes {
-    codec: Codec,
     media: u8,
     rtx: Option<u8>,
 }
@@ -50,7 +51,11 @@ pub struct Part {
 #[derive(Debug)]
 pub struct SenderMedia {
     ids: SenderIds,
-    payload_types: Box<[PayloadTypes]>,
+    section: NegotiatedMedia,
+    /// The run that `payload_types` was chosen for.
+    chosen_for: Option<Run>,
+    /// None: the viewer cannot decode what the track carries.
+    payload_types: Option<PayloadTypes>,
     playout_delay: Option<PlayoutDelay>,
     /// Of the current publication.
     sound_lags: bool,
@@ -66,14 +71,11 @@ pub struct SenderMedia {
 
 impl SenderMedia {
     pub fn new(section: &NegotiatedMedia, ids: SenderIds, numbers: StreamNumbers, settings: SenderSettings) -> Self {
-        let payload_types = section.codecs.iter().map(|accepted| PayloadTypes {
-            codec: accepted.codec,
-            media: accepted.payload_type,
-            rtx: accepted.rtx_payload_type.filter(|_| ids.rtx_ssrc.is_some()),
-        });
         Self {
             ids,
-            payload_types: payload_types.collect(),
+            section: section.clone(),
+            chosen_for: None,
+            payload_types: None,
             playout_delay: section
                 .extensions
                 .playout_delay
@@ -109,11 +111,27 @@ impl SenderMedia {
         self.budget.measured_rtt(rtt);
     }
 
-    pub fn follow(&mut self, now: Instant, replica: &Replica, instant_join: bool) {
+    /// The formats that the viewer cannot decode are given once each: what the track carries, and what it could have.
+    pub fn follow(&mut self, now: Instant, replica: &Replica, instant_join: bool) -> Option<Undecodable> {
         self.sound_lags = replica.sound_lags();
-        if let Some(track) = replica.track(self.kind()) {
-            self.subscription.follow(now, track, instant_join);
+        let track = replica.track(self.kind())?;
+        let is_news = !self.chosen_for.is_some_and(|run| run.has_format_of(track.run()));
+        if is_news {
+            self.choose_payload_types(track);
         }
+        if self.payload_types.is_some() {
+            self.subscription.follow(now, track, instant_join);
+            return None;
+        }
+        is_news.then(|| Undecodable::new(track.format(), &self.section))
+    }
+
+    fn choose_payload_types(&mut self, track: &ReplicaTrack) {
+        self.chosen_for = Some(track.run());
+        self.payload_types = self.section.best_for(track.format()).map(|accepted| PayloadTypes {
+            media: accepted.payload_type,
+            rtx: accepted.rtx_payload_type.filter(|_| self.ids.rtx_ssrc.is_some()),
+        });
     }
 
     pub fn send(
@@ -124,7 +142,7 @@ impl SenderMedia {
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Part {
         let mut part = Part::default();
-        let Some(wire) = self.wire(track, output.sealer) else { return part };
+        let Some(wire) = self.wire(output.sealer) else { return part };
         loop {
             let mut run = ArrayVec::<(&TrackPacket, Outgoing), SEGMENTS_MAX>::new();
             while !run.is_full() && self.subscription.peek(track).is_some() {
@@ -158,7 +176,7 @@ impl SenderMedia {
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Sent {
         let mut sent = Sent::default();
-        let Some(wire) = self.wire(track, output.sealer) else { return sent };
+        let Some(wire) = self.wire(output.sealer) else { return sent };
         for seq in late {
             let Some(outgoing) = self.subscription.late(*seq, track) else { continue };
             let Some(packet) = track.ring().get(*seq) else { continue };
@@ -177,11 +195,11 @@ impl SenderMedia {
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Sent {
         let Some((packet, outgoing)) = self.subscription.sent(wire_seq, track) else { return Sent::default() };
-        let Some(wire) = self.wire(track, output.sealer) else { return Sent::default() };
+        let Some(wire) = self.wire(output.sealer) else { return Sent::default() };
         if !self.budget.grant(now, wire_seq, wire.packet_bytes(packet, &outgoing)) {
             return Sent::default();
         }
-        let rtx = self.payload_types(track.format().codec).and_then(|types| types.rtx).zip(self.ids.rtx_ssrc);
+        let rtx = self.payload_types.and_then(|types| types.rtx).zip(self.ids.rtx_ssrc);
         let Some((payload_type, ssrc)) = rtx else {
             return wire.send(&[(packet, outgoing)], output.scratch, output.out);
         };
@@ -222,13 +240,9 @@ impl SenderMedia {
         write_cname(compound, self.ids.ssrc, cname);
     }
 
-    fn payload_types(&self, codec: Codec) -> Option<PayloadTypes> {
-        self.payload_types.iter().find(|types| types.codec == codec).copied()
-    }
-
     /// `None` when the viewer cannot decode what the track now carries.
-    fn wire<'s>(&self, track: &ReplicaTrack, sealer: &'s SrtpSealer) -> Option<Wire<'s>> {
-        let types = self.payload_types(track.format().codec)?;
+    fn wire<'s>(&self, sealer: &'s SrtpSealer) -> Option<Wire<'s>> {
+        let types = self.payload_types?;
         Some(Wire {
             sealer,
             ssrc: self.ids.ssrc,

@@ -3,7 +3,8 @@
 //!
 //! # The driver's contract
 //! Once the transport is connected: [`WhepSender::follow`] after every snapshot, and after every batch while
-//! [`WhepSender::is_waiting`]; then [`WhepSender::send`]. While `send` says that there is a backlog, call it again a
+//! [`WhepSender::is_waiting`]; when it names something that the viewer [came for](WhepSender::came_for) and cannot decode, the session
+//! is to be ended. Then [`WhepSender::send`]. While `send` says that there is a backlog, call it again a
 //! millisecond later. [`WhepSender::handle_rtcp`] for what the viewer says; [`WhepSender::poll_report`] at
 //! [`WhepSender::report_due`].
 
@@ -12,6 +13,7 @@ mod pace;
 mod resend;
 #[cfg(test)]
 mod tests;
+mod undecodable;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -28,6 +30,7 @@ use crate::{
 use media::SenderMedia;
 pub use media::StreamNumbers;
 use pace::Pace;
+pub use undecodable::Undecodable;
 pub use wire::{DatagramOut, Scratch, Sent};
 
 /// Between two sender reports. A second is the least that browsers are used to; lip sync needs the first one early.
@@ -112,14 +115,21 @@ impl WhepSender {
         }
     }
 
-    /// Follows the replica after a snapshot, or while waiting for a keyframe.
-    pub fn follow(&mut self, now: Instant, replica: &Replica) {
-        for media in &mut self.media {
-            media.follow(now, replica, self.instant_join);
-        }
+    /// Follows the replica after a snapshot, or while waiting for a keyframe. What the viewer cannot decode is not sent, and named
+    /// once per format of a publication.
+    pub fn follow(&mut self, now: Instant, replica: &Replica) -> Vec<Undecodable> {
+        // Empty but for a change of codecs: nothing is allocated.
+        let undecodable =
+            self.media.iter_mut().filter_map(|media| media.follow(now, replica, self.instant_join)).collect();
         if self.next_report.is_none() && self.media.iter().any(SenderMedia::is_started) {
             self.next_report = Some(now);
         }
+        undecodable
+    }
+
+    /// Whether a viewer is there for this kind of track: for pictures, if it asked for them; else for all it asked for.
+    pub fn came_for(&self, kind: MediaKind) -> bool {
+        kind == MediaKind::Video || self.media.iter().all(|media| media.kind() == kind)
     }
 
     pub fn is_waiting(&self) -> bool {

@@ -86,20 +86,25 @@ impl Bench {
         let numbers = || StreamNumbers { first_seq: 100, first_rtx_seq: 5, time_offset_ticks: 0 };
         let settings = SenderSettings { join_burst_mbps: 40, playout_delay_max_ms: 500 };
         let media = Negotiated { media: vec![section] };
-        let format = TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 };
-        let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
-        let mut replica = Replica::default();
-        let snapshot = Snapshot { publication: 1, sound_lags: true, tracks: vec![track] };
-        replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
-        Self {
+        let mut bench = Self {
             now: epoch(),
-            replica,
+            replica: Replica::default(),
             viewer: WhepSender::new(epoch(), epoch(), &media, &ids, numbers, "name".into(), settings),
             browser: Browser::new(),
             sealer: SrtpSealer::with_master(SrtpProfile::AeadAes128Gcm, &KEY, &SALT).unwrap(),
             scratch: Scratch::default(),
             seq: 0,
-        }
+        };
+        bench.publisher(1, Codec::H264);
+        bench
+    }
+
+    /// Another publisher takes the stream.
+    fn publisher(&mut self, publication: u64, codec: Codec) {
+        let format = TrackFormat { codec, fmtp: String::new(), channels: 1 };
+        let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
+        let snapshot = Snapshot { publication, sound_lags: true, tracks: vec![track] };
+        self.replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
     }
 
     /// A picture of packets of these sizes comes.
@@ -261,4 +266,58 @@ fn sender_reports_tell_the_live_clock() {
     let ticks = at.saturating_duration_since(epoch()).as_micros() as u32 * 90 / 1_000;
     assert_eq!(report.rtp_time, ticks);
     assert!(!bench.viewer.poll_report(at, ntp, &bench.replica, &mut compound), "once a second");
+}
+
+#[test]
+fn a_publisher_that_the_viewer_cannot_decode_is_named_once_and_never_sent() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[500]);
+    bench.send();
+    bench.browser.open();
+    bench.publisher(2, Codec::Av1);
+    let named = bench.viewer.follow(bench.now, &bench.replica);
+    assert_eq!(named.iter().map(ToString::to_string).collect::<Vec<_>>(), ["AV1 is sent, H264 can be decoded"]);
+    assert!(bench.viewer.came_for(named[0].format.codec.kind()));
+    bench.picture(true, &[500]);
+    assert_eq!(bench.viewer.follow(bench.now, &bench.replica), [], "once is enough");
+    assert_eq!(bench.send(), Round::default(), "nothing goes out, and no keyframe is asked for");
+    let mut asks = Vec::new();
+    write_nack(&mut asks, 1, 1_000, &[100]);
+    assert_eq!(bench.hear(&asks).resent, Sent::default());
+
+    bench.publisher(3, Codec::H264);
+    bench.picture(true, &[500]);
+    bench.send();
+    let resumed = bench.browser.open();
+    assert_eq!(resumed.iter().map(|packet| packet.header.sequence).collect::<Vec<_>>(), [101], "where it left off");
+}
+
+#[test]
+fn sound_that_cannot_be_decoded_takes_no_picture_along() {
+    let section = |kind, codec| NegotiatedMedia {
+        mid: "0".into(),
+        kind,
+        codecs: vec![AcceptedCodec {
+            codec,
+            payload_type: 96,
+            fmtp: String::new(),
+            channels: 1,
+            rtx_payload_type: None,
+            feedback: Default::default(),
+        }],
+        extensions: IDS,
+        remote_ssrcs: Vec::new(),
+        rids: Vec::new(),
+    };
+    let came_for = |media: Vec<NegotiatedMedia>, kind| {
+        let ids = vec![SenderIds { ssrc: 1, rtx_ssrc: None }; media.len()];
+        let numbers = || StreamNumbers { first_seq: 0, first_rtx_seq: 0, time_offset_ticks: 0 };
+        let settings = SenderSettings { join_burst_mbps: 40, playout_delay_max_ms: 500 };
+        let media = Negotiated { media };
+        WhepSender::new(epoch(), epoch(), &media, &ids, numbers, "name".into(), settings).came_for(kind)
+    };
+    let (sound, picture) = (section(MediaKind::Audio, Codec::Opus), section(MediaKind::Video, Codec::H264));
+    assert!(came_for(vec![sound.clone(), picture.clone()], MediaKind::Video));
+    assert!(!came_for(vec![sound.clone(), picture], MediaKind::Audio));
+    assert!(came_for(vec![sound], MediaKind::Audio), "all it came for");
 }

@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{
-    Delivery, Inner, Layer, LayerIndex, NOTICES_MAX, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex,
-};
+use super::{Delivery, Inner, Layer, LayerIndex, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex};
 use crate::{
     media::{MediaKind, TrackFormat},
     track::{ClockReference, TrackPacket},
@@ -112,13 +110,7 @@ impl Publication {
 
     /// Tells the operator something about this publication, once per code.
     pub fn notice(&mut self, notice: Notice) {
-        let _ = self.with_live(|_, inner| {
-            let notices = &mut inner.live.as_mut().ok_or(Superseded)?.notices;
-            if notices.len() < NOTICES_MAX && notices.iter().all(|known| known.code != notice.code) {
-                notices.push(notice);
-            }
-            Ok(())
-        });
+        self.stream.notice(self.publication, notice);
     }
 
     fn with_live<T>(
