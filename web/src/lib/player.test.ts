@@ -54,6 +54,20 @@ describe("Player", () => {
     expect(it_.reconnects).toBe(0);
   });
 
+  it("waits for another publisher where this browser cannot decode what is sent", async () => {
+    const cannot = (): Response => refused(406);
+    const it_ = player(cannot, cannot, () => created());
+    it_.start();
+    await settle();
+    for (let round = 1; round <= 2; round += 1) {
+      expect(changes.at(-1)).toMatchObject({ state: "waiting", retryInMs: 5_000, error: { kind: "undecodable" } });
+      await settle(5_000);
+      expect(posts()).toBe(round + 1);
+    }
+    peers.at(-1)?.become("connected");
+    expect(it_.state).toBe("connected");
+  });
+
   it("comes back after a loss, and counts it", async () => {
     const it_ = player(() => created());
     it_.start();

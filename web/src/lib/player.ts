@@ -1,7 +1,8 @@
 /**
  * A viewer that comes back by itself: WHEP sessions one after the other, until told to stop.
  *
- * It waits while the stream is not live (409), with growing pauses after failures, at once when the network returns.
+ * It waits while the stream is not live (409) or sends what this browser cannot decode (406), with growing pauses after failures, at
+ * once when the network returns.
  * What cannot get better by waiting (no right, no such thing) ends it. It knows no page: pictures, words and buttons
  * are the caller's.
  */
@@ -44,6 +45,8 @@ export interface PlayerOptions extends Pick<WatchOptions, "url" | "token" | "con
 
 /** While nobody publishes, ask about this often unless the server names a time: a viewer waits at most so much longer. */
 const OFFLINE_RETRY_MS = 2_000;
+/** While the publisher sends what this browser cannot decode, ask about this often whether another has come. */
+const UNDECODABLE_RETRY_MS = 5_000;
 /** A server's longest wish that is obeyed; a viewer's patience ends sooner than a proxy's maintenance page thinks. */
 const RETRY_AFTER_MOST_MS = 30_000;
 /** A session that lived this long was good: the next failure starts with short waits again. */
@@ -144,6 +147,10 @@ export class Player {
       // Nothing is wrong: no growing waits, so that a stream is seen soon after it starts.
       this.backoff.reset();
       return this.retryIn(wish ?? OFFLINE_RETRY_MS, "offline", { error });
+    }
+    if (error.kind === "undecodable") {
+      this.backoff.reset();
+      return this.retryIn(wish ?? UNDECODABLE_RETRY_MS, "waiting", { error });
     }
     this.retryIn(this.backoff.next(wish), "waiting", { error });
   }

@@ -25,7 +25,8 @@ describe("errorOf", () => {
   it.each([
     [401, "whep", "unauthorised", false],
     [403, "whip", "forbidden", false],
-    [406, "whep", "refused", false],
+    [406, "whep", "undecodable", true],
+    [406, "whip", "refused", false],
     [409, "whip", "conflict", false],
     [429, "whep", "unavailable", true],
     [503, "whip", "unavailable", true],

@@ -16,6 +16,8 @@ export interface Problem {
 export type ErrorKind =
   /** 409 from WHEP: nobody publishes the stream now. */
   | "not-live"
+  /** 406 from WHEP: this browser has no decoder for what is published now; another publisher may send something else. */
+  | "undecodable"
   /** 409 from WHIP: the stream has a publisher, and the server lets it stay. */
   | "conflict"
   /** 401: no token, or a bad or expired one. */
@@ -49,7 +51,7 @@ export class SignallingError extends Error {
 
   /** Whether the same request may succeed later without anybody changing it. */
   get isTransient(): boolean {
-    return this.kind === "not-live" || this.kind === "unavailable" || this.kind === "network";
+    return ["not-live", "undecodable", "unavailable", "network"].includes(this.kind);
   }
 }
 
@@ -64,6 +66,7 @@ export function retryAfterMs(field: string | null, nowMs: number): number | null
 function kindOf(status: number, protocol: "whip" | "whep" | "api"): ErrorKind {
   if (status === 401) return "unauthorised";
   if (status === 403) return "forbidden";
+  if (status === 406 && protocol === "whep") return "undecodable";
   if (status === 409) return protocol === "whep" ? "not-live" : "conflict";
   if (status === 429 || status >= 500) return "unavailable";
   return status >= 400 ? "refused" : "protocol";

@@ -71,16 +71,23 @@ let freezesBefore = 0;
 let lastFrameAtMs = 0;
 let retryAtMs: number | null = null;
 let change: PlayerChange = { state: "idle", error: null, lost: null, retryInMs: null };
-/** Nobody publishes, and the player asks again now and then: neither shown nor logged each time. */
-let askingAgain = false;
+/**
+ * What is known of a stream that cannot be played now, while the player asks again: shown on, and not logged each time.
+ */
+let askedBefore: PlayerChange | null = null;
+
+/** Nothing is wrong with the connection: another publisher must come. */
+function awaitsPublisher(of: PlayerChange): boolean {
+  return of.state === "offline" || of.error?.kind === "undecodable";
+}
 
 const engine = new Player({
   url: `/whep/${encodeURIComponent(stream)}`,
   token,
   onChange(next) {
-    const wasOffline = askingAgain || change.state === "offline";
-    askingAgain = wasOffline && next.state === "connecting";
-    if (!wasOffline || (next.state !== "offline" && !askingAgain)) {
+    const before = askedBefore ?? (awaitsPublisher(change) ? change : null);
+    askedBefore = next.state === "connecting" ? before : null;
+    if (askedBefore === null && !(before?.state === next.state && before.error?.kind === next.error?.kind)) {
       log.add([next.state, next.lost, next.error?.kind].filter(Boolean).join(": "));
     }
     change = next;
@@ -190,6 +197,7 @@ function seconds(ms: number): string {
 /** What the overlay says; `null`: nothing, there is a picture. */
 function words(): Words | null {
   const again = retryAtMs === null ? "" : `Trying again ${seconds(retryAtMs - performance.now())}.`;
+  const { error } = askedBefore ?? change;
   switch (state.state) {
     case "playing":
       return null;
@@ -201,6 +209,12 @@ function words(): Words | null {
     case "offline":
       return { headline: `${stream} is not live yet`, explanation: "It starts here by itself as soon as it is." };
     case "waiting":
+      if (error?.kind === "undecodable") {
+        return {
+          headline: "This browser cannot play it",
+          explanation: `${sentence(error.message)} It plays here by itself as soon as the publisher sends something else.`,
+        };
+      }
       return {
         headline: state.frames > 0 ? "The connection was lost" : "No connection",
         explanation: `${waitingReason()} ${again}`.trim(),
@@ -251,7 +265,7 @@ function render(): void {
   const stalled = showing && hasVideo() && performance.now() - lastFrameAtMs > STALL_MS && !document.hidden;
   if (showing) state.state = stalled ? "stalled" : "playing";
   else if (soundOnly()) state.state = "playing";
-  else state.state = askingAgain ? "offline" : change.state;
+  else state.state = (askedBefore ?? change).state;
   player.dataset["state"] = state.state;
 
   const text = words();

@@ -70,6 +70,15 @@ async function openPage(browser: Browser, url: string): Promise<Page> {
   return page;
 }
 
+/** Waits until the player page shows moving pictures. */
+export async function playing(page: Page): Promise<void> {
+  await page.locator('[data-testid="player"][data-state="playing"]').waitFor({ timeout: 20_000 });
+  const shown = (): Promise<number> =>
+    page.getByTestId("video").evaluate((video: HTMLVideoElement) => video.getVideoPlaybackQuality().totalVideoFrames);
+  const before = await shown();
+  await until("the picture moves", async () => (await shown()) > before + 15);
+}
+
 /** A browser that publishes the picture clock. */
 export class Publisher {
   private constructor(

@@ -1,7 +1,9 @@
 // What a test file needs on stage: a server, the pages, and everything that was opened, closed again in reverse.
 
+import assert from "node:assert/strict";
 import { after, before } from "node:test";
-import { Pages, Publisher, Viewer } from "./browser.ts";
+import type { Page } from "playwright-core";
+import { launch, Pages, Publisher, Viewer } from "./browser.ts";
 import { FfmpegPublisher, type FfmpegOptions } from "./ffmpeg.ts";
 import { Server } from "./server.ts";
 import type { PublisherOptions } from "../page/publisher.ts";
@@ -52,6 +54,28 @@ export class Stage {
     const publisher = await FfmpegPublisher.start(options, output);
     this.#closing.push(() => publisher.kill());
     return publisher;
+  }
+
+  /** One of the server's own pages in a browser of its own, with what it complained about. */
+  async page(
+    path: string,
+    prepare: (page: Page) => Promise<unknown> = () => Promise.resolve(),
+  ): Promise<{ page: Page; complaints: string[] }> {
+    const browser = await launch();
+    this.closeLater(() => browser.close());
+    const page = await browser.newPage();
+    const complaints: string[] = [];
+    page.on("pageerror", (error) => complaints.push(error.message));
+    page.on("console", (message) => {
+      // Requests that are answered 404, 406 or 409 are how the pages find out what is live.
+      if (message.type() === "error" && !message.text().includes("Failed to load resource")) {
+        complaints.push(message.text());
+      }
+    });
+    await prepare(page);
+    const response = await page.goto(`${this.server.url}${path}`);
+    assert.equal(response?.status(), 200);
+    return { page, complaints };
   }
 
   /** Also closed when the stage is cleared. */
