@@ -6,6 +6,10 @@ use super::Path;
 
 /// Pairs of a peer's interfaces (4) with our addresses (4); a roaming peer's old ones make room for new ones.
 const PATHS_MAX: usize = 16;
+/// A selected path whose checks stop for so long while others are checked is dead: the peer's address has changed on the way
+/// (a NAT forgot it), and not every agent nominates again. Checks of the selected pair come every 5 s, give or take a fifth (RFC 7675
+/// section 5.1): one may be lost.
+const SELECTED_SILENT_MAX: Duration = Duration::from_secs(13);
 
 #[derive(Debug, Clone, Copy)]
 struct Validated {
@@ -22,16 +26,22 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    /// An authenticated check was answered on `path`. The first path, and later every nominated one, is selected.
+    /// An authenticated check was answered on `path`. The first path, and later every nominated one, is selected; so is any other
+    /// when the selected one has fallen silent.
     pub fn validate(&mut self, now: Instant, path: Path, nominated: bool) {
         match self.validated.iter_mut().find(|known| known.path == path) {
             Some(known) => known.checked = now,
             None => self.insert(Validated { path, checked: now }),
         }
-        if nominated || self.selected.is_none() {
+        if nominated || !self.selected_is_live(now) {
             self.selected = Some(path);
             self.is_nominated |= nominated;
         }
+    }
+
+    fn selected_is_live(&self, now: Instant) -> bool {
+        let checked = self.validated.iter().find(|known| Some(known.path) == self.selected).map(|known| known.checked);
+        checked.is_some_and(|checked| now < checked + SELECTED_SILENT_MAX)
     }
 
     /// The handshake was finished on `path`: while nothing was nominated, that is the best sign of the peer's choice.
@@ -96,6 +106,19 @@ mod tests {
         paths.validate(epoch(), path(1), true);
         paths.prove(path(2));
         assert_eq!(paths.selected(), Some(path(1)));
+    }
+
+    #[test]
+    fn a_peer_whose_address_changed_is_followed_without_a_nomination() {
+        let mut paths = Paths::default();
+        paths.validate(epoch(), path(1), true);
+        let silent = epoch() + SELECTED_SILENT_MAX;
+        paths.validate(silent - Duration::from_nanos(1), path(2), false);
+        assert_eq!(paths.selected(), Some(path(1)));
+        paths.validate(silent, path(2), false);
+        assert_eq!(paths.selected(), Some(path(2)));
+        paths.validate(silent, path(1), true);
+        assert_eq!(paths.selected(), Some(path(1)), "it nominates after all");
     }
 
     #[test]

@@ -17,8 +17,9 @@ use slab::Slab;
 
 use super::{
     inbox::{Inbox, Message, Outbox},
-    links::{FIRST_CONNECTION, Links, RouteKey, route_key},
+    links::{FIRST_CONNECTION, Links, route_key},
     local_streams::LocalStreams,
+    routes::{Checked, Routes},
     session::{Role, Session},
     session_table::{SessionEntry, SessionTable},
     timers::{Slot, Timers},
@@ -62,14 +63,6 @@ pub struct Shared {
     pub lost_offload: AtomicBool,
 }
 
-/// Where datagrams from an address go.
-pub(super) struct Route {
-    pub entry: Arc<SessionEntry>,
-    /// Here: the session's slot.
-    pub slot: Option<usize>,
-    pub nominated: bool,
-}
-
 pub struct Worker {
     pub(super) index: WorkerIndex,
     pub(super) poll: Poll,
@@ -79,7 +72,7 @@ pub struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) sessions: Slab<Session>,
     pub(super) slots: HashMap<SessionId, usize>,
-    pub(super) routes: HashMap<RouteKey, Route>,
+    pub(super) routes: Routes,
     pub(super) local: LocalStreams,
     pub(super) timers: Timers,
     /// Viewers with more to send than pacing allows.
@@ -123,7 +116,7 @@ impl Worker {
             shared,
             sessions: Slab::new(),
             slots: HashMap::new(),
-            routes: HashMap::new(),
+            routes: Routes::default(),
             local: LocalStreams::default(),
             timers: Timers::default(),
             paced: Vec::new(),
@@ -270,7 +263,7 @@ impl Worker {
                 }
                 Message::CheckAnswered { session, path, nominated } => {
                     if let Some(slot) = self.slots.get(&session).copied() {
-                        self.check_answered(now, slot, path, nominated);
+                        self.check_answered(now, slot, path, nominated, None);
                     }
                 }
                 Message::Datagram { session, path, datagram } => {
@@ -311,10 +304,7 @@ impl Worker {
             return;
         }
         let key = route_key(&path);
-        let known = self.routes.get_mut(&key).filter(|route| Arc::ptr_eq(&route.entry, &entry));
-        if known.is_none() && !entry.add_path() {
-            return;
-        }
+        let Some(admitted) = self.routes.admit(&key, &entry) else { return };
         if let crate::transport::Link::Tcp(index) = path.link {
             if let Some(owner) = entry.owner().filter(|owner| *owner != self.index) {
                 self.give_connection(owner, index as usize, datagram);
@@ -335,17 +325,16 @@ impl Worker {
         match entry.owner() {
             Some(owner) if owner == self.index => {
                 let Some(slot) = self.slots.get(&entry.info.id).copied() else { return };
-                self.check_answered(now, slot, path, nominated);
+                self.check_answered(now, slot, path, nominated, Some(admitted));
             }
             Some(owner) => {
                 let message = Message::CheckAnswered { session: entry.info.id, path, nominated };
                 self.shared.inboxes[usize::from(owner.0)].post(message);
-                self.routes.insert(key, Route { entry, slot: None, nominated });
+                self.routes.learn(now, key, Checked { entry, slot: None, nominated, admitted: Some(admitted) });
             }
             None => {
-                let route = Route { entry, slot: None, nominated };
-                let claim_now = nominated && self.wants_client_role(&route.entry);
-                self.routes.insert(key, route);
+                let claim_now = nominated && self.wants_client_role(&entry);
+                self.routes.learn(now, key, Checked { entry, slot: None, nominated, admitted: Some(admitted) });
                 if claim_now {
                     self.claim(now, path);
                 }
@@ -364,13 +353,15 @@ impl Worker {
 
     /// DTLS, RTP and RTCP: to the session that a check from this address named.
     fn route(&mut self, now: Instant, path: Path, kind: DatagramKind, datagram: &[u8]) {
-        let Some(route) = self.routes.get(&route_key(&path)) else { return };
+        let key = route_key(&path);
+        let Some(route) = self.routes.get(&key) else { return };
         let slot = match (route.slot, route.entry.owner()) {
             (Some(slot), _) => Some(slot),
             (None, Some(owner)) if owner != self.index => {
                 let session = route.entry.info.id;
                 let message = Message::Datagram { session, path, datagram: BytesMut::from(datagram) };
                 self.shared.inboxes[usize::from(owner.0)].post(message);
+                self.routes.heard(now, &key);
                 return;
             }
             (None, Some(_)) => self.slots.get(&route.entry.info.id).copied(),

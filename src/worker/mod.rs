@@ -8,6 +8,7 @@ mod forward;
 mod inbox;
 mod links;
 mod local_streams;
+mod routes;
 mod session;
 mod session_table;
 mod sessions;

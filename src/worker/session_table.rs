@@ -28,8 +28,9 @@ use crate::{
 
 /// How long a session waits for its client to connect: RFC 9725 section 4.2 leaves it to us; browsers give up after 30 s.
 pub const PENDING_MAX: Duration = Duration::from_secs(30);
-/// Addresses one session may be checked from; a client has a handful of candidates, behind two or three addresses each.
-const PATHS_PER_SESSION_MAX: u8 = 32;
+/// Addresses one session may be checked from at a time; a client has a handful of candidates, behind two or three addresses
+/// each, and may change its network a few times before the old ones are forgotten.
+const LIVE_PATHS_PER_SESSION_MAX: u8 = 32;
 
 const UNCLAIMED: u32 = u32::MAX;
 const NEVER: u64 = u64::MAX;
@@ -72,7 +73,7 @@ pub struct SessionEntry {
     gone: AtomicBool,
     expires_unix_ms: AtomicU64,
     connected: AtomicBool,
-    paths: AtomicU8,
+    live_paths: AtomicU8,
     packets: AtomicU64,
     bytes: AtomicU64,
 }
@@ -90,7 +91,7 @@ impl SessionEntry {
             end: AtomicU8::new(0),
             gone: AtomicBool::new(false),
             connected: AtomicBool::new(false),
-            paths: AtomicU8::new(0),
+            live_paths: AtomicU8::new(0),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
@@ -137,11 +138,12 @@ impl SessionEntry {
         self.expires_unix_ms.store(expires.map_or(NEVER, unix_ms), Ordering::Relaxed);
     }
 
-    /// Counts a path in; false when the session has had too many.
-    pub fn add_path(&self) -> bool {
-        self.paths
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < PATHS_PER_SESSION_MAX).then_some(n + 1))
-            .is_ok()
+    /// Counts a path in, until what is returned is dropped; `None` when the session has too many as it is.
+    pub fn count_path(self: &Arc<Self>) -> Option<LivePath> {
+        self.live_paths
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < LIVE_PATHS_PER_SESSION_MAX).then_some(n + 1))
+            .ok()?;
+        Some(LivePath(self.clone()))
     }
 
     pub fn set_connected(&self) {
@@ -165,6 +167,16 @@ impl SessionEntry {
     /// Packets and bytes carried so far.
     pub fn counts(&self) -> (u64, u64) {
         (self.packets.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// One address of a session's peer, counted until it is forgotten.
+#[derive(Debug)]
+pub struct LivePath(Arc<SessionEntry>);
+
+impl Drop for LivePath {
+    fn drop(&mut self) {
+        self.0.live_paths.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -246,18 +258,16 @@ impl SessionTable {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
-    use crate::{
-        media::testing::epoch,
-        transport::{Certificate, DtlsRole},
-    };
+    use crate::transport::Certificate;
 
-    fn entry(offered_at: Instant, expires: Option<SystemTime>) -> Arc<SessionEntry> {
+    /// A viewer's session, pending.
+    pub fn entry(offered_at: Instant, expires: Option<SystemTime>) -> Arc<SessionEntry> {
         let info = SessionInfo {
             id: SessionId::random(),
             direction: Direction::Egress,
-            stream: "cam".parse().unwrap(),
+            stream: "cam".parse().expect("a good name"),
             local_ice: IceCredentials::random(),
             remote_ice: IceCredentials::random(),
             from: SocketAddr::from(([127, 0, 0, 1], 9)),
@@ -270,11 +280,17 @@ mod tests {
         let transport = TransportConfig {
             role: DtlsRole::Server,
             remote_fingerprints: Vec::new(),
-            certificate: Certificate::generate().unwrap(),
+            certificate: Certificate::generate().expect("a certificate"),
             consent_timeout: Duration::from_secs(30),
         };
         Arc::new(SessionEntry::new(info, Pending { transport, media: Negotiated::default(), senders: Vec::new() }))
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::entry, *};
+    use crate::media::testing::epoch;
 
     #[test]
     fn one_worker_claims_a_session_and_no_other() {
@@ -325,7 +341,7 @@ mod tests {
         assert_eq!(entry.end_due(at(100)), None);
         assert_eq!(entry.expires(), Some(at(200)));
         for reason in END_REASONS {
-            let entry = self::entry(epoch(), None);
+            let entry = testing::entry(epoch(), None);
             entry.request_end(reason);
             entry.request_end(EndReason::Draining);
             assert_eq!(entry.end_due(at(0)), Some(reason), "the first reason stands");
@@ -333,8 +349,11 @@ mod tests {
     }
 
     #[test]
-    fn paths_of_one_session_are_bounded() {
+    fn paths_of_one_session_are_bounded_at_a_time_and_not_over_its_life() {
         let entry = entry(epoch(), None);
-        assert_eq!((0..100).filter(|_| entry.add_path()).count(), usize::from(PATHS_PER_SESSION_MAX));
+        for _ in 0..3 {
+            let paths: Vec<_> = (0..100).filter_map(|_| entry.count_path()).collect();
+            assert_eq!(paths.len(), usize::from(LIVE_PATHS_PER_SESSION_MAX));
+        }
     }
 }

@@ -12,8 +12,9 @@ use sluice_signaling::{
 };
 
 use super::{
-    event_loop::{Route, Worker},
+    event_loop::Worker,
     links::route_key,
+    routes::{Admitted, Checked},
     session::{PublisherHandle, Role, Session, Viewer},
     timers::Slot,
 };
@@ -88,18 +89,25 @@ impl Worker {
             is_unflushed: false,
         });
         self.slots.insert(id, slot);
-        self.check_answered(now, slot, path, nominated);
+        self.check_answered(now, slot, path, nominated, None);
         Some(slot)
     }
 
-    /// A check for this session was answered on `path`, here or elsewhere.
-    pub(super) fn check_answered(&mut self, now: Instant, slot: usize, path: Path, nominated: bool) {
+    /// A check for this session was answered on `path`, here (then it was `admitted`) or elsewhere.
+    pub(super) fn check_answered(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        path: Path,
+        nominated: bool,
+        admitted: Option<Admitted>,
+    ) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let key = route_key(&path);
         if !session.routes.contains(&key) {
             session.routes.push(key);
         }
-        self.routes.insert(key, Route { entry: session.entry.clone(), slot: Some(slot), nominated });
+        self.routes.learn(now, key, Checked { entry: session.entry.clone(), slot: Some(slot), nominated, admitted });
         session.transport.handle_check(now, path, nominated);
         self.service(now, slot);
     }
@@ -340,10 +348,7 @@ impl Worker {
             self.links.send(&transmit.path, &transmit.datagram, transmit.datagram.len());
         }
         for key in &session.routes {
-            // The address may meanwhile lead to a newer session of the same client.
-            if self.routes.get(key).is_some_and(|route| Arc::ptr_eq(&route.entry, &session.entry)) {
-                self.routes.remove(key);
-            }
+            self.routes.remove(key, &session.entry);
         }
         let info = &session.entry.info;
         self.slots.remove(&info.id);
@@ -385,7 +390,15 @@ impl Worker {
         for (slot, reason) in due {
             self.end(now, slot, Outcome::ByUs(reason));
         }
-        self.routes.retain(|_, route| !route.entry.is_gone());
+        let sessions = &self.sessions;
+        let forgotten = self.routes.forget_silent(now, |key, slot| {
+            sessions.get(slot).and_then(|session| session.transport.path()).is_some_and(|path| route_key(&path) == *key)
+        });
+        for (key, slot) in forgotten {
+            if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
+                session.routes.retain(|known| *known != key);
+            }
+        }
         let silent: Vec<_> = self
             .links
             .connections
