@@ -61,6 +61,8 @@ pub struct BothWays {
 pub struct Metrics {
     /// Set when the text is asked for; the other gauges go up and down with their sessions.
     pub streams: Gauge,
+    /// Set when the text is asked for: sessions of WHIP and WHEP, those whose client has not connected yet too.
+    pub webrtc_sessions: Gauge,
     pub publishers: Family<ProtocolLabel, Gauge>,
     pub viewers: Family<ProtocolLabel, Gauge>,
     pub rtp_packets: BothWays,
@@ -87,6 +89,7 @@ impl Metrics {
         let pli = both_ways(r, "pli", "Keyframe requests");
         let metrics = Self {
             streams: Gauge::default(),
+            webrtc_sessions: Gauge::default(),
             publishers: Family::default(),
             viewers: Family::default(),
             rtp_packets,
@@ -104,6 +107,11 @@ impl Metrics {
             registry: Registry::default(),
         };
         r.register("streams", "Streams that are published now", metrics.streams.clone());
+        r.register(
+            "webrtc_sessions",
+            "WHIP and WHEP sessions, connecting and connected; webrtc.sessions_max is their bound",
+            metrics.webrtc_sessions.clone(),
+        );
         r.register("publishers", "Publishers connected now", metrics.publishers.clone());
         r.register("viewers", "Viewers connected now", metrics.viewers.clone());
         r.register("rtx_packets", "Packets sent again", metrics.rtx_packets.clone());
@@ -186,6 +194,7 @@ mod tests {
         let text = metrics.render();
         for line in [
             "sluice_streams 1",
+            "sluice_webrtc_sessions 0",
             "sluice_publishers{protocol=\"whip\"} 0",
             "sluice_publishers{protocol=\"rtmp\"} 0",
             "sluice_viewers{protocol=\"whep\"} 0",

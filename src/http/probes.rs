@@ -26,6 +26,7 @@ async fn ready(State(state): State<AppState>) -> Response {
 async fn metrics(State(state): State<AppState>) -> Response {
     let live = state.streams.all().iter().filter(|stream| stream.is_live()).count();
     state.metrics.streams.set(live as i64);
+    state.metrics.webrtc_sessions.set(state.sessions.count() as i64);
     let exposition = state.metrics.render();
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], exposition).into_response()
 }

@@ -1,4 +1,4 @@
-//! What the API asks of whatever keeps the sessions, as a trait: who watches, and end it.
+//! What the API asks of whatever keeps the sessions, as a trait: how many, who watches, and end it.
 
 use crate::{
     media::{SessionId, StreamName},
@@ -6,14 +6,20 @@ use crate::{
     worker::{ViewerState, Workers},
 };
 
-/// The viewers' sessions. Calls return at once.
+/// The sessions of WHIP and WHEP. Calls return at once.
 pub trait Sessions: Send + Sync {
+    /// Pending and connected.
+    fn count(&self) -> usize;
     fn viewers(&self, stream: &StreamName) -> Vec<ViewerState>;
     /// False when there is no such session (any more).
     fn end_session(&self, session: SessionId, reason: EndReason) -> bool;
 }
 
 impl Sessions for Workers {
+    fn count(&self) -> usize {
+        self.session_count()
+    }
+
     fn viewers(&self, stream: &StreamName) -> Vec<ViewerState> {
         Self::viewers(self, stream)
     }

@@ -60,6 +60,9 @@ impl MediaPlane for Fake {
 }
 
 impl Sessions for Fake {
+    fn count(&self) -> usize {
+        self.viewer.iter().count()
+    }
     fn viewers(&self, stream: &StreamName) -> Vec<ViewerState> {
         self.viewer.iter().filter(|(of, _)| of == stream).map(|(_, viewer)| viewer.clone()).collect()
     }

@@ -4,25 +4,48 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        mpsc::{Receiver, TryRecvError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
-use crate::attack::Addresses;
+use crate::{attack::Addresses, log::Log};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the log may hold before lines are left out: a flood of lines would itself be a fault, and is seen long before.
-const LOG_BYTES_MAX: usize = 16 << 20;
-const VIEWERS: &str = "4";
+/// Sessions whose client never came, or fell silent, are let go after 30 s, at the next sweep of a second.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// A look at the server when no line of its log said that something had ended.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const VIEWERS: usize = 4;
 
 pub struct Target {
-    process: Mutex<Child>,
+    pid: Pid,
+    /// Says once that the process has ended.
+    ended: Receiver<ExitStatus>,
     pub addresses: Addresses,
-    log: Arc<Mutex<String>>,
+    pub log: Arc<Log>,
+}
+
+/// What the server holds at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holdings {
+    /// Sessions of WHIP and WHEP in its tables, and publishers of any protocol.
+    pub sessions: u64,
+    /// Open descriptors: a connection each, beside the few that a server has for itself.
+    pub descriptors: usize,
+    pub threads: usize,
+    /// Memory that is really there.
+    pub resident_bytes: u64,
 }
 
 fn program() -> Command {
@@ -45,96 +68,90 @@ impl Target {
             .spawn()
             .expect("the server starts");
         let mut stdout = BufReader::new(process.stdout.take().expect("piped"));
-        let log = Arc::new(Mutex::new(String::new()));
-        collect(process.stderr.take().expect("piped"), log.clone());
+        let log = Arc::new(Log::default());
+        log.collect(process.stderr.take().expect("piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("the server prints its addresses");
-        let printed: Value =
-            serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}\n{}", log.lock().unwrap()));
-        collect(stdout.into_inner(), log.clone());
+        let printed: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}\n{}", log.tail()));
+        log.collect(stdout.into_inner());
         let address =
             |name: &str| -> SocketAddr { printed[name].as_str().and_then(|a| a.parse().ok()).expect("an address") };
         let addresses = Addresses { http: address("http"), rtmp: address("rtmp"), webrtc: address("webrtc") };
-        Self { process: Mutex::new(process), addresses, log }
-    }
-
-    fn pid(&self) -> u32 {
-        self.process.lock().unwrap().id()
+        let pid = Pid::from_raw(process.id().cast_signed());
+        let (tell, ended) = channel();
+        thread::spawn(move || tell.send(process.wait().expect("its own child")));
+        Self { pid, ended, addresses, log }
     }
 
     pub fn is_alive(&self) -> bool {
-        self.process.lock().unwrap().try_wait().is_ok_and(|ended| ended.is_none())
+        self.ended.try_recv() == Err(TryRecvError::Empty)
     }
 
     /// A plain request still gets its answer.
     pub fn answers(&self) -> bool {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect_timeout(&self.addresses.http, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
+        self.get("/healthz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.addresses.http, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    pub fn holdings(&self) -> Holdings {
+        let metrics = self.get("/metrics").unwrap_or_else(|error| panic!("no metrics: {error}\n{}", self.log.tail()));
+        let sum = |name: &str| -> u64 {
+            let samples = metrics.lines().filter(|line| line.starts_with(name));
+            samples
+                .map(|line| line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()).expect("a count"))
+                .sum()
         };
-        ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        let entries = |folder: &str| fs::read_dir(format!("/proc/{}/{folder}", self.pid)).map_or(0, Iterator::count);
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid)).unwrap_or_default();
+        let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+        Holdings {
+            sessions: sum("sluice_webrtc_sessions ") + sum("sluice_publishers{"),
+            descriptors: entries("fd"),
+            threads: entries("task"),
+            resident_bytes: pages * 4096,
+        }
     }
 
-    /// Memory that is really there.
-    pub fn resident_bytes(&self) -> u64 {
-        let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid())).unwrap_or_default();
-        statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
-    }
-
-    pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
-    }
-
-    pub fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+    /// What it holds once everything that came has gone: as many sessions, descriptors and threads as at `rest`. What it still
+    /// holds when it does not come down to that.
+    pub fn settle(&self, rest: &Holdings) -> Holdings {
+        let until = Instant::now() + SETTLED_WITHIN;
+        loop {
+            let now = self.holdings();
+            let gone =
+                now.sessions <= rest.sessions && now.descriptors <= rest.descriptors && now.threads <= rest.threads;
+            if gone || Instant::now() >= until {
+                return now;
+            }
+            // Ends of sessions are logged, ends of connections are not.
+            let logged_bytes = self.log.text().len();
+            self.log.wait(Instant::now() + LOOK_EVERY, |text| text.len() > logged_bytes);
+        }
     }
 
     pub fn stop(self) {
-        self.signal("-TERM");
-        let mut process = self.process.lock().unwrap();
-        let until = Instant::now() + PATIENCE;
-        let status = loop {
-            match process.try_wait().expect("its own child") {
-                Some(status) => break status,
-                None if Instant::now() > until => panic!("the server does not end:\n{}", self.log_tail()),
-                None => thread::sleep(Duration::from_millis(20)),
-            }
-        };
-        assert!(status.success(), "{status}:\n{}", self.log_tail());
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.pid().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "no signal {name} could be sent");
+        kill(self.pid, Signal::SIGTERM).expect("it is there");
+        let status = self.ended.recv_timeout(PATIENCE);
+        let status = status.unwrap_or_else(|_| panic!("the server does not end:\n{}", self.log.tail()));
+        assert!(status.success(), "{status}:\n{}", self.log.tail());
     }
 }
 
 impl Drop for Target {
     /// When an assertion failed nobody has stopped it yet.
     fn drop(&mut self) {
-        if let Ok(mut process) = self.process.lock() {
-            let _ = process.kill();
-            let _ = process.wait();
+        if self.ended.try_recv() == Err(TryRecvError::Empty) {
+            let _ = kill(self.pid, Signal::SIGKILL);
         }
     }
-}
-
-fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
-    thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            let mut log = log.lock().unwrap();
-            if log.len() < LOG_BYTES_MAX {
-                log.push_str(&line);
-                log.push('\n');
-            }
-        }
-    });
 }
 
 /// A publisher and viewers who count what they miss.
@@ -145,20 +162,19 @@ impl Audience {
     pub fn seat(target: &Target, lasting: Duration) -> Self {
         let url = format!("http://{}/whep/live", target.addresses.http);
         let measured = format!("{}s", lasting.as_secs() + 2);
+        let seated_before = seated(&target.log.text());
         let process = program()
-            .args(["bench", "whep", "--url", &url, "--publish", "--publish-kbps", "500", "--viewers", VIEWERS])
-            .args(["--duration", &measured, "--nack", "--json", "--quiet"])
+            .args(["bench", "whep", "--url", &url, "--publish", "--publish-kbps", "500"])
+            .args(["--viewers", &VIEWERS.to_string(), "--duration", &measured, "--nack", "--json", "--quiet"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the audience starts");
-        let seated = Self(process);
-        let until = Instant::now() + PATIENCE;
-        while viewers_now(target) != VIEWERS.parse().ok() {
-            assert!(Instant::now() < until, "the audience is not seated:\n{}", target.log_tail());
-            thread::sleep(Duration::from_millis(100));
-        }
-        seated
+        let audience = Self(process);
+        let enough = |log: &str| seated(log) == seated_before + VIEWERS;
+        let all = target.log.wait(Instant::now() + PATIENCE, enough);
+        assert!(all, "the audience is not seated:\n{}", target.log.tail());
+        audience
     }
 
     /// What they report when their time is over: one line of JSON.
@@ -179,13 +195,7 @@ impl Drop for Audience {
     }
 }
 
-/// By the server's own count.
-fn viewers_now(target: &Target) -> Option<u64> {
-    let mut stream = TcpStream::connect(target.addresses.http).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let line = answer.lines().find(|line| line.starts_with("sluice_viewers{"))?;
-    line.rsplit(' ').next()?.parse().ok()
+/// Viewers who connected, by the server's log.
+fn seated(log: &str) -> usize {
+    log.lines().filter(|line| line.contains(" connected session=") && line.contains("protocol=\"whep\"")).count()
 }

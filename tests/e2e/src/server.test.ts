@@ -12,6 +12,7 @@ const stage = Stage.set();
 
 const SERIES = [
   "sluice_streams",
+  "sluice_webrtc_sessions",
   "sluice_publishers",
   "sluice_viewers",
   "sluice_rtp_packets_total",
