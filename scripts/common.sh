@@ -108,6 +108,9 @@ need_ffmpeg() {
     export SLUICE_FFMPEG
 }
 
+# The README's examples are run as they stand there.
+need_php() { install_packages php=php-cli; }
+
 # Sets SLUICE_CHROMIUM to a Chromium of the system.
 need_chromium() {
     local name
