@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 use sluice::{
     egress::whep::{DatagramOut, Output, Scratch, SenderSettings, StreamNumbers, WhepSender},
-    media::{Codec, ExtendedSeq, MediaKind, TrackFormat},
-    track::{Delivery, LayerIndex, Replica, Snapshot, TrackIndex, TrackPacket, TrackSnapshot},
+    media::{Codec, ExtendedSeq, TrackFormat},
+    track::{Batch, Delivery, LayerIndex, News, Replica, Snapshot, TrackIndex, TrackPacket, TrackSnapshot},
     transport::{SrtpProfile, SrtpSealer},
 };
 use sluice_signaling::{
@@ -68,43 +68,59 @@ fn picture(number: u64, start: Instant) -> Delivery {
             payload: Bytes::from(vec![0; 1_100 - at as usize]),
         })
     };
-    let packets: Vec<_> = (0..8).map(packet).collect();
-    Delivery::Packets { track: TrackIndex(0), layer: LayerIndex(0), packets: packets.into() }
+    let sound = Arc::new(TrackPacket {
+        seq: ExtendedSeq(number),
+        time_ticks: number * 960,
+        arrival: start + Duration::from_millis(number * 33),
+        marker: false,
+        keyframe_start: false,
+        payload: Bytes::from(vec![0; 160]),
+    });
+    let batch = |track, packets| Batch { track: TrackIndex(track), layer: LayerIndex(0), packets };
+    Delivery::Packets(Arc::new([batch(0, (0..8).map(packet).collect()), batch(1, vec![sound])]))
 }
 
 fn viewer(now: Instant) -> WhepSender {
-    let codec = AcceptedCodec {
-        codec: Codec::H264,
-        payload_type: 102,
-        fmtp: String::new(),
-        channels: 1,
-        rtx_payload_type: Some(103),
-        feedback: Feedback::default(),
+    let section = |codec: Codec, payload_type, rtx_payload_type| {
+        let codec = AcceptedCodec {
+            codec,
+            payload_type,
+            fmtp: String::new(),
+            channels: 1,
+            rtx_payload_type,
+            feedback: Feedback::default(),
+        };
+        NegotiatedMedia {
+            mid: payload_type.to_string(),
+            kind: codec.codec.kind(),
+            codecs: vec![codec],
+            extensions: ExtensionIds { playout_delay: Some(5), ..Default::default() },
+            remote_ssrcs: Vec::new(),
+            rids: Vec::new(),
+        }
     };
-    let section = NegotiatedMedia {
-        mid: "0".into(),
-        kind: MediaKind::Video,
-        codecs: vec![codec],
-        extensions: ExtensionIds { playout_delay: Some(5), ..Default::default() },
-        remote_ssrcs: Vec::new(),
-        rids: Vec::new(),
-    };
-    let ids = [SenderIds { ssrc: 7, rtx_ssrc: Some(8) }];
+    let media = vec![section(Codec::H264, 102, Some(103)), section(Codec::Opus, 111, None)];
+    let ids = [SenderIds { ssrc: 7, rtx_ssrc: Some(8) }, SenderIds { ssrc: 9, rtx_ssrc: None }];
     let numbers = || StreamNumbers { first_seq: 0, first_rtx_seq: 0, time_offset_ticks: 0 };
     let settings = SenderSettings { join_burst_mbps: 40, playout_delay_max_ms: 500 };
-    WhepSender::new(now, now, &Negotiated { media: vec![section] }, &ids, numbers, "name".into(), settings)
+    WhepSender::new(now, now, &Negotiated { media }, &ids, numbers, "name".into(), settings)
 }
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "an `Instant` has no other origin")]
 fn forwarding_a_picture_allocates_nothing() {
     let start = Instant::now();
-    let format = TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 };
-    let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
+    let track = |codec| TrackSnapshot {
+        epoch: 0,
+        format: TrackFormat { codec, fmtp: String::new(), channels: 1 },
+        clock: None,
+        layers: vec![Vec::new()],
+    };
+    let tracks = vec![track(Codec::H264), track(Codec::Opus)];
     let mut replica = Replica::default();
     replica.apply(
-        Delivery::Snapshot(Arc::new(Snapshot { publication: 1, sound_lags: false, tracks: vec![track] })),
-        &mut Vec::new(),
+        Delivery::Snapshot(Arc::new(Snapshot { publication: 1, sound_lags: false, tracks })),
+        &mut News::default(),
     );
     let sealer = SrtpSealer::with_master(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]).unwrap();
     let mut scratch = Scratch::default();
@@ -113,7 +129,7 @@ fn forwarding_a_picture_allocates_nothing() {
     let mut sent_packets = 0;
     for number in 1..200 {
         let now = start + Duration::from_millis(number * 33);
-        replica.apply(picture(number, start), &mut Vec::new());
+        replica.apply(picture(number, start), &mut News::default());
         let before = allocations();
         for viewer in &mut viewers {
             if viewer.is_waiting() {
@@ -127,6 +143,6 @@ fn forwarding_a_picture_allocates_nothing() {
             assert_eq!(allocations() - before, 0, "picture {number}");
         }
     }
-    assert_eq!(sent_packets, 50 * 199 * 8);
-    assert_eq!(out.calls, 50 * 199, "one call carries a picture to a viewer");
+    assert_eq!(sent_packets, 50 * 199 * 9);
+    assert_eq!(out.calls, 50 * 199, "one call carries a picture and its sound to a viewer");
 }

@@ -14,9 +14,9 @@ mod subscription;
 pub use keyframe::KeyframeGate;
 pub use packet::{ClockReference, TrackPacket};
 pub use packet_ring::{Insertion, PacketRing, RingLimits};
-pub use replica::{Applied, Replica, ReplicaTrack, Run};
+pub use replica::{News, Replica, ReplicaTrack, Run};
 pub use stream::{
-    Delivery, EndReason, LayerIndex, Notice, PacketSink, Protocol, Publication, PublisherControl, PublisherInfo,
+    Batch, Delivery, EndReason, LayerIndex, Notice, PacketSink, Protocol, Publication, PublisherControl, PublisherInfo,
     Snapshot, Stream, StreamState, Superseded, TRACKS_MAX, TrackIndex, TrackSnapshot, TrackState, ViewerCount,
     WorkerIndex,
 };

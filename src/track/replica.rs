@@ -1,12 +1,12 @@
 //! A worker's copy of a stream: the same packets, in rings of its own, fed by deliveries. What its viewers read.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use crate::{
     media::{ExtendedSeq, MediaKind, TrackFormat},
     track::{
-        ClockReference, Delivery, Insertion, LayerIndex, PacketRing, RingLimits, Snapshot, TrackIndex, TrackPacket,
-        TrackSnapshot,
+        Batch, ClockReference, Delivery, Insertion, LayerIndex, PacketRing, RingLimits, Snapshot, TrackIndex,
+        TrackPacket, TrackSnapshot,
     },
 };
 
@@ -102,14 +102,47 @@ impl ReplicaTrack {
     }
 }
 
-/// What a delivery changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
+/// What deliveries brought since viewers were last served.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
     /// Tracks came, went, or were brought up to date.
-    Tracks,
-    /// Packets of this track; `late` of them (appended to the caller's list) filled gaps behind the newest.
-    Packets(MediaKind),
-    Nothing,
+    pub tracks: bool,
+    /// Packets of these kinds came.
+    pub video: bool,
+    pub audio: bool,
+    /// Packets that filled gaps behind the newest.
+    pub late: Vec<(MediaKind, ExtendedSeq)>,
+    /// When the first of the packets reached the server.
+    pub arrival: Option<Instant>,
+}
+
+impl News {
+    pub fn is_empty(&self) -> bool {
+        !(self.tracks || self.video || self.audio)
+    }
+
+    /// The one kind that has news; `None` when it is not one alone.
+    pub fn only(&self) -> Option<MediaKind> {
+        match (self.tracks, self.video, self.audio) {
+            (false, true, false) => Some(MediaKind::Video),
+            (false, false, true) => Some(MediaKind::Audio),
+            _ => None,
+        }
+    }
+
+    /// Empties it; its room is kept.
+    pub fn clear(&mut self) {
+        self.late.clear();
+        *self = Self { late: std::mem::take(&mut self.late), ..Self::default() };
+    }
+
+    fn note(&mut self, kind: MediaKind, arrival: Instant) {
+        match kind {
+            MediaKind::Video => self.video = true,
+            MediaKind::Audio => self.audio = true,
+        }
+        self.arrival = self.arrival.or(Some(arrival));
+    }
 }
 
 /// A worker's copy of one stream.
@@ -121,28 +154,32 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Takes a delivery in. Numbers of packets that filled gaps are appended to `late`.
-    pub fn apply(&mut self, delivery: Delivery, late: &mut Vec<ExtendedSeq>) -> Applied {
+    /// Takes a delivery in, and adds to `news` what it brought.
+    pub fn apply(&mut self, delivery: Delivery, news: &mut News) {
         match delivery {
             Delivery::Snapshot(snapshot) => {
                 self.apply_snapshot(&snapshot);
-                Applied::Tracks
+                news.tracks = true;
             }
-            Delivery::Packets { track, layer: LayerIndex(0), packets } => {
-                let Some(track) = self.tracks.get_mut(usize::from(track.0)) else { return Applied::Nothing };
-                for packet in packets.iter() {
-                    if track.insert(packet.clone()) == Insertion::Late {
-                        late.push(packet.seq);
-                    }
-                }
-                Applied::Packets(track.format.codec.kind())
-            }
-            Delivery::Packets { .. } => Applied::Nothing,
+            Delivery::Packets(batches) => batches.iter().for_each(|batch| self.apply_batch(batch, news)),
             Delivery::Clock { track, reference } => {
                 if let Some(track) = self.tracks.get_mut(usize::from(track.0)) {
                     track.clock = Some(reference);
                 }
-                Applied::Nothing
+            }
+        }
+    }
+
+    fn apply_batch(&mut self, batch: &Batch, news: &mut News) {
+        let Some(track) = self.tracks.get_mut(usize::from(batch.track.0)) else { return };
+        if batch.layer != LayerIndex(0) {
+            return;
+        }
+        let kind = track.format.codec.kind();
+        for packet in &batch.packets {
+            news.note(kind, packet.arrival);
+            if track.insert(packet.clone()) == Insertion::Late {
+                news.late.push((kind, packet.seq));
             }
         }
     }

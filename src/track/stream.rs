@@ -141,10 +141,18 @@ pub trait PacketSink: Send + Sync {
 pub enum Delivery {
     /// Everything known: on subscription, when a publisher comes or goes, when its formats change, after lost deliveries.
     Snapshot(Arc<Snapshot>),
-    /// New packets of one layer, in order of arrival.
-    Packets { track: TrackIndex, layer: LayerIndex, packets: Arc<[Arc<TrackPacket>]> },
+    /// New packets: what arrived together, of whichever layers.
+    Packets(Arc<[Batch]>),
     /// A track's clock was measured anew.
     Clock { track: TrackIndex, reference: ClockReference },
+}
+
+/// Packets of one layer, in order of arrival.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    pub track: TrackIndex,
+    pub layer: LayerIndex,
+    pub packets: Vec<Arc<TrackPacket>>,
 }
 
 /// A stream's state at one moment. No tracks: nobody publishes.

@@ -13,8 +13,8 @@ use super::{AacToOpus, OpusPacket, TranscodeError};
 
 /// AAC frames that may wait: 1.4 s at 44.1 kHz. A thread that is further behind does not catch up.
 const INPUT_MAX_FRAMES: usize = 64;
-/// Opus packets that may wait for the session's task: 1.3 s.
-const OUTPUT_MAX_PACKETS: usize = 64;
+/// Answers that may wait for the session's task: 1.3 s.
+const OUTPUT_MAX_EVENTS: usize = 64;
 /// Decoder, encoder and resampler keep their state on the heap; Opus's scratch space is some tens of KB.
 const STACK_BYTES: usize = 1024 * 1024;
 
@@ -27,10 +27,11 @@ pub enum SoundInput {
     Frame { data: Bytes, time_ms: i64 },
 }
 
-/// What the thread says.
+/// What the thread answers: one event for each input, in order.
 #[derive(Debug)]
 pub enum SoundEvent {
-    Packet(OpusPacket),
+    /// What the input completed: one packet or two of a frame, none of a configuration.
+    Made(Vec<OpusPacket>),
     /// Frames are of no use until the next configuration.
     Failed(TranscodeError),
 }
@@ -49,7 +50,7 @@ impl SoundThread {
     /// When the system gives no thread.
     pub fn start(name: &str) -> io::Result<(Self, mpsc::Receiver<SoundEvent>)> {
         let (input, inputs) = bounded(INPUT_MAX_FRAMES);
-        let (events, output) = mpsc::channel(OUTPUT_MAX_PACKETS);
+        let (events, output) = mpsc::channel(OUTPUT_MAX_EVENTS);
         // Linux shows 15 bytes. Stream names are ASCII.
         let name = format!("aac-{}", name.get(..name.len().min(11)).unwrap_or_default());
         thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || run(&inputs, &events))?;
@@ -72,18 +73,23 @@ impl SoundThread {
 fn run(inputs: &Receiver<SoundInput>, events: &mpsc::Sender<SoundEvent>) {
     let mut codec: Option<AacToOpus> = None;
     for input in inputs {
+        let mut made = Vec::new();
         let done = match (input, &mut codec) {
             (SoundInput::Config(config), codec) => AacToOpus::new(&config).map(|new| *codec = Some(new)),
-            // A full queue means that the session's task lags; it would only lag more.
             (SoundInput::Frame { data, time_ms }, Some(codec)) => {
-                codec.push(&data, time_ms, |packet| drop(events.try_send(SoundEvent::Packet(packet))))
+                codec.push(&data, time_ms, |packet| made.push(packet))
             }
             (SoundInput::Frame { .. }, None) => Ok(()),
         };
-        if let Err(error) = done {
-            codec = None;
-            let _ = events.try_send(SoundEvent::Failed(error));
-        }
+        let event = match done {
+            Ok(()) => SoundEvent::Made(made),
+            Err(error) => {
+                codec = None;
+                SoundEvent::Failed(error)
+            }
+        };
+        // A full queue means that the session's task lags; it would only lag more.
+        let _ = events.try_send(event);
         if events.is_closed() {
             return;
         }

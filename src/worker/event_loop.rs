@@ -80,6 +80,8 @@ pub struct Worker {
     /// Room for the round's share of `paced`, and for the list of viewers being served.
     pub(super) held_back: Vec<Slot>,
     pub(super) viewers: Vec<usize>,
+    /// Streams with news for their viewers: places in `local`.
+    pub(super) touched: Vec<usize>,
     /// Publishers with packets that arrived in this round.
     pub(super) unflushed: Vec<usize>,
     pub(super) scratch: Scratch,
@@ -122,6 +124,7 @@ impl Worker {
             paced: Vec::new(),
             held_back: Vec::new(),
             viewers: Vec::new(),
+            touched: Vec::new(),
             unflushed: Vec::new(),
             scratch: Scratch::default(),
             totals: Totals::default(),
@@ -165,7 +168,8 @@ impl Worker {
             }
             self.take_messages(now);
             self.flush_publishers(now);
-            self.take_deliveries(now);
+            self.take_deliveries();
+            self.serve_touched(now);
             now = Instant::now();
             while let Some(slot) = self.timers.due(now) {
                 self.look_at(now, slot);
@@ -280,10 +284,10 @@ impl Worker {
         }
     }
 
-    fn take_deliveries(&mut self, now: Instant) {
+    fn take_deliveries(&mut self) {
         for _ in 0..DELIVERIES_PER_ROUND {
             let Ok((stream, delivery)) = self.outbox.deliveries.try_recv() else { return };
-            self.deliver(now, &stream, delivery);
+            self.deliver(&stream, delivery);
         }
     }
 

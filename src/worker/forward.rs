@@ -2,59 +2,102 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{event_loop::Worker, session::Role, timers::Slot};
+use super::{
+    event_loop::Worker,
+    links::Links,
+    local_streams::LocalStream,
+    session::{Role, Session},
+    timers::Slot,
+    totals::Totals,
+};
 use crate::{
-    egress::whep::{Output, Round},
-    media::{ExtendedSeq, MediaKind},
-    track::{Applied, Delivery, Stream},
+    egress::whep::{Output, Round, Scratch},
+    media::MediaKind,
+    track::{Delivery, News, Stream},
 };
 
+/// What a worker lends for sending to one viewer after the other.
+struct Sending<'a> {
+    links: &'a mut Links,
+    scratch: &'a mut Scratch,
+    totals: &'a mut Totals,
+    paced: &'a mut Vec<Slot>,
+}
+
 impl Worker {
-    /// Takes a delivery into the replica and sends every viewer what is new to it.
-    pub(super) fn deliver(&mut self, now: Instant, stream: &Arc<Stream>, delivery: Delivery) {
+    /// Takes a delivery into the replica; its stream's viewers are served by [`Self::serve_touched`].
+    pub(super) fn deliver(&mut self, stream: &Arc<Stream>, delivery: Delivery) {
         let Some(place) = self.local.find(stream) else { return };
         let Some(local) = self.local.get_mut(place) else { return };
-        let arrival = match &delivery {
-            Delivery::Packets { packets, .. } => packets.first().map(|packet| packet.arrival),
-            Delivery::Snapshot(_) | Delivery::Clock { .. } => None,
+        let untouched = local.news.is_empty();
+        local.replica.apply(delivery, &mut local.news);
+        if untouched && !local.news.is_empty() {
+            self.touched.push(place);
+        }
+    }
+
+    /// Sends every viewer what the round's deliveries brought: all that came for it at once, in as few sends as may be.
+    pub(super) fn serve_touched(&mut self, now: Instant) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for place in touched.drain(..) {
+            let Some(local) = self.local.get_mut(place) else { continue };
+            let mut news = std::mem::take(&mut local.news);
+            if news.tracks {
+                self.follow_and_send_all(now, place);
+            } else {
+                self.send_news(now, place, &news);
+            }
+            if let Some(arrival) = news.arrival {
+                self.totals.forwarded(Instant::now().saturating_duration_since(arrival));
+            }
+            news.clear();
+            if let Some(local) = self.local.get_mut(place) {
+                local.news = news;
+            }
+        }
+        self.touched = touched;
+    }
+
+    fn send_news(&mut self, now: Instant, place: usize, news: &News) {
+        let only = news.only();
+        let Some(local) = self.local.get(place) else { return };
+        let mut sending = Sending {
+            links: &mut self.links,
+            scratch: &mut self.scratch,
+            totals: &mut self.totals,
+            paced: &mut self.paced,
         };
-        let mut late = Vec::new();
-        let applied = local.replica.apply(delivery, &mut late);
+        // Empty but for a change of codecs: nothing is allocated.
+        let mut cannot_decode = Vec::new();
+        for &slot in &local.viewers {
+            let Some(session) = self.sessions.get_mut(slot) else { continue };
+            let Role::Viewer(viewer) = &mut session.role else { continue };
+            if viewer.sender.is_waiting() {
+                let undecodable = viewer.sender.follow(now, &local.replica);
+                if !undecodable.is_empty() {
+                    cannot_decode.push((slot, undecodable));
+                }
+            }
+            if !news.late.is_empty() {
+                sending.send_late(local, session, news);
+            }
+            sending.send(now, local, slot, session, only);
+        }
+        for (slot, undecodable) in cannot_decode {
+            self.cannot_decode(now, slot, &undecodable);
+        }
+    }
+
+    /// The tracks changed.
+    fn follow_and_send_all(&mut self, now: Instant, place: usize) {
+        let Some(local) = self.local.get(place) else { return };
         // A copy of the list, in room that is kept: serving one viewer may end it, which changes the list.
         let mut viewers = std::mem::take(&mut self.viewers);
         viewers.extend_from_slice(&local.viewers);
         for slot in viewers.drain(..) {
-            match applied {
-                Applied::Tracks => self.follow_and_send(now, slot),
-                Applied::Packets(kind) => self.send_news(now, slot, kind, &late),
-                Applied::Nothing => {}
-            }
+            self.follow_and_send(now, slot);
         }
         self.viewers = viewers;
-        if let Some(arrival) = arrival {
-            self.totals.forwarded(Instant::now().saturating_duration_since(arrival));
-        }
-    }
-
-    fn send_news(&mut self, now: Instant, slot: usize, kind: MediaKind, late: &[ExtendedSeq]) {
-        let Some(session) = self.sessions.get_mut(slot) else { return };
-        let Role::Viewer(viewer) = &mut session.role else { return };
-        let Some(local) = self.local.get(viewer.stream) else { return };
-        if viewer.sender.is_waiting() {
-            let undecodable = viewer.sender.follow(now, &local.replica);
-            if !undecodable.is_empty() {
-                return self.cannot_decode(now, slot, &undecodable);
-            }
-        }
-        if !late.is_empty()
-            && let (Some(sealer), Some(path)) = (session.transport.sealer(), session.transport.path())
-        {
-            let mut output = Output { sealer, scratch: &mut self.scratch, out: &mut self.links.to(path) };
-            let sent = viewer.sender.send_late(&local.replica, kind, late, &mut output);
-            session.entry.count(sent.packets, sent.bytes);
-            self.totals.sent(sent);
-        }
-        self.send_to_viewer(now, slot, Some(kind));
     }
 
     /// After the replica's tracks changed, or when a viewer comes.
@@ -75,8 +118,33 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Role::Viewer(viewer) = &mut session.role else { return };
         let Some(local) = self.local.get(viewer.stream) else { return };
+        let mut sending = Sending {
+            links: &mut self.links,
+            scratch: &mut self.scratch,
+            totals: &mut self.totals,
+            paced: &mut self.paced,
+        };
+        sending.send(now, local, slot, session, only);
+    }
+
+    /// Gives viewers that pacing held back their next share.
+    pub(super) fn serve_paced(&mut self, now: Instant) {
+        let mut held_back = std::mem::take(&mut self.held_back);
+        std::mem::swap(&mut held_back, &mut self.paced);
+        for slot in held_back.drain(..) {
+            let Some(session) = self.sessions.get_mut(slot.index).filter(|s| s.tenant == slot.tenant) else { continue };
+            session.is_paced = false;
+            self.send_to_viewer(now, slot.index, Some(MediaKind::Video));
+        }
+        self.held_back = held_back;
+    }
+}
+
+impl Sending<'_> {
+    fn send(&mut self, now: Instant, local: &LocalStream, slot: usize, session: &mut Session, only: Option<MediaKind>) {
+        let Role::Viewer(viewer) = &mut session.role else { return };
         let (Some(sealer), Some(path)) = (session.transport.sealer(), session.transport.path()) else { return };
-        let mut output = Output { sealer, scratch: &mut self.scratch, out: &mut self.links.to(path) };
+        let mut output = Output { sealer, scratch: self.scratch, out: &mut self.links.to(path) };
         let Round { sent, backlog, joined_after, wants_keyframe } =
             viewer.sender.send(now, &local.replica, only, &mut output);
         session.entry.count(sent.packets, sent.bytes);
@@ -93,15 +161,12 @@ impl Worker {
         }
     }
 
-    /// Gives viewers that pacing held back their next share.
-    pub(super) fn serve_paced(&mut self, now: Instant) {
-        let mut held_back = std::mem::take(&mut self.held_back);
-        std::mem::swap(&mut held_back, &mut self.paced);
-        for slot in held_back.drain(..) {
-            let Some(session) = self.sessions.get_mut(slot.index).filter(|s| s.tenant == slot.tenant) else { continue };
-            session.is_paced = false;
-            self.send_to_viewer(now, slot.index, Some(MediaKind::Video));
-        }
-        self.held_back = held_back;
+    fn send_late(&mut self, local: &LocalStream, session: &mut Session, news: &News) {
+        let Role::Viewer(viewer) = &mut session.role else { return };
+        let (Some(sealer), Some(path)) = (session.transport.sealer(), session.transport.path()) else { return };
+        let mut output = Output { sealer, scratch: self.scratch, out: &mut self.links.to(path) };
+        let sent = viewer.sender.send_late(&local.replica, &news.late, &mut output);
+        session.entry.count(sent.packets, sent.bytes);
+        self.totals.sent(sent);
     }
 }

@@ -5,13 +5,15 @@ use std::{collections::HashMap, sync::Arc};
 use slab::Slab;
 
 use super::inbox::Inbox;
-use crate::track::{Replica, Stream, WorkerIndex};
+use crate::track::{News, Replica, Stream, WorkerIndex};
 
 /// A stream with viewers on this worker.
 #[derive(Debug)]
 pub struct LocalStream {
     pub stream: Arc<Stream>,
     pub replica: Replica,
+    /// What the replica has that its viewers were not served yet.
+    pub news: News,
     /// Slab indices of the sessions that watch.
     pub viewers: Vec<usize>,
 }
@@ -37,7 +39,12 @@ impl LocalStreams {
         inbox: &Arc<Inbox>,
     ) -> usize {
         let index = *self.by_address.entry(address(stream)).or_insert_with(|| {
-            let local = LocalStream { stream: stream.clone(), replica: Replica::default(), viewers: Vec::new() };
+            let local = LocalStream {
+                stream: stream.clone(),
+                replica: Replica::default(),
+                news: News::default(),
+                viewers: Vec::new(),
+            };
             let index = self.slab.insert(local);
             stream.subscribe(worker, inbox.clone());
             index

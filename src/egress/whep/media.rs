@@ -134,10 +134,17 @@ impl SenderMedia {
         });
     }
 
+    /// The most that the next packet takes on the wire; `None` when there is none.
+    pub fn next_bytes_max(&self, track: &ReplicaTrack, sealer: &SrtpSealer) -> Option<usize> {
+        Some(self.wire(sealer)?.packet_bytes_max(self.subscription.peek(track)?))
+    }
+
+    /// Sends what is due. `follows`: a datagram of so many bytes at most will be sent right after.
     pub fn send(
         &mut self,
         now: Instant,
         track: &ReplicaTrack,
+        follows: Option<usize>,
         pace: &mut Pace,
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Part {
@@ -159,7 +166,8 @@ impl SenderMedia {
             if run.is_empty() {
                 break;
             }
-            part.sent.add(wire.send(&run, output.scratch, output.out));
+            let follows = follows.filter(|_| !run.is_full());
+            part.sent.add(wire.send(&run, follows, output.scratch, output.out));
             if part.backlog {
                 break;
             }
@@ -172,16 +180,13 @@ impl SenderMedia {
     pub fn send_late(
         &mut self,
         track: &ReplicaTrack,
-        late: &[ExtendedSeq],
+        late: ExtendedSeq,
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Sent {
-        let mut sent = Sent::default();
-        let Some(wire) = self.wire(output.sealer) else { return sent };
-        for seq in late {
-            let Some(outgoing) = self.subscription.late(*seq, track) else { continue };
-            let Some(packet) = track.ring().get(*seq) else { continue };
-            sent.add(wire.send(&[(packet, outgoing)], output.scratch, output.out));
-        }
+        let Some(wire) = self.wire(output.sealer) else { return Sent::default() };
+        let Some(outgoing) = self.subscription.late(late, track) else { return Sent::default() };
+        let Some(packet) = track.ring().get(late) else { return Sent::default() };
+        let sent = wire.send(&[(packet, outgoing)], None, output.scratch, output.out);
         self.count(sent);
         sent
     }
@@ -201,7 +206,7 @@ impl SenderMedia {
         }
         let rtx = self.payload_types.and_then(|types| types.rtx).zip(self.ids.rtx_ssrc);
         let Some((payload_type, ssrc)) = rtx else {
-            return wire.send(&[(packet, outgoing)], output.scratch, output.out);
+            return wire.send(&[(packet, outgoing)], None, output.scratch, output.out);
         };
         let index = self.next_rtx.0;
         self.next_rtx = self.next_rtx.next();

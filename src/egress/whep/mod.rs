@@ -67,6 +67,7 @@ pub struct SenderSettings {
 /// One viewer.
 #[derive(Debug)]
 pub struct WhepSender {
+    /// Pictures before sound.
     media: Vec<SenderMedia>,
     pace: Pace,
     instant_join: bool,
@@ -102,8 +103,10 @@ impl WhepSender {
         settings: SenderSettings,
     ) -> Self {
         let accepted = media.media.iter().filter(|section| !section.codecs.is_empty());
-        let media =
+        let mut media: Vec<_> =
             accepted.zip(ids).map(|(section, ids)| SenderMedia::new(section, *ids, numbers(), settings)).collect();
+        // Pictures first: sound is small, and goes with a picture's last call.
+        media.sort_by_key(|media| std::cmp::Reverse(media.kind()));
         Self {
             media,
             pace: Pace::new(now, if settings.join_burst_mbps == 0 { 40 } else { settings.join_burst_mbps }),
@@ -147,9 +150,16 @@ impl WhepSender {
         let catching_up = self.media.iter().any(SenderMedia::is_catching_up);
         self.pace.refill(now, catching_up);
         let mut round = Round::default();
+        let mut sound_bytes = None;
+        if only.is_none() {
+            let sound = self.media.iter().find(|media| media.kind() == MediaKind::Audio);
+            let sound = sound.zip(replica.track(MediaKind::Audio));
+            sound_bytes = sound.and_then(|(media, track)| media.next_bytes_max(track, output.sealer));
+        }
         for media in self.media.iter_mut().filter(|media| only.is_none_or(|kind| kind == media.kind())) {
             let Some(track) = replica.track(media.kind()) else { continue };
-            let part = media.send(now, track, &mut self.pace, output);
+            let follows = sound_bytes.filter(|_| media.kind() == MediaKind::Video);
+            let part = media.send(now, track, follows, &mut self.pace, output);
             round.sent.add(part.sent);
             round.backlog |= part.backlog;
             if part.keyframe && !self.joined {
@@ -160,6 +170,7 @@ impl WhepSender {
                 round.wants_keyframe = Some(track.index());
             }
         }
+        output.scratch.finish(output.out);
         round
     }
 
@@ -167,14 +178,14 @@ impl WhepSender {
     pub fn send_late(
         &mut self,
         replica: &Replica,
-        kind: MediaKind,
-        late: &[ExtendedSeq],
+        late: &[(MediaKind, ExtendedSeq)],
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Sent {
         let mut sent = Sent::default();
-        for media in self.media.iter_mut().filter(|media| media.kind() == kind) {
-            if let Some(track) = replica.track(kind) {
-                sent.add(media.send_late(track, late, output));
+        for (kind, seq) in late {
+            let Some(track) = replica.track(*kind) else { continue };
+            for media in self.media.iter_mut().filter(|media| media.kind() == *kind) {
+                sent.add(media.send_late(track, *seq, output));
             }
         }
         sent

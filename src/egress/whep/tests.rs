@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     media::{Codec, RtpPacket, TrackFormat, testing::epoch},
     rtp::rtcp::{write_nack, write_pli},
-    track::{Delivery, LayerIndex, Snapshot, TrackPacket, TrackSnapshot},
+    track::{Batch, Delivery, LayerIndex, News, Snapshot, TrackPacket, TrackSnapshot},
     transport::SrtpProfile,
 };
 
@@ -53,6 +53,31 @@ impl Browser {
     }
 }
 
+fn video(rtx: bool) -> NegotiatedMedia {
+    let codec = AcceptedCodec {
+        codec: Codec::H264,
+        payload_type: 102,
+        fmtp: String::new(),
+        channels: 1,
+        rtx_payload_type: rtx.then_some(103),
+        feedback: Default::default(),
+    };
+    NegotiatedMedia {
+        mid: "0".into(),
+        kind: MediaKind::Video,
+        codecs: vec![codec],
+        extensions: IDS,
+        remote_ssrcs: Vec::new(),
+        rids: Vec::new(),
+    }
+}
+
+fn sound() -> NegotiatedMedia {
+    let codec = AcceptedCodec { codec: Codec::Opus, payload_type: 111, channels: 2, ..video(false).codecs.remove(0) };
+    let extensions = ExtensionIds { playout_delay: None, ..IDS };
+    NegotiatedMedia { mid: "1".into(), kind: MediaKind::Audio, codecs: vec![codec], extensions, ..video(false) }
+}
+
 /// A viewer of an H.264 stream, with the replica it reads and the browser it sends to.
 struct Bench {
     now: Instant,
@@ -62,30 +87,33 @@ struct Bench {
     sealer: SrtpSealer,
     scratch: Scratch,
     seq: u64,
+    sound_seq: u64,
 }
 
 impl Bench {
+    /// A stream of pictures alone.
     fn new(rtx: bool) -> Self {
-        let codec = AcceptedCodec {
-            codec: Codec::H264,
-            payload_type: 102,
-            fmtp: String::new(),
-            channels: 1,
-            rtx_payload_type: rtx.then_some(103),
-            feedback: Default::default(),
-        };
-        let section = NegotiatedMedia {
-            mid: "0".into(),
-            kind: MediaKind::Video,
-            codecs: vec![codec],
-            extensions: IDS,
-            remote_ssrcs: Vec::new(),
-            rids: Vec::new(),
-        };
-        let ids = [SenderIds { ssrc: 1_000, rtx_ssrc: rtx.then_some(2_000) }];
+        Self::with_sections(vec![video(rtx)])
+    }
+
+    /// With sound, which the offer names first, as some do.
+    fn with_sound(rtx: bool) -> Self {
+        Self::with_sections(vec![sound(), video(rtx)])
+    }
+
+    fn with_sections(sections: Vec<NegotiatedMedia>) -> Self {
+        let ids: Vec<_> = sections
+            .iter()
+            .map(|section| match section.kind {
+                MediaKind::Video => {
+                    SenderIds { ssrc: 1_000, rtx_ssrc: section.codecs[0].rtx_payload_type.map(|_| 2_000) }
+                }
+                MediaKind::Audio => SenderIds { ssrc: 3_000, rtx_ssrc: None },
+            })
+            .collect();
         let numbers = || StreamNumbers { first_seq: 100, first_rtx_seq: 5, time_offset_ticks: 0 };
         let settings = SenderSettings { join_burst_mbps: 40, playout_delay_max_ms: 500 };
-        let media = Negotiated { media: vec![section] };
+        let media = Negotiated { media: sections };
         let mut bench = Self {
             now: epoch(),
             replica: Replica::default(),
@@ -94,6 +122,7 @@ impl Bench {
             sealer: SrtpSealer::with_master(SrtpProfile::AeadAes128Gcm, &KEY, &SALT).unwrap(),
             scratch: Scratch::default(),
             seq: 0,
+            sound_seq: 0,
         };
         bench.publisher(1, Codec::H264);
         bench
@@ -101,10 +130,15 @@ impl Bench {
 
     /// Another publisher takes the stream.
     fn publisher(&mut self, publication: u64, codec: Codec) {
-        let format = TrackFormat { codec, fmtp: String::new(), channels: 1 };
-        let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
-        let snapshot = Snapshot { publication, sound_lags: true, tracks: vec![track] };
-        self.replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
+        let track = |codec, channels| TrackSnapshot {
+            epoch: 0,
+            format: TrackFormat { codec, fmtp: String::new(), channels },
+            clock: None,
+            layers: vec![Vec::new()],
+        };
+        let tracks = vec![track(codec, 1), track(Codec::Opus, 2)];
+        let snapshot = Snapshot { publication, sound_lags: true, tracks };
+        self.replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut News::default());
     }
 
     /// A picture of packets of these sizes comes.
@@ -123,8 +157,26 @@ impl Bench {
         };
         let packets: Vec<_> = sizes.iter().enumerate().map(packet).collect();
         self.seq += sizes.len() as u64;
-        let delivery = Delivery::Packets { track: TrackIndex(0), layer: LayerIndex(0), packets: packets.into() };
-        self.replica.apply(delivery, &mut Vec::new());
+        let batch = Batch { track: TrackIndex(0), layer: LayerIndex(0), packets };
+        self.replica.apply(Delivery::Packets(Arc::new([batch])), &mut News::default());
+    }
+
+    /// Sound comes, of packets of these sizes.
+    fn sound(&mut self, sizes: &[usize]) {
+        let packet = |(at, size): (usize, &usize)| {
+            Arc::new(TrackPacket {
+                seq: ExtendedSeq(self.sound_seq + at as u64),
+                time_ticks: (self.sound_seq + at as u64) * 960,
+                arrival: self.now,
+                marker: false,
+                keyframe_start: false,
+                payload: Bytes::from(vec![0xaa; *size]),
+            })
+        };
+        let packets: Vec<_> = sizes.iter().enumerate().map(packet).collect();
+        self.sound_seq += sizes.len() as u64;
+        let batch = Batch { track: TrackIndex(1), layer: LayerIndex(0), packets };
+        self.replica.apply(Delivery::Packets(Arc::new([batch])), &mut News::default());
     }
 
     fn send(&mut self) -> Round {
@@ -320,4 +372,68 @@ fn sound_that_cannot_be_decoded_takes_no_picture_along() {
     assert!(came_for(vec![sound.clone(), picture.clone()], MediaKind::Video));
     assert!(!came_for(vec![sound.clone(), picture], MediaKind::Audio));
     assert!(came_for(vec![sound], MediaKind::Audio), "all it came for");
+}
+
+/// Each call's datagrams by payload type and size.
+fn calls(browser: &mut Browser) -> Vec<Vec<(u8, usize)>> {
+    let shape = |datagram: &Vec<u8>| (datagram[1] & 0x7f, datagram.len());
+    browser.calls.iter().map(|call| call.iter().map(shape).collect()).collect()
+}
+
+#[test]
+fn sound_goes_with_a_picture_as_the_last_segment_of_its_call() {
+    let mut bench = Bench::with_sound(true);
+    bench.picture(true, &[1_000, 1_002, 990]);
+    bench.sound(&[160]);
+    let round = bench.send();
+    assert_eq!(round.sent.packets, 4);
+    assert_eq!(round.sent.payload_bytes, 1_000 + 1_002 + 990 + 160);
+    let [call] = &calls(&mut bench.browser)[..] else { panic!("one call: {:?}", calls(&mut bench.browser)) };
+    let whole = call[1].1;
+    assert_eq!(call[..3], [(102, whole), (102, whole), (102, whole)], "only the last segment may be shorter");
+    assert_eq!(call[3], (111, 12 + 160 + 16));
+    let sizes: Vec<_> = bench.browser.open().iter().map(|packet| packet.payload.len()).collect();
+    assert_eq!(sizes, [1_000, 1_002, 990, 160], "padding is no payload");
+}
+
+#[test]
+fn further_sound_goes_in_calls_of_its_own() {
+    let mut bench = Bench::with_sound(true);
+    bench.picture(true, &[1_000, 1_000]);
+    bench.sound(&[160]);
+    bench.send();
+    bench.browser.open();
+    bench.picture(false, &[1_000, 1_000]);
+    bench.sound(&[161, 160]);
+    bench.send();
+    let shapes: Vec<Vec<u8>> =
+        calls(&mut bench.browser).iter().map(|call| call.iter().map(|(kind, _)| *kind).collect()).collect();
+    assert_eq!(shapes, [vec![102, 102, 111], vec![111]]);
+    assert_eq!(bench.browser.open().len(), 4);
+}
+
+#[test]
+fn sound_that_fits_no_picture_goes_alone() {
+    // Larger than the picture's packets, which are therefore not padded for it.
+    let mut bench = Bench::with_sound(true);
+    bench.picture(true, &[100]);
+    bench.sound(&[300]);
+    bench.send();
+    assert_eq!(calls(&mut bench.browser).len(), 2);
+    assert_eq!(bench.browser.open().len(), 2);
+    // Nothing may be padded where packets can be sent again under their own number.
+    let mut bench = Bench::with_sound(false);
+    bench.picture(true, &[1_000, 1_000, 900]);
+    bench.sound(&[160]);
+    bench.send();
+    let sizes: Vec<_> = calls(&mut bench.browser).iter().map(Vec::len).collect();
+    assert_eq!(sizes, [3, 1]);
+}
+
+#[test]
+fn sound_waits_for_no_picture() {
+    let mut bench = Bench::with_sound(true);
+    bench.sound(&[160]);
+    assert_eq!(bench.send().sent.packets, 1);
+    assert_eq!(calls(&mut bench.browser), [[(111, 12 + 160 + 16)]]);
 }

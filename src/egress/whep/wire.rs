@@ -63,11 +63,30 @@ pub trait DatagramOut {
 
 /// Room to write one call's datagrams in; one per worker.
 #[derive(Debug)]
-pub struct Scratch(Box<[u8]>);
+pub struct Scratch {
+    bytes: Box<[u8]>,
+    open: Option<OpenCall>,
+}
+
+/// A call that is written and not sent yet: one more datagram, not larger than the others, may go with it as its last.
+#[derive(Debug, Clone, Copy)]
+struct OpenCall {
+    written_bytes: usize,
+    segment_bytes: usize,
+}
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self(vec![0; CALL_BYTES_MAX].into_boxed_slice())
+        Self { bytes: vec![0; CALL_BYTES_MAX].into_boxed_slice(), open: None }
+    }
+}
+
+impl Scratch {
+    /// Sends the call that was left open, if nothing has gone with it.
+    pub fn finish(&mut self, out: &mut impl DatagramOut) {
+        if let Some(OpenCall { written_bytes, segment_bytes }) = self.open.take() {
+            out.send(&self.bytes[..written_bytes], segment_bytes);
+        }
     }
 }
 
@@ -101,6 +120,10 @@ impl Sent {
         self.bytes = self.bytes.wrapping_add(other.bytes);
         self.payload_bytes = self.payload_bytes.wrapping_add(other.payload_bytes);
     }
+
+    fn count(&mut self, packet: &TrackPacket, bytes: usize) {
+        self.add(Self { packets: 1, bytes: bytes as u32, payload_bytes: packet.payload.len() as u32 });
+    }
 }
 
 impl Wire<'_> {
@@ -109,27 +132,67 @@ impl Wire<'_> {
         self.header_bytes(outgoing) + packet.payload.len() + self.sealer.overhead_bytes()
     }
 
-    /// Sends packets in order, in as few calls as their sizes allow.
-    pub fn send(&self, run: &[(&TrackPacket, Outgoing)], scratch: &mut Scratch, out: &mut impl DatagramOut) -> Sent {
+    /// The most that a packet takes, whatever is said of its playout.
+    pub fn packet_bytes_max(&self, packet: &TrackPacket) -> usize {
+        RTP_HEADER_BYTES + PLAYOUT_DELAY_BYTES + packet.payload.len() + self.sealer.overhead_bytes()
+    }
+
+    /// Sends packets in order, in as few calls as their sizes allow. The first of them goes with the call that was left open,
+    /// if there is one and it fits. When a datagram of `follows` bytes at most comes right after this run, the last call is
+    /// left open for it: see [`Scratch::finish`].
+    pub fn send(
+        &self,
+        run: &[(&TrackPacket, Outgoing)],
+        follows: Option<usize>,
+        scratch: &mut Scratch,
+        out: &mut impl DatagramOut,
+    ) -> Sent {
         let mut sent = Sent::default();
         let mut rest = run;
+        if let (Some(open), Some(((packet, outgoing), later))) = (scratch.open, rest.split_first()) {
+            let own = self.packet_bytes(packet, outgoing);
+            let end = open.written_bytes + own;
+            if own <= open.segment_bytes && end <= CALL_BYTES_MAX {
+                self.write(&mut scratch.bytes[open.written_bytes..end], packet, outgoing, 0);
+                scratch.open = Some(OpenCall { written_bytes: end, ..open });
+                sent.count(packet, own);
+                rest = later;
+            }
+            scratch.finish(out);
+        }
         while !rest.is_empty() {
             let (count, segment_bytes) = self.plan(rest);
             let (call, later) = rest.split_at(count);
+            let is_open = later.is_empty() && self.has_room(call, segment_bytes, follows);
             let mut at = 0;
             for (index, (packet, outgoing)) in call.iter().enumerate() {
                 let own = self.packet_bytes(packet, outgoing);
-                let bytes = if index + 1 < count { segment_bytes } else { own };
-                self.write(&mut scratch.0[at..at + bytes], packet, outgoing, bytes - own);
-                sent.payload_bytes += packet.payload.len() as u32;
+                let bytes = if index + 1 < count || is_open { segment_bytes } else { own };
+                self.write(&mut scratch.bytes[at..at + bytes], packet, outgoing, bytes - own);
+                sent.count(packet, bytes);
                 at += bytes;
             }
-            out.send(&scratch.0[..at], segment_bytes);
-            sent.packets += count as u32;
-            sent.bytes += at as u32;
+            scratch.open = Some(OpenCall { written_bytes: at, segment_bytes });
+            if !is_open {
+                scratch.finish(out);
+            }
             rest = later;
         }
         sent
+    }
+
+    /// Whether a datagram of `follows` bytes can go behind these: only a call's last segment may be shorter than the others.
+    fn has_room(&self, call: &[(&TrackPacket, Outgoing)], segment_bytes: usize, follows: Option<usize>) -> bool {
+        let (Some(follows), Some((packet, outgoing))) = (follows, call.last()) else { return false };
+        let missing = segment_bytes - self.packet_bytes(packet, outgoing);
+        follows <= segment_bytes
+            && missing <= self.padding_max()
+            && call.len() < SEGMENTS_MAX
+            && segment_bytes * call.len() + follows <= CALL_BYTES_MAX
+    }
+
+    fn padding_max(&self) -> usize {
+        if self.pad { PADDING_BYTES_MAX } else { 0 }
     }
 
     /// Sends one packet again, as a retransmission stream's `seq`.
@@ -144,7 +207,7 @@ impl Wire<'_> {
         let payload = &packet.payload;
         let body = RTP_HEADER_BYTES + OSN_BYTES;
         let bytes = body + payload.len() + self.sealer.overhead_bytes();
-        let Some(buffer) = scratch.0.get_mut(..bytes) else { return Sent::default() };
+        let Some(buffer) = scratch.bytes.get_mut(..bytes) else { return Sent::default() };
         self.write_header(buffer, packet.marker, false, false, index as u16, original.time_ticks as u32);
         buffer[RTP_HEADER_BYTES..body].copy_from_slice(&original.seq.wire().to_be_bytes());
         buffer[body..body + payload.len()].copy_from_slice(payload);
@@ -156,7 +219,7 @@ impl Wire<'_> {
     /// How many of the first packets go in one call, and their segment size.
     fn plan(&self, run: &[(&TrackPacket, Outgoing)]) -> (usize, usize) {
         let size = |at: usize| self.packet_bytes(run[at].0, &run[at].1);
-        let room = if self.pad { PADDING_BYTES_MAX } else { 0 };
+        let room = self.padding_max();
         let mut segment = size(0);
         let mut smallest = segment;
         let mut count = 1;

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::{
     clock::{Growing, Lane, MediaClock},
     flv::{AudioTag, TagTruncated, VideoTag},
+    together::Together,
     video::{self, VideoTrack},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         opus,
     },
     media::{Codec, ExtendedSeq, TrackFormat},
-    track::{ClockReference, LayerIndex, Notice, Publication, Superseded, TrackIndex, TrackPacket},
+    track::{ClockReference, Notice, Publication, Superseded, TrackIndex, TrackPacket},
     transcode::{OpusPacket, SoundEvent, SoundInput},
 };
 
@@ -61,6 +62,7 @@ pub struct Media {
     video: Option<VideoTrack>,
     video_index: Option<TrackIndex>,
     sound: Sound,
+    together: Together,
     told: Told,
 }
 
@@ -70,6 +72,21 @@ struct Sound {
     config: Option<Bytes>,
     next_seq: u64,
     ticks: Growing,
+}
+
+impl Sound {
+    fn packet(&mut self, now: Instant, made: OpusPacket) -> TrackPacket {
+        let seq = ExtendedSeq(self.next_seq);
+        self.next_seq += 1;
+        TrackPacket {
+            seq,
+            time_ticks: self.ticks.after(made.time_ticks.max(0) as u64),
+            arrival: now,
+            marker: made.after_gap,
+            keyframe_start: false,
+            payload: made.payload,
+        }
+    }
 }
 
 /// What was said already: each warning once per publication.
@@ -91,6 +108,7 @@ impl Media {
             video: None,
             video_index: None,
             sound: Sound { next_seq: 1 << 16, ..Sound::default() },
+            together: Together::default(),
             told: Told::default(),
         }
     }
@@ -107,7 +125,7 @@ impl Media {
                     None => self.video = Some(VideoTrack::new(&record)?),
                 }
                 self.clock.map(now, Lane::Video, wire_ms);
-                self.announce_video()
+                self.announce_video(now)
             }
             VideoTag::AvcPicture { composition_ms, data } => {
                 let decode_ms = self.clock.map(now, Lane::Video, wire_ms);
@@ -120,10 +138,10 @@ impl Media {
                     return Ok(());
                 }
                 if packets.iter().any(|packet| packet.keyframe_start) {
-                    self.announce_video()?;
+                    self.announce_video(now)?;
                 }
                 if let Some(index) = self.video_index {
-                    self.publication.push(now, index, LayerIndex(0), packets.into())?;
+                    self.together.add(now, index, packets);
                 }
                 Ok(())
             }
@@ -155,12 +173,17 @@ impl Media {
                 }
                 // Not a slice: the message it came in may be longer.
                 self.sound.config = Some(Bytes::copy_from_slice(&config));
+                self.together.sound_begun();
                 Ok(Some(SoundInput::Config(config)))
             }
             AudioTag::AacFrame(data) => {
                 let time_ms = self.clock.map(now, Lane::Audio, wire_ms);
                 self.tell_jumps();
-                Ok(self.sound.config.is_some().then_some(SoundInput::Frame { data, time_ms }))
+                if self.sound.config.is_none() {
+                    return Ok(None);
+                }
+                self.together.sound_begun();
+                Ok(Some(SoundInput::Frame { data, time_ms }))
             }
             AudioTag::Ignored => Ok(None),
             AudioTag::Unsupported(codec) => {
@@ -170,33 +193,37 @@ impl Media {
         }
     }
 
-    /// What the sound thread made.
+    /// What the sound thread made of one input.
+    pub fn handle_sound(&mut self, now: Instant, event: SoundEvent) {
+        self.together.sound_done(1);
+        match event {
+            SoundEvent::Made(made) => {
+                let Some(index) = self.sound.index else { return };
+                for made in made {
+                    self.together.add(now, index, [Arc::new(self.sound.packet(now, made))]);
+                }
+            }
+            SoundEvent::Failed(error) => self.tell_sound(&error),
+        }
+    }
+
+    /// What came and what was made goes to the tree, unless it waits for sound.
     ///
     /// # Errors
     /// [`MediaError::Superseded`].
-    pub fn handle_sound(&mut self, now: Instant, event: SoundEvent) -> Result<(), MediaError> {
-        let OpusPacket { time_ticks, after_gap, payload } = match event {
-            SoundEvent::Packet(packet) => packet,
-            SoundEvent::Failed(error) => {
-                self.tell_sound(&error);
-                return Ok(());
-            }
-        };
-        let Some(index) = self.sound.index else { return Ok(()) };
-        let packet = TrackPacket {
-            seq: ExtendedSeq(self.sound.next_seq),
-            time_ticks: self.sound.ticks.after(time_ticks.max(0) as u64),
-            arrival: now,
-            marker: after_gap,
-            keyframe_start: false,
-            payload,
-        };
-        self.sound.next_seq += 1;
-        Ok(self.publication.push(now, index, LayerIndex(0), Arc::new([Arc::new(packet)]))?)
+    pub fn flush(&mut self, now: Instant) -> Result<(), MediaError> {
+        let batches = self.together.take(now);
+        Ok(self.publication.push(now, batches)?)
+    }
+
+    /// When [`Self::flush`] is to be called at the latest.
+    pub fn flush_due(&self) -> Option<Instant> {
+        self.together.due()
     }
 
     /// The sound thread could not keep up.
     pub fn sound_lags(&mut self, frames: u64) {
+        self.together.sound_done(u32::try_from(frames).unwrap_or(u32::MAX));
         if std::mem::replace(&mut self.told.sound_lags, true) {
             return;
         }
@@ -220,8 +247,11 @@ impl Media {
     }
 
     /// Makes the video track, or follows a change of profile, level or size that its format shows.
-    fn announce_video(&mut self) -> Result<(), MediaError> {
+    fn announce_video(&mut self, now: Instant) -> Result<(), MediaError> {
         let Some(format) = self.video.as_ref().and_then(VideoTrack::format) else { return Ok(()) };
+        // What waits is of the old format.
+        let batches = self.together.take_all();
+        self.publication.push(now, batches)?;
         match self.video_index {
             None => self.video_index = Some(self.add_track(format, video::TICKS_PER_MS)?),
             Some(index) => self.publication.set_format(index, format)?,

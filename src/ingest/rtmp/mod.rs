@@ -21,6 +21,7 @@ mod listener;
 mod media;
 mod reply;
 mod session;
+mod together;
 mod video;
 
 use std::sync::Arc;

@@ -122,8 +122,10 @@ impl Session {
 
     /// When [`Session::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Instant {
-        let expires = self.publishing.as_ref().and_then(|publishing| publishing.expires);
-        expires.map_or(self.deadline, |expires| expires.min(self.deadline))
+        let publishing = self.publishing.as_ref();
+        let expires = publishing.and_then(|publishing| publishing.expires);
+        let flush = publishing.and_then(|publishing| publishing.media.flush_due());
+        [expires, flush].into_iter().flatten().fold(self.deadline, Instant::min)
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -138,6 +140,7 @@ impl Session {
             };
             self.end(Ending::Stalled(what));
         }
+        self.flush(now);
     }
 
     /// The tree or the server ends the session.
@@ -152,8 +155,10 @@ impl Session {
 
     /// The sound thread says something.
     pub fn handle_sound(&mut self, now: Instant, event: SoundEvent) {
-        let done = self.publishing.as_mut().map(|publishing| publishing.media.handle_sound(now, event));
-        self.end_on_error(done.unwrap_or(Ok(())));
+        if let Some(publishing) = &mut self.publishing {
+            publishing.media.handle_sound(now, event);
+        }
+        self.flush(now);
     }
 
     /// The sound thread could not take these many frames.
@@ -191,7 +196,14 @@ impl Session {
                 Err(error) => self.end(Ending::Failed(error.to_string())),
             }
         }
+        self.flush(now);
         self.acknowledge();
+    }
+
+    /// What the media has ready goes to the tree.
+    fn flush(&mut self, now: Instant) {
+        let done = self.publishing.as_mut().map(|publishing| publishing.media.flush(now));
+        self.end_on_error(done.unwrap_or(Ok(())));
     }
 
     /// Acknowledgements go out twice per window, so that a peer that waits for them never does (section 5.4.3).

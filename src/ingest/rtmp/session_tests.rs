@@ -16,6 +16,7 @@ use crate::{
     media::{StreamName, testing::epoch},
     metrics::Metrics,
     track::{Delivery, LayerIndex, PacketSink, Stream, Streams, TrackIndex, WorkerIndex},
+    transcode::OpusPacket,
 };
 
 const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
@@ -31,16 +32,16 @@ impl PublisherControl for Control {
     }
 }
 
-/// Counts what reaches the tree's subscribers: batches, and packets.
+/// Counts what reaches the tree's subscribers: deliveries, and packets.
 #[derive(Default)]
 struct Counter(Mutex<(usize, usize)>);
 
 impl PacketSink for Counter {
     fn deliver(&self, _: &Arc<Stream>, delivery: Delivery) -> bool {
-        if let Delivery::Packets { packets, .. } = delivery {
+        if let Delivery::Packets(batches) = delivery {
             let mut counted = self.0.lock();
             counted.0 += 1;
-            counted.1 += packets.len();
+            counted.1 += batches.iter().map(|batch| batch.packets.len()).sum::<usize>();
         }
         true
     }
@@ -139,6 +140,11 @@ impl Pair {
         self.events.contains(&ClientSessionEvent::PublishRequestAccepted)
     }
 
+    fn audio(&mut self, now: Instant, ms: u32, body: Vec<u8>) {
+        let result = self.client.publish_audio_data(Bytes::from(body), RtmpTimestamp::new(ms), false).unwrap();
+        self.exchange(now, vec![result]);
+    }
+
     fn video(&mut self, now: Instant, ms: u32, body: Vec<u8>) {
         let result = self.client.publish_video_data(Bytes::from(body), RtmpTimestamp::new(ms), false).unwrap();
         self.exchange(now, vec![result]);
@@ -206,6 +212,34 @@ fn a_picture_reaches_subscribers_when_its_message_is_whole() {
     assert_eq!(pair.session.ending(), None);
     drop(pair);
     assert!(!stream.is_live(), "the stream goes with its session");
+}
+
+#[test]
+fn pictures_wait_for_the_sound_that_came_with_them() {
+    let context = open();
+    let mut pair = live(&context, "cam1");
+    let counter = Arc::new(Counter::default());
+    let (configuration, pictures) = avc(include_bytes!("../../../tests/fixtures/h264/in-order.264"));
+    pair.video(ms(0), 0, configuration);
+    // AAC-LC, 48 kHz, stereo.
+    pair.audio(ms(0), 0, vec![0xaf, 0, 0x11, 0x90]);
+    let made =
+        |ticks| SoundEvent::Made(vec![OpusPacket { time_ticks: ticks, after_gap: false, payload: Bytes::new() }]);
+    pair.session.handle_sound(ms(1), SoundEvent::Made(Vec::new()));
+    context.streams.get(&"cam1".parse().unwrap()).unwrap().subscribe(WorkerIndex(0), counter.clone());
+    let mut pictures = pictures.into_iter();
+    pair.audio(ms(20), 20, vec![0xaf, 1, 0x21, 0x10]);
+    pair.video(ms(20), 20, pictures.next().unwrap());
+    assert_eq!(counter.0.lock().0, 0, "the sound is being made");
+    assert_eq!(pair.session.poll_timeout(), ms(22));
+    pair.session.handle_sound(ms(21), made(960));
+    assert_eq!(counter.0.lock().0, 1, "one delivery has both");
+    pair.audio(ms(40), 40, vec![0xaf, 1, 0x21, 0x10]);
+    pair.video(ms(40), 40, pictures.next().unwrap());
+    pair.session.handle_timeout(ms(42));
+    assert_eq!(counter.0.lock().0, 2, "no picture waits for long");
+    pair.session.handle_sound(ms(50), made(1_920));
+    assert_eq!(counter.0.lock().0, 3, "sound alone waits for nothing");
 }
 
 #[test]

@@ -200,9 +200,11 @@ impl WhipReceiver {
         if self.superseded {
             return Err(Superseded);
         }
+        let mut batches = Vec::with_capacity(self.tracks.len());
         for track in &mut self.tracks {
-            track.flush(now, &mut self.publication)?;
+            batches.extend(track.take_batch(&mut self.publication)?);
         }
+        self.publication.push(now, batches)?;
         self.wish_for_keyframes(now);
         Ok(())
     }

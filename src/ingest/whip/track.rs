@@ -21,7 +21,7 @@ use crate::{
     },
     media::{Codec, ExtendedSeq, MediaKind, TrackFormat},
     rtp::{GivenUp, Renumber, rtcp::NtpTime},
-    track::{ClockReference, LayerIndex, Publication, Superseded, TrackIndex, TrackPacket},
+    track::{Batch, ClockReference, LayerIndex, Publication, Superseded, TrackIndex, TrackPacket},
 };
 
 /// The only layer for now.
@@ -269,16 +269,19 @@ impl IngestTrack {
         if self.batch.len() >= BATCH_PACKETS_MAX { self.flush(now, publication) } else { Ok(()) }
     }
 
-    /// Hands the batch to the tree, and the clock before it if it was measured anew.
-    pub(super) fn flush(&mut self, now: Instant, publication: &mut Publication) -> Result<(), Superseded> {
+    /// Hands the batch to the tree at once.
+    fn flush(&mut self, now: Instant, publication: &mut Publication) -> Result<(), Superseded> {
+        let batch = self.take_batch(publication)?;
+        publication.push(now, batch.into_iter().collect())
+    }
+
+    /// What was collected, for the tree; it is told the clock before it, if that was measured anew.
+    pub(super) fn take_batch(&mut self, publication: &mut Publication) -> Result<Option<Batch>, Superseded> {
         if let Some(clock) = self.clock.take() {
             publication.set_clock(self.index, clock)?;
         }
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let batch: Arc<[_]> = self.batch.drain(..).collect();
-        publication.push(now, self.index, LAYER, batch)
+        let packets = std::mem::take(&mut self.batch);
+        Ok((!packets.is_empty()).then_some(Batch { track: self.index, layer: LAYER, packets }))
     }
 
     /// The newest packet has another codec. False when that is not believed.

@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     config::OnConflict,
     media::{Codec, ExtendedSeq, testing::epoch},
-    track::{Applied, Replica, StreamBusy, Streams},
+    track::{News, Replica, StreamBusy, Streams},
 };
 
 /// A publisher's end that notes what is asked of it.
@@ -80,15 +80,16 @@ fn publish(streams: &Streams, control: &Arc<Asked>) -> Result<Publication, Strea
     streams.publish(&name, info(), control.clone(), OnConflict::Takeover, SystemTime::UNIX_EPOCH)
 }
 
-fn packets(seq: u64, keyframe_start: bool) -> Arc<[Arc<TrackPacket>]> {
-    Arc::new([Arc::new(TrackPacket {
+fn packets(seq: u64, keyframe_start: bool) -> Vec<Batch> {
+    let packet = TrackPacket {
         seq: ExtendedSeq(seq),
         time_ticks: seq * 3_000,
         arrival: epoch(),
         marker: true,
         keyframe_start,
         payload: Bytes::from_static(&[0; 10]),
-    })])
+    };
+    vec![Batch { track: VIDEO, layer: ONLY, packets: vec![Arc::new(packet)] }]
 }
 
 const VIDEO: TrackIndex = TrackIndex(0);
@@ -99,14 +100,21 @@ fn a_subscriber_gets_all_there_is_and_then_what_comes() {
     let streams = Streams::default();
     let mut publication = publish(&streams, &Arc::default()).unwrap();
     publication.add_track(video()).unwrap();
-    publication.push(epoch(), VIDEO, ONLY, packets(10, true)).unwrap();
-    publication.push(epoch(), VIDEO, ONLY, packets(11, false)).unwrap();
+    publication.push(epoch(), packets(10, true)).unwrap();
+    publication.push(epoch(), packets(11, false)).unwrap();
     let inbox = Inbox::new(100);
     publication.stream().subscribe(WorkerIndex(0), inbox.clone());
-    publication.push(epoch(), VIDEO, ONLY, packets(12, false)).unwrap();
+    publication.push(epoch(), packets(12, false)).unwrap();
     let mut replica = Replica::default();
-    let applied: Vec<_> = inbox.take().into_iter().map(|delivery| replica.apply(delivery, &mut Vec::new())).collect();
-    assert_eq!(applied, [Applied::Tracks, Applied::Packets(MediaKind::Video)]);
+    let mut told = inbox.take().into_iter().map(|delivery| {
+        let mut news = News::default();
+        replica.apply(delivery, &mut news);
+        (news.tracks, news.video, news.audio, news.only())
+    });
+    assert_eq!(told.next(), Some((true, false, false, None)));
+    assert_eq!(told.next(), Some((false, true, false, Some(MediaKind::Video))));
+    assert_eq!(told.next(), None);
+    drop(told);
     let kept: Vec<_> = replica.track(MediaKind::Video).unwrap().ring().iter().map(|packet| packet.seq.0).collect();
     assert_eq!(kept, [10, 11, 12]);
 }
@@ -119,7 +127,7 @@ fn a_newcomer_takes_the_stream_over_and_the_old_publisher_is_told() {
     old.add_track(video()).unwrap();
     let mut new = publish(&streams, &second).unwrap();
     assert_eq!(*first.ends.lock(), [EndReason::Superseded]);
-    assert_eq!(old.push(epoch(), VIDEO, ONLY, packets(1, true)), Err(Superseded));
+    assert_eq!(old.push(epoch(), packets(1, true)), Err(Superseded));
     new.add_track(video()).unwrap();
     drop(old);
     assert!(new.stream().is_live(), "the old one's end does not take the new one off");
@@ -149,21 +157,21 @@ fn a_worker_that_fell_behind_is_brought_back_at_a_keyframe() {
     publication.stream().subscribe(WorkerIndex(0), inbox.clone());
     let mut replica = Replica::default();
     for seq in 0..6 {
-        publication.push(epoch(), VIDEO, ONLY, packets(1_000 + seq, seq == 0)).unwrap();
+        publication.push(epoch(), packets(1_000 + seq, seq == 0)).unwrap();
     }
     assert_eq!(control.keyframes.load(Ordering::Relaxed), 1, "it cannot go on without a keyframe");
     for delivery in inbox.take() {
-        replica.apply(delivery, &mut Vec::new());
+        replica.apply(delivery, &mut News::default());
     }
     let run = replica.track(MediaKind::Video).unwrap().run();
-    publication.push(epoch(), VIDEO, ONLY, packets(1_006, false)).unwrap();
+    publication.push(epoch(), packets(1_006, false)).unwrap();
     assert!(inbox.take().is_empty(), "nothing is sent that cannot be shown");
     for (keyframe, same_run) in [(1_010, true), (2_000, false)] {
         publication.stream().inner.lock().subscribers[0].lagging = true;
-        publication.push(epoch(), VIDEO, ONLY, packets(keyframe, true)).unwrap();
-        publication.push(epoch(), VIDEO, ONLY, packets(keyframe + 1, false)).unwrap();
+        publication.push(epoch(), packets(keyframe, true)).unwrap();
+        publication.push(epoch(), packets(keyframe + 1, false)).unwrap();
         for delivery in inbox.take() {
-            replica.apply(delivery, &mut Vec::new());
+            replica.apply(delivery, &mut News::default());
         }
         let track = replica.track(MediaKind::Video).unwrap();
         assert_eq!(track.ring().newest().unwrap().seq.0, keyframe + 1);
@@ -179,9 +187,9 @@ fn sound_alone_is_gone_on_with_at_once() {
     publication.add_track(TrackFormat { codec: Codec::Opus, fmtp: String::new(), channels: 2 }).unwrap();
     let inbox = Inbox::new(1);
     publication.stream().subscribe(WorkerIndex(0), inbox.clone());
-    publication.push(epoch(), VIDEO, ONLY, packets(1, false)).unwrap();
+    publication.push(epoch(), packets(1, false)).unwrap();
     inbox.take();
-    publication.push(epoch(), VIDEO, ONLY, packets(2, false)).unwrap();
+    publication.push(epoch(), packets(2, false)).unwrap();
     assert!(matches!(inbox.take()[..], [Delivery::Snapshot(_)]));
 }
 
@@ -196,7 +204,7 @@ fn keyframe_requests_of_all_viewers_are_one() {
     assert!(stream.request_keyframe(now, VIDEO, ONLY));
     assert!(!stream.request_keyframe(now + Duration::from_millis(1), VIDEO, ONLY));
     assert!(!stream.request_keyframe(now, TrackIndex(7), LayerIndex(3)), "no such layer");
-    publication.push(now + Duration::from_secs(1), VIDEO, ONLY, packets(1, false)).unwrap();
+    publication.push(now + Duration::from_secs(1), packets(1, false)).unwrap();
     assert_eq!(control.keyframes.load(Ordering::Relaxed), 2, "the one that waited is sent when its time has come");
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     media::{Codec, TrackFormat, testing::epoch},
-    track::{Delivery, LayerIndex, Replica, Snapshot, TrackIndex, TrackPacket, TrackSnapshot},
+    track::{Batch, Delivery, LayerIndex, News, Replica, Snapshot, TrackIndex, TrackPacket, TrackSnapshot},
 };
 
 /// A publisher of 30 pictures a second, two packets each, on a virtual clock, and a worker's replica of it.
@@ -34,7 +34,7 @@ impl Source {
         let format = TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 };
         let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
         let snapshot = Snapshot { publication: self.publication, sound_lags: false, tracks: vec![track] };
-        self.replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
+        self.replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut News::default());
     }
 
     fn packet(&self, seq: u64, keyframe_start: bool, marker: bool) -> Arc<TrackPacket> {
@@ -49,10 +49,10 @@ impl Source {
     }
 
     fn push(&mut self, packets: Vec<Arc<TrackPacket>>) -> Vec<ExtendedSeq> {
-        let mut late = Vec::new();
-        let packets = Delivery::Packets { track: TrackIndex(0), layer: LayerIndex(0), packets: packets.into() };
-        self.replica.apply(packets, &mut late);
-        late
+        let mut news = News::default();
+        let batch = Batch { track: TrackIndex(0), layer: LayerIndex(0), packets };
+        self.replica.apply(Delivery::Packets(Arc::new([batch])), &mut news);
+        news.late.into_iter().map(|(_, seq)| seq).collect()
     }
 
     /// One picture comes, a frame's time after the last.
@@ -313,7 +313,7 @@ fn sound_begins_at_the_live_edge() {
     let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![(0..50).map(packet).collect()] };
     let mut replica = Replica::default();
     let snapshot = Snapshot { publication: 1, sound_lags: false, tracks: vec![track] };
-    replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
+    replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut News::default());
     let track = replica.track(MediaKind::Audio).unwrap();
     let mut viewer = Subscription::new(MediaKind::Audio, 0, 0);
     let now = epoch() + Duration::from_millis(990);

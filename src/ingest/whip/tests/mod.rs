@@ -233,11 +233,9 @@ impl Bench {
     fn packets(&self, track: TrackIndex) -> Vec<Arc<TrackPacket>> {
         let mut packets = Vec::new();
         for delivery in &*self.watcher.deliveries.lock() {
-            match delivery {
-                Delivery::Packets { track: of, layer: LayerIndex(0), packets: batch } if *of == track => {
-                    packets.extend(batch.iter().cloned());
-                }
-                _ => {}
+            if let Delivery::Packets(batches) = delivery {
+                let of_track = batches.iter().filter(|batch| batch.track == track && batch.layer == LayerIndex(0));
+                packets.extend(of_track.flat_map(|batch| batch.packets.iter().cloned()));
             }
         }
         packets
