@@ -15,7 +15,9 @@ use sluice::{
     egress::whep::{DatagramOut, Output, Scratch, SenderSettings, StreamNumbers, WhepSender},
     media::{Codec, ExtendedSeq, SessionId, TrackFormat},
     rtp::rtcp::{NtpTime, write_nack, write_receiver_report},
-    track::{Delivery, LayerIndex, Replica, Snapshot, TrackIndex, TrackPacket, TrackSnapshot, WorkerIndex},
+    track::{
+        Batch, Delivery, LayerIndex, News, Replica, Snapshot, TrackIndex, TrackPacket, TrackSnapshot, WorkerIndex,
+    },
     transport::{Certificate, DtlsRole, Link, Path, Received, Transport, TransportConfig},
     worker::{Pending, SessionEntry, SessionInfo},
 };
@@ -192,7 +194,7 @@ fn picture(number: u64, start: Instant) -> Delivery {
         })
     };
     let packets: Vec<_> = (0..PACKETS_PER_PICTURE).map(packet).collect();
-    Delivery::Packets { track: TrackIndex(0), layer: LayerIndex(0), packets: packets.into() }
+    Delivery::Packets(Arc::new([Batch { track: TrackIndex(0), layer: LayerIndex(0), packets }]))
 }
 
 #[test]
@@ -208,7 +210,7 @@ fn a_viewer_who_watches_costs_less_memory_than_is_promised() {
     let track = TrackSnapshot { epoch: 0, format: video.clone(), clock: None, layers: vec![Vec::new()] };
     let mut replica = Replica::default();
     let snapshot = Snapshot { publication: 1, sound_lags: false, tracks: vec![track] };
-    replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut Vec::new());
+    replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut News::default());
     let mut house = House {
         certificates: [Certificate::generate().unwrap(), Certificate::generate().unwrap()],
         offer: MediaOffer::parse(include_str!("../signaling/tests/fixtures/chromium-watch.sdp")).unwrap(),
@@ -217,7 +219,7 @@ fn a_viewer_who_watches_costs_less_memory_than_is_promised() {
     };
     let mut scratch = Scratch::default();
     for number in 0..FIRST_SEEN {
-        replica.apply(picture(number, start), &mut Vec::new());
+        replica.apply(picture(number, start), &mut News::default());
     }
     house.now = start + Duration::from_millis(FIRST_SEEN * 33);
     // What the first of all viewers takes for everybody (tables of the cryptography, say) is nobody's.
@@ -229,7 +231,7 @@ fn a_viewer_who_watches_costs_less_memory_than_is_promised() {
     for number in FIRST_SEEN..PICTURES {
         let now = start + Duration::from_millis(number * 33);
         let before = live_bytes();
-        replica.apply(picture(number, start), &mut Vec::new());
+        replica.apply(picture(number, start), &mut News::default());
         ring_bytes += live_bytes() - before;
         let mut losses = Vec::new();
         // Video is the offer's first or second section.
