@@ -71,7 +71,7 @@ impl Transport {
             handshake_expires: None,
             handshake_begun: false,
             paths: Paths::default(),
-            dtls: Dtls::new(role, &certificate, remote_fingerprints)?,
+            dtls: Dtls::new(role, certificate, remote_fingerprints)?,
             keys: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),

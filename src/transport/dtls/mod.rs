@@ -5,6 +5,9 @@
 //! brought back to say or to understand a close_notify. No application data, no renegotiation, no resumption.
 
 mod guard;
+mod profiles;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
@@ -22,14 +25,16 @@ use rtc_dtls::{
     cipher_suite::CipherSuiteId,
     config::{ClientAuthType, ConfigBuilder, HandshakeConfig},
     endpoint::{Endpoint, EndpointEvent},
-    extension::extension_use_srtp::SrtpProtectionProfile,
     state::State,
 };
 use rtc_shared::{TransportProtocol, error::Error};
 use rtc_srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 use sluice_signaling::sdp::Fingerprint;
 
-use self::guard::{Budget, Stage};
+use self::{
+    guard::{Budget, Stage},
+    profiles::Profiles,
+};
 use super::{
     DtlsRole, TransportError,
     certificate::{Certificate, matches_any, provider},
@@ -81,6 +86,8 @@ struct Handshake {
     endpoint: Endpoint,
     /// The client's, until it begins.
     client_config: Option<Arc<HandshakeConfig>>,
+    /// The server's, until it has found one in common.
+    profiles: Option<Profiles>,
     budget: Budget,
     mismatch: Arc<AtomicBool>,
     /// Our last flight as it was sent, to be sent again.
@@ -93,18 +100,43 @@ struct Handshake {
 impl Dtls {
     pub fn new(
         role: DtlsRole,
-        certificate: &Certificate,
+        certificate: Arc<Certificate>,
         fingerprints: Vec<Fingerprint>,
     ) -> Result<Self, TransportError> {
+        match role {
+            DtlsRole::Server => {
+                let mismatch = Arc::new(AtomicBool::new(false));
+                let mut profiles = Profiles::new(certificate, fingerprints, Arc::clone(&mismatch));
+                let endpoint = profiles.next_server().ok_or(TransportError::NoSrtpProfile)??;
+                Ok(Self::begin(role, endpoint, None, Some(profiles), mismatch))
+            }
+            DtlsRole::Client => Self::client(&certificate, fingerprints, &SrtpProfile::PREFERRED),
+        }
+    }
+
+    /// A client that offers these profiles, in this order.
+    fn client(
+        certificate: &Certificate,
+        fingerprints: Vec<Fingerprint>,
+        profiles: &[SrtpProfile],
+    ) -> Result<Self, TransportError> {
         let mismatch = Arc::new(AtomicBool::new(false));
-        let config = Arc::new(handshake_config(role, certificate, fingerprints, Arc::clone(&mismatch))?);
-        let (server_config, client_config) = match role {
-            DtlsRole::Server => (Some(config), None),
-            DtlsRole::Client => (None, Some(config)),
-        };
+        let config = handshake_config(DtlsRole::Client, certificate, fingerprints, Arc::clone(&mismatch), profiles)?;
+        let endpoint = Endpoint::new(PEER, TransportProtocol::UDP, None);
+        Ok(Self::begin(DtlsRole::Client, endpoint, Some(Arc::new(config)), None, mismatch))
+    }
+
+    fn begin(
+        role: DtlsRole,
+        endpoint: Endpoint,
+        client_config: Option<Arc<HandshakeConfig>>,
+        profiles: Option<Profiles>,
+        mismatch: Arc<AtomicBool>,
+    ) -> Self {
         let handshake = Handshake {
-            endpoint: Endpoint::new(PEER, TransportProtocol::UDP, server_config),
+            endpoint,
             client_config,
+            profiles,
             budget: Budget::HANDSHAKE,
             mismatch,
             flight: Vec::new(),
@@ -112,7 +144,7 @@ impl Dtls {
             repeat_after: FIRST_REPEAT,
             repeat_at: None,
         };
-        Ok(Self { role, phase: Phase::Handshake(Box::new(handshake)), transmits: VecDeque::new() })
+        Self { role, phase: Phase::Handshake(Box::new(handshake)), transmits: VecDeque::new() }
     }
 
     /// Sends the client's hello, if we are the client and have not; does nothing otherwise.
@@ -133,7 +165,7 @@ impl Dtls {
                 let Some(admitted) = guard::admit(datagram, Stage::Handshake, &mut handshake.budget) else {
                     return Outcome::Nothing;
                 };
-                let result = contained(|| handshake.endpoint.read(now, PEER, None, admitted));
+                let result = handshake.read(now, admitted);
                 self.settle_handshake(now, result)
             }
             Phase::Linger { endpoint, budget, .. } => {
@@ -258,6 +290,8 @@ impl Dtls {
             }
         }
         if is_new_flight {
+            // The hello was understood, or there would be no answer.
+            handshake.profiles = None;
             handshake.flight = flight.into_iter().take(FLIGHT_MAX_DATAGRAMS).collect();
             handshake.flight_sent = Some(now);
             handshake.repeat_after = FIRST_REPEAT;
@@ -343,6 +377,23 @@ impl Dtls {
 }
 
 impl Handshake {
+    fn read(&mut self, now: Instant, admitted: BytesMut) -> Result<Vec<EndpointEvent>, Error> {
+        if let Some(profiles) = &mut self.profiles {
+            profiles.keep(&admitted);
+        }
+        let mut result = contained(|| self.endpoint.read(now, PEER, None, admitted));
+        while matches!(result, Err(Error::ErrServerNoMatchingSrtpProfile))
+            && let Some(Ok(server)) = self.profiles.as_mut().and_then(Profiles::next_server)
+        {
+            // With the old one goes its alert.
+            self.endpoint = server;
+            for datagram in self.profiles.iter().flat_map(Profiles::hello) {
+                result = contained(|| self.endpoint.read(now, PEER, None, datagram));
+            }
+        }
+        result
+    }
+
     /// The peer repeated itself or sent a part: if it has waited long enough, it may have missed our flight.
     ///
     /// `rtc-dtls` (0.21.1) stops its own timer at any handshake message, also at a repeated one that it does not answer; then
@@ -402,8 +453,8 @@ fn handshake_config(
     certificate: &Certificate,
     fingerprints: Vec<Fingerprint>,
     mismatch: Arc<AtomicBool>,
+    profiles: &[SrtpProfile],
 ) -> Result<HandshakeConfig, TransportError> {
-    let profiles: Vec<SrtpProtectionProfile> = SrtpProfile::PREFERRED.map(SrtpProfile::to_dtls).to_vec();
     let suites = match role {
         DtlsRole::Server => SERVER_SUITES.to_vec(),
         DtlsRole::Client => CLIENT_SUITES.to_vec(),
@@ -411,7 +462,7 @@ fn handshake_config(
     base_config()
         .with_certificates(vec![certificate.dtls.clone()])
         .with_cipher_suites(suites)
-        .with_srtp_protection_profiles(profiles)
+        .with_srtp_protection_profiles(profiles.iter().map(|profile| profile.to_dtls()).collect())
         .with_client_auth(ClientAuthType::RequireAnyClientCert)
         .with_flight_interval(FLIGHT_INTERVAL)
         .with_verify_peer_certificate(Some(Arc::new(move |chain: &[Vec<u8>], _: &[_]| {
