@@ -118,6 +118,7 @@ impl House {
             local_ice: IceCredentials::random(),
             remote_ice: IceCredentials::random(),
             from: BROWSER,
+            video_line: None,
             user_agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156".into(),
             subject: Some("alice".into()),
             expires: None,

@@ -7,6 +7,7 @@
 use std::time::SystemTime;
 
 use crate::{
+    codec::MediaKind,
     error::Problem,
     http::{BODY_MAX_BYTES, FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
     ice::{IfMatch, TrickleFragment, entity_tag},
@@ -150,6 +151,7 @@ impl Call<'_> {
             remote_setup: offer.setup,
             remote_candidates: offer.candidates.clone(),
             media: media.clone(),
+            video_line: offer.line_of(MediaKind::Video),
         })?;
         let mut response = Response::new(201)
             .header("Content-Type", SDP_TYPE)

@@ -38,6 +38,8 @@ pub struct OpenRequest {
     pub remote_setup: Setup,
     pub remote_candidates: Vec<IceCandidate>,
     pub media: Negotiated,
+    /// The offer's `m=` line of pictures that was accepted, counted from 0.
+    pub video_line: Option<usize>,
 }
 
 /// What the answer says of the transport.
@@ -83,6 +85,17 @@ pub trait MediaPlane: Send + Sync {
     /// Ends a session at once; false when there is none (any more).
     fn close(&self, session: SessionId, direction: Direction) -> bool;
 
+    /// The encodings of the stream's video that this viewer can choose among, best first; empty when there is no picture to choose, and
+    /// for an unknown session.
+    fn layers(&self, session: SessionId) -> Vec<LayerInfo>;
+
+    /// Chooses what a viewer is sent. It holds until the next choice, through changes of publisher; the picture changes at the next
+    /// keyframe of the encoding chosen.
+    ///
+    /// # Errors
+    /// 404 when the session is unknown, 422 when the stream has no such encoding.
+    fn select_layer(&self, session: SessionId, choice: LayerChoice) -> Result<(), Problem>;
+
     /// Moves a session's end, when its owner showed a token on its URL that lasts longer. Never called to shorten it.
     fn renew(&self, session: SessionId, expires: Option<SystemTime>);
 }
@@ -95,4 +108,32 @@ pub struct SessionOwner {
     pub from: IpAddr,
     /// When the session ends as things stand; `None` in open mode.
     pub expires: Option<SystemTime>,
+}
+
+/// One encoding of a stream's video, as a viewer may choose it (WHEP extensions draft, layers event).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// The `m=` line of the viewer's session that it would be sent on, counted from 0.
+    pub media_id: usize,
+    /// The publisher's rid (RFC 8852); `None` where it sends a single encoding, which has no name.
+    pub encoding_id: Option<String>,
+    /// In pixels, once a keyframe has told.
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    /// What arrives at present, in bits per second.
+    pub bitrate_bps: u64,
+    /// Whether the publisher sends it at present.
+    pub active: bool,
+}
+
+/// What a viewer wants of the stream's encodings (WHEP extensions draft, video layer selection).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LayerChoice {
+    /// The server chooses.
+    #[default]
+    Automatic,
+    /// This rid.
+    Encoding(String),
+    /// The best one within these bounds, in pixels; `None` is no bound.
+    Within { width_max: Option<u32>, height_max: Option<u32> },
 }

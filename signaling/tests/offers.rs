@@ -36,6 +36,7 @@ fn answered(name: &str, live: &[TrackFormat]) -> String {
         remote_setup: offer.setup,
         remote_candidates: offer.candidates.clone(),
         media: media.clone(),
+        video_line: None,
     };
     answer(&offer, direction, &media, &params(&request))
 }
@@ -349,6 +350,7 @@ fn other_media_are_declined_in_their_place() {
         remote_setup: read.setup,
         remote_candidates: Vec::new(),
         media: negotiated.clone(),
+        video_line: None,
     });
     let text = answer(&read, Direction::Ingest, &negotiated, &request_params);
     assert!(text.contains("m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\n"), "{text}");

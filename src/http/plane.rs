@@ -10,14 +10,17 @@ use std::{
 };
 
 use sluice_signaling::{
-    codec::TrackFormat,
+    codec::{MediaKind, TrackFormat},
     error::Problem,
     ice::IceCredentials,
-    media_plane::{Direction, MediaPlane, OpenRequest, SenderIds, SessionOwner, TransportParams},
+    media_plane::{
+        Direction, LayerChoice, LayerInfo, MediaPlane, OpenRequest, SenderIds, SessionOwner, TransportParams,
+    },
     name::{SessionId, StreamName},
     sdp::{IceCandidate, Negotiated, Setup},
 };
 
+use super::problem;
 use crate::{
     config::OnConflict,
     track::{EndReason, StreamBusy, Streams},
@@ -91,6 +94,7 @@ impl MediaPlane for Plane {
             remote_ice: request.remote_ice,
             from: request.from,
             user_agent: request.user_agent,
+            video_line: request.video_line,
             subject: request.grant.subject,
             expires: request.grant.expires,
             since: SystemTime::now(),
@@ -140,6 +144,35 @@ impl MediaPlane for Plane {
 
     fn close(&self, session: SessionId, direction: Direction) -> bool {
         self.session(session, direction).is_some() && self.workers.end_session(session, EndReason::Deleted)
+    }
+
+    fn layers(&self, session: SessionId) -> Vec<LayerInfo> {
+        let Some(entry) = self.session(session, Direction::Egress) else { return Vec::new() };
+        let has_video =
+            |formats: Vec<TrackFormat>| formats.iter().any(|format| format.codec.kind() == MediaKind::Video);
+        let live = self.live_formats(&entry.info.stream).is_some_and(has_video);
+        let one = |media_id| LayerInfo {
+            media_id,
+            encoding_id: None,
+            width: None,
+            height: None,
+            bitrate_bps: 0,
+            active: true,
+        };
+        entry.info.video_line.filter(|_| live).map(one).into_iter().collect()
+    }
+
+    fn select_layer(&self, session: SessionId, choice: LayerChoice) -> Result<(), Problem> {
+        if self.session(session, Direction::Egress).is_none() {
+            return Err(problem::not_found("the session has ended, or never was"));
+        }
+        match choice {
+            LayerChoice::Automatic | LayerChoice::Within { .. } => Ok(()),
+            LayerChoice::Encoding(rid) => {
+                let detail = format!("the publisher sends one encoding, and none is called {rid:?}");
+                Err(Problem::new(422, "no-such-layer", "The stream has no such layer", detail))
+            }
+        }
     }
 
     fn renew(&self, session: SessionId, expires: Option<SystemTime>) {

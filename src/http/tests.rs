@@ -16,7 +16,7 @@ use sluice_signaling::{
     codec::{Codec, TrackFormat},
     error::Problem,
     ice::IceCredentials,
-    media_plane::{Direction, OpenRequest, SessionOwner, TransportParams},
+    media_plane::{Direction, LayerChoice, LayerInfo, OpenRequest, SessionOwner, TransportParams},
     sdp::IceCandidate,
     token::{Claims, OneOrMany, Right, Rights},
 };
@@ -55,6 +55,12 @@ impl MediaPlane for Fake {
     fn add_candidates(&self, _: SessionId, _: Vec<IceCandidate>) {}
     fn close(&self, _: SessionId, _: Direction) -> bool {
         false
+    }
+    fn layers(&self, _: SessionId) -> Vec<LayerInfo> {
+        Vec::new()
+    }
+    fn select_layer(&self, _: SessionId, _: LayerChoice) -> Result<(), Problem> {
+        Ok(())
     }
     fn renew(&self, _: SessionId, _: Option<SystemTime>) {}
 }

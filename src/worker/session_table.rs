@@ -55,6 +55,8 @@ pub struct SessionInfo {
     /// The HTTP client.
     pub from: SocketAddr,
     pub user_agent: String,
+    /// The `m=` line of pictures in the session's descriptions, from 0.
+    pub video_line: Option<usize>,
     pub subject: Option<String>,
     pub expires: Option<SystemTime>,
     pub since: SystemTime,
@@ -272,6 +274,7 @@ pub(super) mod testing {
             remote_ice: IceCredentials::random(),
             from: SocketAddr::from(([127, 0, 0, 1], 9)),
             user_agent: String::new(),
+            video_line: None,
             subject: None,
             expires,
             since: SystemTime::UNIX_EPOCH,

@@ -112,6 +112,11 @@ impl MediaOffer {
     pub fn media(&self) -> impl Iterator<Item = (MediaKind, &MediaSection)> {
         self.sections.iter().filter_map(|section| Some((section.kind?, section)))
     }
+
+    /// The first section of this kind that is not declined, as its place among all `m=` lines, from 0.
+    pub fn line_of(&self, kind: MediaKind) -> Option<usize> {
+        self.sections.iter().position(|section| section.kind == Some(kind) && !section.rejected)
+    }
 }
 
 /// Transport attributes, which may stand at either level.

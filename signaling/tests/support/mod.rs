@@ -12,7 +12,9 @@ use sluice_signaling::{
     error::Problem,
     http::{FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
     ice::IceCredentials,
-    media_plane::{Direction, MediaPlane, OpenRequest, SenderIds, SessionOwner, TransportParams},
+    media_plane::{
+        Direction, LayerChoice, LayerInfo, MediaPlane, OpenRequest, SenderIds, SessionOwner, TransportParams,
+    },
     name::{SessionId, StreamName},
     sdp::{CandidateTransport, Fingerprint, IceCandidate},
     token::{Authenticator, Claims, OneOrMany, Right, Rights},
@@ -98,6 +100,8 @@ pub struct FakePlane {
     pub refuse: Option<Problem>,
     pub open: Mutex<Vec<Open>>,
     pub candidates: Mutex<Vec<IceCandidate>>,
+    pub layers: Vec<LayerInfo>,
+    pub chosen: Mutex<Vec<LayerChoice>>,
     pub renewed: Mutex<Vec<Option<SystemTime>>>,
 }
 
@@ -155,6 +159,21 @@ impl MediaPlane for FakePlane {
         let before = open.len();
         open.retain(|open| open.id != session || open.request.direction != direction);
         open.len() < before
+    }
+
+    fn layers(&self, session: SessionId) -> Vec<LayerInfo> {
+        let open = self.open.lock().unwrap();
+        if open.iter().any(|open| open.id == session) { self.layers.clone() } else { Vec::new() }
+    }
+
+    fn select_layer(&self, _session: SessionId, choice: LayerChoice) -> Result<(), Problem> {
+        if let LayerChoice::Encoding(rid) = &choice
+            && self.layers.iter().all(|layer| layer.encoding_id.as_ref() != Some(rid))
+        {
+            return Err(Problem::new(422, "no-such-layer", "The stream has no such layer", rid.as_str()));
+        }
+        self.chosen.lock().unwrap().push(choice);
+        Ok(())
     }
 
     fn renew(&self, _session: SessionId, expires: Option<SystemTime>) {
