@@ -2,7 +2,11 @@
 
 pub mod aac;
 pub mod av1;
+mod bits;
 pub mod h264;
 pub mod opus;
+mod picture_size;
 pub mod vp8;
 pub mod vp9;
+
+pub use picture_size::{PictureSize, picture_size};

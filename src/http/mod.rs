@@ -40,6 +40,8 @@ pub struct Services {
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
     pub signalling: sluice_signaling::endpoint::Settings,
+    /// Where RTMP is served, for the addresses that pages show; `None`: it is not.
+    pub rtmp_port: Option<u16>,
     /// All doors are on loopback by rule: nobody but this machine's users is meant to come.
     pub loopback_only: bool,
     /// Cancelled when the server begins to stop: no new sessions from then on.

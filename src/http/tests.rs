@@ -25,8 +25,11 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     config::OnConflict,
-    media::{SessionId, StreamName},
-    track::{EndReason, LayerIndex, Notice, Protocol, Publication, PublisherControl, PublisherInfo, TrackIndex},
+    media::{ExtendedSeq, SessionId, StreamName, testing},
+    track::{
+        Batch, EndReason, LayerIndex, Notice, Protocol, Publication, PublisherControl, PublisherInfo, TrackIndex,
+        TrackPacket,
+    },
     worker::ViewerState,
 };
 
@@ -107,6 +110,7 @@ fn house(authenticator: Authenticator, fake: Fake) -> House {
         plane: fake.clone(),
         sessions: fake.clone(),
         signalling: sluice_signaling::endpoint::Settings::default(),
+        rtmp_port: Some(1936),
         loopback_only: true,
         drain: drain.clone(),
     }))
@@ -288,8 +292,34 @@ async fn live_streams_are_shown_with_publisher_tracks_and_viewers() {
     assert_eq!(detail["name"], "cam1");
     assert_eq!(detail["viewers"][0]["packets_sent"], 12);
     assert_eq!(detail["viewers"][0]["connected"], true);
+    assert_eq!(stream["tracks"][0]["width"], Value::Null, "no keyframe has said it");
     house.get("/api/v1/streams/cam2").await.is_problem(404);
     house.get("/api/v1/streams/-").await.is_problem(400);
+}
+
+#[tokio::test]
+async fn the_size_of_pictures_is_shown_once_a_keyframe_has_said_it() {
+    let house = open_house();
+    let mut publication = house.publish("cam1", Arc::default());
+    let set: &[u8] = &[
+        0x67, 0x42, 0xc0, 0x1e, 0xd9, 0, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0, 0, 3, 0, 1, 0, 0, 3, 0, 0x3c, 0x0f, 0x16,
+        0x2e, 0x48,
+    ];
+    let packet = |seq, keyframe_start, payload: &'static [u8]| {
+        let (arrival, payload) = (testing::epoch(), payload.into());
+        Arc::new(TrackPacket { seq: ExtendedSeq(seq), time_ticks: 0, arrival, marker: true, keyframe_start, payload })
+    };
+    let packets = vec![packet(1, true, set), packet(2, false, &[0x41, 0x88])];
+    let batch = Batch { track: TrackIndex(0), layer: LayerIndex(0), packets };
+    publication.push(testing::epoch(), vec![batch]).unwrap();
+    let track = &house.get("/api/v1/streams").await.json()["streams"][0]["tracks"][0];
+    assert_eq!((&track["width"], &track["height"]), (&640.into(), &360.into()));
+}
+
+#[tokio::test]
+async fn everybody_may_know_where_rtmp_is() {
+    let house = house(Authenticator::hs256(SECRET).unwrap(), Fake::default());
+    assert_eq!(house.get("/api/v1/doors").await.json(), serde_json::json!({ "rtmp_port": 1936 }));
 }
 
 #[tokio::test]
@@ -368,6 +398,7 @@ async fn the_api_describes_every_path_it_has() {
     assert!(description["openapi"].as_str().unwrap().starts_with("3."));
     let paths: Vec<_> = description["paths"].as_object().unwrap().keys().cloned().collect();
     let expected = [
+        "/api/v1/doors",
         "/api/v1/streams",
         "/api/v1/streams/{stream}",
         "/api/v1/streams/{stream}/publisher",

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use sluice_signaling::media_plane::Direction;
 
 use crate::{
+    codec::PictureSize,
     media::{Codec, MediaKind, SessionId, StreamName, TrackFormat},
     track::{ClockReference, KeyframeGate, PacketRing, RingLimits, TrackPacket},
 };
@@ -193,6 +194,8 @@ struct Layer {
     packets: u64,
     bytes: u64,
     keyframes: u64,
+    /// As the last keyframe that named it said.
+    size: Option<PictureSize>,
 }
 
 struct Live {
@@ -248,6 +251,8 @@ pub struct TrackState {
     pub packets: u64,
     pub bytes: u64,
     pub keyframes: u64,
+    /// Of the largest layer; `None` for sound, and until a keyframe has named it.
+    pub size: Option<PictureSize>,
 }
 
 impl Stream {
@@ -355,6 +360,7 @@ impl Track {
             packets: self.layers.iter().map(|layer| layer.packets).sum(),
             bytes: self.layers.iter().map(|layer| layer.bytes).sum(),
             keyframes: self.layers.iter().map(|layer| layer.keyframes).sum(),
+            size: self.layers.iter().filter_map(|layer| layer.size).max_by_key(|size| size.height),
         }
     }
 }
@@ -375,6 +381,7 @@ impl Layer {
             packets: 0,
             bytes: 0,
             keyframes: 0,
+            size: None,
         }
     }
 }

@@ -1,7 +1,10 @@
-//! H.264 in RTP (RFC 6184): which packets begin a picture that a decoder can begin with, and the profile they name.
+//! H.264 in RTP (RFC 6184): which packets begin a picture that a decoder can begin with, and the profile and size they name.
 //!
 //! In: an RTP payload in single NAL unit or non-interleaved mode. It does not reassemble NAL units; interleaved mode
 //! (STAP-B, MTAP, FU-B) is not negotiated and counts as nothing of interest.
+
+use super::parameter_sets::Sps;
+use crate::codec::PictureSize;
 
 /// Profile, constraint flags and level as SDP's `profile-level-id` has them (RFC 6184 section 8.1): the three bytes
 /// after a sequence parameter set's header.
@@ -32,13 +35,10 @@ const FU_A: u8 = 28;
 /// Looks into a payload: a single NAL unit, an aggregation (STAP-A) or a fragment (FU-A).
 pub fn inspect(payload: &[u8]) -> Contents {
     let mut contents = Contents::default();
-    match payload.first().map(|header| header & 0x1f) {
+    match kind(payload) {
         Some(STAP_A) => {
-            let mut rest = &payload[1..];
-            while let Some((size, after)) = rest.split_first_chunk() {
-                let Some((nal, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*size))) else { break };
-                contents.add(nal.first().map_or(0, |header| header & 0x1f), nal.get(1..).unwrap_or_default());
-                rest = after;
+            for unit in aggregated(payload) {
+                contents.add(kind(unit).unwrap_or(0), unit.get(1..).unwrap_or_default());
             }
         }
         Some(FU_A) => {
@@ -51,6 +51,31 @@ pub fn inspect(payload: &[u8]) -> Contents {
         None => {}
     }
     contents
+}
+
+/// The size that a whole sequence parameter set in the payload names, alone or in an aggregation.
+pub fn picture_size(payload: &[u8]) -> Option<PictureSize> {
+    let mut set = Some(payload).filter(|unit| kind(unit) == Some(NAL_SPS));
+    if kind(payload) == Some(STAP_A) {
+        set = aggregated(payload).find(|unit| kind(unit) == Some(NAL_SPS));
+    }
+    let Sps { width, height, .. } = Sps::parse(set?).ok()?;
+    Some(PictureSize { width, height })
+}
+
+fn kind(unit: &[u8]) -> Option<u8> {
+    unit.first().map(|header| header & 0x1f)
+}
+
+/// The NAL units of a STAP-A that are there in full (section 5.7.1).
+fn aggregated(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = payload.get(1..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (size, after) = rest.split_first_chunk()?;
+        let (unit, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*size)))?;
+        rest = after;
+        Some(unit)
+    })
 }
 
 impl Contents {
@@ -101,6 +126,22 @@ mod tests {
         assert!(!inspect(&[0x7c, 0x45, 0x88]).idr);
         assert!(!inspect(&[0x7c, 0x81, 0x88]).idr);
         assert!(!inspect(&[0x7c]).idr);
+    }
+
+    #[test]
+    fn a_parameter_set_names_the_size_of_its_pictures() {
+        // 640 x 360, constrained baseline.
+        let sps = [
+            0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00,
+            0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2e, 0x48,
+        ];
+        let size = Some(PictureSize { width: 640, height: 360 });
+        assert_eq!(picture_size(&sps), size);
+        let stap = [&[0x78, 0, 2, 0x09, 0xf0, 0, sps.len() as u8][..], &sps, &[0, 2, 0x68, 0xce]].concat();
+        assert_eq!(picture_size(&stap), size);
+        assert_eq!(picture_size(&stap[..20]), None, "not all of it is there");
+        assert_eq!(picture_size(&[0x65, 0x88]), None);
+        assert_eq!(picture_size(&[]), None);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! Sans-I/O. Nothing here decodes samples.
 
 mod avcc;
-mod bits;
 pub mod depacketize;
+mod escape;
 pub mod nal;
 mod order;
 mod packetize;

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 
-use super::bits::{BitReader, escape, unescape};
+use super::escape::{escape, unescape};
+use crate::codec::bits::BitReader;
 
 /// The longest parameter set read, in bytes. Real ones have some tens; scaling matrices and HRD tables some hundreds.
 pub const PARAMETER_SET_MAX_BYTES: usize = 4096;

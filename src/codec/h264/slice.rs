@@ -1,10 +1,11 @@
 //! Slice headers (ITU-T H.264 section 7.3.3), as far as they say when a picture is shown and what it refers to.
 
 use super::{
-    bits::{BitReader, unescape},
+    escape::unescape,
     nal::{kind, ref_idc, unit_type},
     parameter_sets::{OrderCount, Pps, Sps},
 };
+use crate::codec::bits::BitReader;
 
 /// How much of a slice is looked at. The longest header is that of weighted prediction with two lists of 32 pictures,
 /// 6 codes each; such streams do not exist, and one cut short here counts as unreadable.

@@ -1,6 +1,6 @@
 //! The API, version 1: live state as JSON, kicks, and its own description (OpenAPI 3).
 //!
-//! For bearers of the `admin` right ([`guard`]). Reads the track tree and asks the sessions' keeper; keeps nothing.
+//! For bearers of the `admin` right ([`guard`]), but for what says nothing of streams. Reads the track tree and asks the sessions' keeper; keeps nothing.
 
 mod guard;
 mod model;
@@ -26,7 +26,7 @@ use crate::{
     media::{SessionId, StreamName},
     track::EndReason,
 };
-use model::{StreamDetail, StreamList, StreamSummary, Viewer};
+use model::{Doors, StreamDetail, StreamList, StreamSummary, Viewer};
 
 pub fn router(state: &AppState) -> Router<AppState> {
     Router::new()
@@ -36,12 +36,13 @@ pub fn router(state: &AppState) -> Router<AppState> {
         .route("/api/v1/streams/{stream}/viewers/{session}", delete(kick_viewer))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::admins_only))
         .route("/api/v1/openapi.json", get(description))
+        .route("/api/v1/doors", get(show_doors))
 }
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Sluice API", description = "Live state of a Sluice server, and kicks."),
-    paths(list_streams, show_stream, kick_publisher, kick_viewer),
+    paths(list_streams, show_stream, kick_publisher, kick_viewer, show_doors),
     modifiers(&BearerToken),
     security(("bearer" = []))
 )]
@@ -129,6 +130,12 @@ async fn kick_viewer(
     }
     info!("viewer kicked");
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Where else than by HTTP publishers come in. For everybody who may see this server's pages: it needs no token.
+#[utoipa::path(get, path = "/api/v1/doors", security(()), responses((status = 200, body = Doors)))]
+async fn show_doors(State(state): State<AppState>) -> Json<Doors> {
+    Json(Doors { rtmp_port: state.rtmp_port })
 }
 
 fn bad_path(rejection: PathRejection) -> Refusal {

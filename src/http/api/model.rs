@@ -17,6 +17,14 @@ pub struct StreamList {
     pub streams: Vec<StreamSummary>,
 }
 
+/// The server's other doors.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Doors {
+    /// TCP port of RTMP, on the same host; null when it is off.
+    #[schema(example = 1935)]
+    pub rtmp_port: Option<u16>,
+}
+
 /// A stream that is published, or waited for.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StreamSummary {
@@ -70,6 +78,11 @@ pub struct Track {
     #[schema(example = "profile-level-id=42e01f;packetization-mode=1")]
     pub fmtp: String,
     pub channels: u8,
+    /// Of the pictures, in samples; null for sound, and until a keyframe has said it.
+    #[schema(example = 1280)]
+    pub width: Option<u32>,
+    #[schema(example = 720)]
+    pub height: Option<u32>,
     pub packets: u64,
     pub bytes: u64,
     pub keyframes: u64,
@@ -140,6 +153,8 @@ impl From<TrackState> for Track {
             codec: state.format.codec.sdp_name(),
             fmtp: state.format.fmtp,
             channels: state.format.channels,
+            width: state.size.map(|size| size.width),
+            height: state.size.map(|size| size.height),
             packets: state.packets,
             bytes: state.bytes,
             keyframes: state.keyframes,

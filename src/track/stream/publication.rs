@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{Batch, Delivery, Inner, Layer, LayerIndex, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex};
 use crate::{
+    codec::picture_size,
     media::{MediaKind, TrackFormat},
     track::ClockReference,
 };
@@ -70,13 +71,17 @@ impl Publication {
             let live = inner.live.as_mut().ok_or(Superseded)?;
             let mut any_keyframe = false;
             for Batch { track, layer, packets } in &batches {
-                let kept = &mut live.tracks[usize::from(track.0)].layers[usize::from(layer.0)];
+                let of = &mut live.tracks[usize::from(track.0)];
+                let kept = &mut of.layers[usize::from(layer.0)];
                 let mut keyframe = false;
                 for packet in packets {
                     kept.packets += 1;
                     kept.bytes += packet.payload.len() as u64;
-                    keyframe |= packet.keyframe_start;
-                    kept.keyframes += u64::from(packet.keyframe_start);
+                    if packet.keyframe_start {
+                        keyframe = true;
+                        kept.keyframes += 1;
+                        kept.size = picture_size(of.format.codec, &packet.payload).or(kept.size);
+                    }
                     kept.ring.insert(packet.clone());
                 }
                 if keyframe {

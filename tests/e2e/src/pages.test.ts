@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { playing } from "./support/browser.ts";
+import { flv } from "./support/ffmpeg.ts";
 import { Stage } from "./support/stage.ts";
 import { until } from "./support/wait.ts";
 
@@ -45,5 +46,19 @@ test(
     await player.page.getByTestId("headline").waitFor();
     await stage.publisher({ endpoint: stage.server.whip("later"), source: 1 });
     await playing(player.page);
+  }),
+);
+
+test(
+  "The dashboard names the port that RTMP really has, and the size of the pictures",
+  stage.act(async () => {
+    const { server } = stage;
+    await stage.ffmpeg({ source: 1, gopSeconds: 2 }, flv(server.rtmp("sized")));
+    const { page } = await stage.page("/");
+    await page.getByRole("tab", { name: "OBS, RTMP" }).click();
+    const port = (server.addresses.rtmp ?? "").split(":").at(-1);
+    await page.getByTestId("url-rtmp-server").and(page.getByText(`rtmp://127.0.0.1:${port}/live`)).waitFor();
+    const card = page.locator('[data-testid="stream"][data-stream="sized"]');
+    await card.getByText("640 × 360").waitFor({ timeout: 10_000 });
   }),
 );

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { BitrateMeter, parseStreams, parseViewers } from "./streams";
+import { BitrateMeter, parseDoors, parseStreams, parseViewers } from "./streams";
 
 const stream = (bytes: number, session = "s1"): object => ({
   name: "cam1",
@@ -9,6 +9,14 @@ const stream = (bytes: number, session = "s1"): object => ({
   tracks: [{ kind: "video", codec: "H264", fmtp: "", channels: 1, packets: 1, bytes, keyframes: 1 }],
   notices: [{ code: "b-frames-dropped", text: "Set B-frames to 0." }],
   viewer_count: 2,
+});
+
+describe("parseDoors", () => {
+  it("knows RTMP's port, and that there may be none", () => {
+    expect(parseDoors({ rtmp_port: 1936 })).toEqual({ rtmpPort: 1936 });
+    expect(parseDoors({ rtmp_port: null })).toEqual({ rtmpPort: null });
+    for (const other of [{}, null, []]) expect(() => parseDoors(other)).toThrow("doors");
+  });
 });
 
 describe("parseStreams", () => {

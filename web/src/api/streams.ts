@@ -1,4 +1,4 @@
-/** The server's API as the dashboard uses it: `/api/v1/streams`. JSON is checked on arrival; unknown fields are ignored. */
+/** The server's API as the dashboard uses it: `/api/v1/streams`, `/api/v1/doors`. JSON is checked on arrival; unknown fields are ignored. */
 
 import { asSignallingError, errorOf, SignallingError } from "../lib/problem";
 
@@ -42,6 +42,12 @@ export interface Viewer {
   readonly sinceMs: number | null;
   readonly connected: boolean;
   readonly bytesSent: number;
+}
+
+/** Where publishers come in other than by HTTP. */
+export interface Doors {
+  /** `null`: there is no RTMP. */
+  readonly rtmpPort: number | null;
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -120,6 +126,13 @@ export function parseViewers(document: unknown): Viewer[] {
   }));
 }
 
+/** Throws a `SignallingError` when the document does not say where RTMP is. */
+export function parseDoors(document: unknown): Doors {
+  const json = object(document);
+  if (!json || !("rtmp_port" in json)) throw new SignallingError("protocol", "the server's doors cannot be read");
+  return { rtmpPort: number(json, "rtmp_port") };
+}
+
 /** Longest wait for an answer of the API: it reads memory only, so later than this means that nobody is there. */
 const TIMEOUT_MS = 5_000;
 
@@ -136,6 +149,10 @@ export class Api {
   async viewers(stream: string): Promise<Viewer[]> {
     const response = await this.request("GET", `/streams/${encodeURIComponent(stream)}`);
     return parseViewers(await response.json().catch(() => null));
+  }
+
+  async doors(): Promise<Doors> {
+    return parseDoors(await (await this.request("GET", "/doors")).json().catch(() => null));
   }
 
   async endPublisher(stream: string): Promise<void> {

@@ -5,7 +5,7 @@ import { asSignallingError, type SignallingError } from "../lib/problem";
 import { byId, copyable, setText, toast } from "../ui/dom";
 import { expose } from "../ui/expose";
 import { count } from "../ui/format";
-import { pageLink, streamNameFault, tokenOf, urlsOf } from "../ui/place";
+import { pageLink, RTMP_PORT, streamNameFault, tokenOf, urlsOf } from "../ui/place";
 import { StreamCard } from "./stream-card";
 
 /** Twice a viewer's patience for "is it on yet?", and cheap: one request that reads memory. */
@@ -27,6 +27,8 @@ const state = expose({
 
 let timer: ReturnType<typeof setTimeout> | undefined;
 let polling = false;
+/** Until the server has said it; `null`: there is no RTMP. */
+let rtmpPort: number | null = RTMP_PORT;
 
 async function poll(): Promise<void> {
   clearTimeout(timer);
@@ -130,7 +132,9 @@ function showUrls(): void {
   }
   if (fault !== null) return;
   localStorage.setItem(NAME_KEY, name);
-  const urls = urlsOf(name, location.origin, location.hostname);
+  const urls = urlsOf(name, location.origin, location.hostname, rtmpPort ?? RTMP_PORT);
+  const byRtmp = rtmpPort !== null;
+  byId("rtmp-off").hidden = byRtmp;
   const key = api.token === null ? urls.rtmpKey : `${urls.rtmpKey}?token=…`;
   const copies: Readonly<Record<string, readonly [label: string, value: string, testId: string][]>> = {
     whip: [
@@ -139,12 +143,14 @@ function showUrls(): void {
         ? []
         : ([["Bearer Token", "a token with the publish right", "hint-bearer"]] as [string, string, string][])),
     ],
-    rtmp: [
-      ["Server", urls.rtmpServer, "url-rtmp-server"],
-      ["Stream key", key, "url-rtmp-key"],
-    ],
+    rtmp: byRtmp
+      ? [
+          ["Server", urls.rtmpServer, "url-rtmp-server"],
+          ["Stream key", key, "url-rtmp-key"],
+        ]
+      : [],
     ffmpeg: [
-      ["By RTMP", urls.ffmpegRtmp, "ffmpeg-rtmp"],
+      ...(byRtmp ? ([["By RTMP", urls.ffmpegRtmp, "ffmpeg-rtmp"]] as [string, string, string][]) : []),
       ["By WHIP", urls.ffmpegWhip, "ffmpeg-whip"],
     ],
     whep: [
@@ -182,6 +188,15 @@ function wireTabs(): void {
   });
 }
 
+async function askForDoors(): Promise<void> {
+  try {
+    ({ rtmpPort } = await api.doors());
+    showUrls();
+  } catch {
+    // The usual port stays; that the server does not answer is shown by the poll.
+  }
+}
+
 byId<HTMLInputElement>("stream").value = localStorage.getItem(NAME_KEY) ?? "cam1";
 byId("stream").addEventListener("input", showUrls);
 byId("start").addEventListener("submit", (event) => {
@@ -203,4 +218,5 @@ document.addEventListener("visibilitychange", () => {
 });
 wireTabs();
 showUrls();
+void askForDoors();
 void poll();

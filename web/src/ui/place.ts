@@ -43,12 +43,7 @@ export function pageLink(page: "publish" | "watch", stream: string, token: strin
   return `/${page}/${encodeURIComponent(stream)}${token ? `#token=${encodeURIComponent(token)}` : ""}`;
 }
 
-export interface RtmpDoor {
-  readonly host: string;
-  readonly port: number;
-}
-
-/** The RTMP port when the server does not say: its default and the protocol's. */
+/** RTMP's own port, which its URLs need not name. */
 export const RTMP_PORT = 1935;
 
 export interface StreamUrls {

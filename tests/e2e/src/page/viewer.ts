@@ -34,6 +34,9 @@ export interface VideoStats {
   pliCount: number;
   keyFramesDecoded: number;
   jitterBufferMs: number;
+  /** Of the last picture decoded. */
+  width: number;
+  height: number;
   codec: string | undefined;
 }
 
@@ -176,6 +179,8 @@ async function report(): Promise<ViewerReport> {
     pliCount: 0,
     keyFramesDecoded: 0,
     jitterBufferMs: 0,
+    width: 0,
+    height: 0,
     codec: undefined,
     audioEnergy: 0,
   };
@@ -196,6 +201,8 @@ async function report(): Promise<ViewerReport> {
     stats.pliCount = entry.pliCount ?? 0;
     stats.keyFramesDecoded = entry.keyFramesDecoded ?? 0;
     stats.jitterBufferMs = (1000 * (entry.jitterBufferDelay ?? 0)) / Math.max(1, entry.jitterBufferEmittedCount ?? 0);
+    stats.width = entry.frameWidth ?? 0;
+    stats.height = entry.frameHeight ?? 0;
     stats.codec = entries.get(entry.codecId)?.mimeType;
   });
   const dtls = session?.peer.getReceivers()[0]?.transport?.state;

@@ -24,7 +24,7 @@ export interface StreamState {
   name: string;
   live: boolean;
   publisher: { session: string; protocol: string } | null;
-  tracks: { kind: string; codec: string; packets: number }[];
+  tracks: { kind: string; codec: string; packets: number; width: number | null; height: number | null }[];
   notices: { code: string; text: string }[];
   viewer_count: number;
   viewers: { session: string; connected: boolean; packets_sent: number }[];

@@ -1,36 +1,5 @@
-//! Reads the bits of a raw byte sequence payload (ITU-T H.264 sections 7.2 and 9.1). Every read may fail: the bits come
-//! from the network.
-
-/// The payload of a NAL unit without its emulation prevention bytes (section 7.4.1.1), at most `limit_bytes` of it.
-pub(super) fn unescape(nal_payload: &[u8], limit_bytes: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(nal_payload.len().min(limit_bytes));
-    let mut zeros = 0;
-    for &byte in nal_payload {
-        if out.len() == limit_bytes {
-            break;
-        }
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        out.push(byte);
-    }
-    out
-}
-
-/// Puts emulation prevention bytes back.
-pub(super) fn escape(payload: &[u8], out: &mut Vec<u8>) {
-    let mut zeros = 0;
-    for &byte in payload {
-        if zeros >= 2 && byte <= 3 {
-            out.push(3);
-            zeros = 0;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        out.push(byte);
-    }
-}
+//! Reads headers bit by bit, highest bit first; Exponential-Golomb codes are those of ITU-T H.264 section 9.1. Every read may
+//! fail: the bits come from the network.
 
 /// `None` from any of these means that the payload ended too early or a code is out of range.
 pub(super) struct BitReader<'a> {
@@ -103,15 +72,5 @@ mod tests {
         assert_eq!((0..5).map(|_| reader.signed()).collect::<Vec<_>>(), [0, 1, -1, 2, -2].map(Some));
         assert_eq!(BitReader::new(&[0; 8]).unsigned(), None, "more leading zeros than a code has");
         assert_eq!(BitReader::new(&[]).flag(), None);
-    }
-
-    #[test]
-    fn escaping_undoes_unescaping() {
-        let raw = [0, 0, 0, 0, 0, 1, 7, 0, 0, 3, 0, 0];
-        let mut escaped = Vec::new();
-        escape(&raw, &mut escaped);
-        assert!(!escaped.windows(3).any(|w| w[0] == 0 && w[1] == 0 && w[2] < 3));
-        assert_eq!(unescape(&escaped, 100), raw);
-        assert_eq!(unescape(&escaped, 4), raw[..4]);
     }
 }
