@@ -122,6 +122,7 @@ impl House {
             user_agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156".into(),
             subject: Some("alice".into()),
             expires: None,
+            video_codecs: Vec::new(),
             since: SystemTime::UNIX_EPOCH,
             offered_at: self.now,
         };

@@ -21,6 +21,7 @@ impl MediaKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Codec {
     H264,
+    Hevc,
     Vp8,
     Vp9,
     Av1,
@@ -32,6 +33,7 @@ impl Codec {
     pub fn sdp_name(self) -> &'static str {
         match self {
             Self::H264 => "H264",
+            Self::Hevc => "H265",
             Self::Vp8 => "VP8",
             Self::Vp9 => "VP9",
             Self::Av1 => "AV1",
@@ -40,7 +42,7 @@ impl Codec {
     }
 
     pub fn from_sdp_name(name: &str) -> Option<Self> {
-        [Self::H264, Self::Vp8, Self::Vp9, Self::Av1, Self::Opus]
+        [Self::H264, Self::Hevc, Self::Vp8, Self::Vp9, Self::Av1, Self::Opus]
             .into_iter()
             .find(|codec| codec.sdp_name().eq_ignore_ascii_case(name))
     }

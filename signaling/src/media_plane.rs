@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    codec::TrackFormat,
+    codec::{Codec, TrackFormat},
     error::Problem,
     ice::IceCredentials,
     name::{SessionId, StreamName},
@@ -66,6 +66,10 @@ pub struct SenderIds {
 pub trait MediaPlane: Send + Sync {
     /// The formats of a live stream, video first; `None` when nobody publishes it.
     fn live_formats(&self, stream: &StreamName) -> Option<Vec<TrackFormat>>;
+
+    /// The video codecs that every viewer of the stream has agreed to; `None` when it has no viewers of pictures. Called once for
+    /// each publisher that comes.
+    fn viewer_codecs(&self, stream: &StreamName) -> Option<Vec<Codec>>;
 
     /// Makes a pending session: from now on it answers connectivity checks.
     ///

@@ -10,5 +10,5 @@ pub const WHIP: Door = Door {
     direction: Direction::Ingest,
     right: Right::Publish,
     discoverable: false,
-    negotiate: |_, _, offer| negotiate_ingest(offer),
+    negotiate: |call, stream, offer| negotiate_ingest(offer, call.plane.viewer_codecs(stream).as_deref()),
 };

@@ -19,7 +19,7 @@ fn read(name: &str) -> MediaOffer {
 }
 
 fn agree(name: &str, live: &[TrackFormat]) -> Negotiated {
-    if watches(name) { negotiate_egress(&read(name), live) } else { negotiate_ingest(&read(name)) }.unwrap()
+    if watches(name) { negotiate_egress(&read(name), live) } else { negotiate_ingest(&read(name), None) }.unwrap()
 }
 
 fn answered(name: &str, live: &[TrackFormat]) -> String {
@@ -130,6 +130,20 @@ fn a_group_may_name_sections_that_are_missing() {
 }
 
 #[test]
+fn a_publisher_is_asked_first_for_what_the_viewers_can_play() {
+    let offer = read("chromium-publish");
+    let first = |viewers: Option<&[Codec]>| {
+        let agreed = negotiate_ingest(&offer, viewers).unwrap();
+        of_kind(&agreed, MediaKind::Video).codecs.iter().map(|accepted| accepted.codec).collect::<Vec<_>>()
+    };
+    assert_eq!(first(None)[0], Codec::Vp8, "the offer's first");
+    assert_eq!(first(Some(&[]))[0], Codec::Vp8, "the viewers have nothing in common");
+    let asked = first(Some(&[Codec::H264, Codec::Av1]));
+    assert_eq!(asked[0], Codec::H264);
+    assert!(asked.contains(&Codec::Vp8), "a publisher without the others is better than none");
+}
+
+#[test]
 fn ingest_takes_every_codec_in_the_offers_order() {
     let chromium = agree("chromium-publish", &[]);
     let video: Vec<Codec> = of_kind(&chromium, MediaKind::Video).codecs.iter().map(|codec| codec.codec).collect();
@@ -183,7 +197,7 @@ fn announced_ssrcs_come_primary_first() {
     let gstreamer = agree("gstreamer-publish", &[]);
     assert_eq!(of_kind(&gstreamer, MediaKind::Video).remote_ssrcs, [3_102_940_856, 2_290_147_711]);
     let swapped = offer("gstreamer-publish").replace("FID 3102940856 2290147711", "FID 2290147711 3102940856");
-    let swapped = negotiate_ingest(&MediaOffer::parse(&swapped).unwrap()).unwrap();
+    let swapped = negotiate_ingest(&MediaOffer::parse(&swapped).unwrap(), None).unwrap();
     assert_eq!(of_kind(&swapped, MediaKind::Video).remote_ssrcs, [2_290_147_711, 3_102_940_856]);
 }
 
@@ -290,7 +304,7 @@ fn assert_unusable(text: &str, word: &str) {
     let (status, detail) = match MediaOffer::parse(text) {
         Err(error) => (error.problem().status, error.to_string()),
         Ok(offer) => {
-            let problem = negotiate_ingest(&offer).unwrap_err();
+            let problem = negotiate_ingest(&offer, None).unwrap_err();
             (problem.status, problem.detail)
         }
     };
@@ -302,7 +316,7 @@ fn assert_unusable(text: &str, word: &str) {
 fn well_formed_but_impossible_offers_are_422() {
     let good = offer("ffmpeg-8-1");
     assert_unusable(&good.replace("opus", "PCMU"), "opus/48000/2");
-    assert_unusable(&good.replace("H264", "H265"), "H265");
+    assert_unusable(&good.replace("H264", "H263-1998"), "H265");
     assert_unusable(&good.replace("a=sendonly", "a=recvonly"), "sendonly");
     assert_unusable(&good.replace("a=sendonly", "a=inactive"), "sendonly");
     assert_unusable(&good.replace("a=group:BUNDLE 0 1", "a=x"), "BUNDLE");
@@ -321,14 +335,14 @@ fn well_formed_but_impossible_offers_are_422() {
 #[test]
 fn sendrecv_is_as_good_as_sendonly() {
     let text = offer("obs-30").replace("a=sendonly\r\n", "");
-    assert!(negotiate_ingest(&MediaOffer::parse(&text).unwrap()).is_ok());
+    assert!(negotiate_ingest(&MediaOffer::parse(&text).unwrap(), None).is_ok());
 }
 
 #[test]
 fn one_section_needs_no_bundle() {
     let text = offer("ffmpeg-8-1-dtls-active-video-only").replace("a=group:BUNDLE 0 1\r\n", "");
     let read = MediaOffer::parse(&text).unwrap();
-    assert!(negotiate_ingest(&read).is_ok());
+    assert!(negotiate_ingest(&read, None).is_ok());
 }
 
 #[test]
@@ -337,7 +351,7 @@ fn other_media_are_declined_in_their_place() {
         "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:2\r\na=sctp-port:5000\r\n";
     let text = format!("{}{data}", offer("obs-30")).replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0 1 2");
     let read = MediaOffer::parse(&text).unwrap();
-    let negotiated = negotiate_ingest(&read).unwrap();
+    let negotiated = negotiate_ingest(&read, None).unwrap();
     assert_eq!(negotiated.media.len(), 2);
     let request_params = support::params(&OpenRequest {
         direction: Direction::Ingest,

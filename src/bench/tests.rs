@@ -116,7 +116,7 @@ async fn open(
     let format = |codec, fmtp: &str, channels| TrackFormat { codec, fmtp: fmtp.into(), channels };
     let live = [format(Codec::H264, "profile-level-id=42e01f;packetization-mode=1", 1), format(Codec::Opus, "", 2)];
     let negotiated = match direction {
-        Direction::Ingest => negotiate_ingest(&offer).unwrap(),
+        Direction::Ingest => negotiate_ingest(&offer, None).unwrap(),
         Direction::Egress => negotiate_egress(&offer, &live).unwrap(),
     };
     let local = IceCredentials::random();

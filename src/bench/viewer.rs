@@ -23,7 +23,7 @@ use super::{
     reception::{Counts, Reception},
 };
 use crate::{
-    codec::{av1, h264, vp8, vp9},
+    codec::{av1, h264, hevc, vp8, vp9},
     media::{RTP_HEADER_BYTES, RtpHeader, RtpPacket},
     rtp::rtcp::{Rtcp, RtcpReader, write_cname, write_nack, write_pli, write_receiver_report},
     transport::{Certificate, DatagramKind, Received, classify},
@@ -314,6 +314,7 @@ fn peek(datagram: &[u8]) -> Option<RtpHeader> {
 fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::H264 => h264::depacketize::inspect(payload).idr,
+        Codec::Hevc => hevc::inspect(payload).random_access,
         Codec::Vp8 => vp8::starts_keyframe(payload),
         Codec::Vp9 => vp9::starts_keyframe(payload),
         Codec::Av1 => av1::starts_keyframe(payload),

@@ -4,6 +4,7 @@ pub mod aac;
 pub mod av1;
 mod bits;
 pub mod h264;
+pub mod hevc;
 pub mod opus;
 mod picture_size;
 pub mod vp8;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use sluice_signaling::{
-    codec::{MediaKind, TrackFormat},
+    codec::{Codec, MediaKind, TrackFormat},
     error::Problem,
     ice::IceCredentials,
     media_plane::{
@@ -69,6 +69,10 @@ impl MediaPlane for Plane {
         self.streams.get(stream)?.formats()
     }
 
+    fn viewer_codecs(&self, stream: &StreamName) -> Option<Vec<Codec>> {
+        self.workers.viewer_codecs(stream)
+    }
+
     fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(unavailable("the server is stopping"));
@@ -97,6 +101,7 @@ impl MediaPlane for Plane {
             video_line: request.video_line,
             subject: request.grant.subject,
             expires: request.grant.expires,
+            video_codecs: video_codecs(&request.media),
             since: SystemTime::now(),
             offered_at: Instant::now(),
         };
@@ -221,4 +226,16 @@ fn conflict() -> Problem {
         detail: StreamBusy.to_string(),
         retry_after_s: None,
     }
+}
+
+/// What was agreed on for pictures, each codec once.
+fn video_codecs(media: &Negotiated) -> Vec<Codec> {
+    let mut codecs: Vec<Codec> = Vec::new();
+    let video = media.media.iter().filter(|section| section.kind == MediaKind::Video);
+    for accepted in video.flat_map(|section| &section.codecs) {
+        if !codecs.contains(&accepted.codec) {
+            codecs.push(accepted.codec);
+        }
+    }
+    codecs
 }

@@ -46,6 +46,10 @@ impl MediaPlane for Fake {
     fn live_formats(&self, _: &StreamName) -> Option<Vec<TrackFormat>> {
         None
     }
+    fn viewer_codecs(&self, _stream: &StreamName) -> Option<Vec<Codec>> {
+        None
+    }
+
     fn open(&self, _: OpenRequest) -> Result<TransportParams, Problem> {
         Err(Problem::new(503, "full", "Full", "no place left"))
     }

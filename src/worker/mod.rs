@@ -40,7 +40,7 @@ use self::{
 use crate::{
     config::{Advertise, OnConflict},
     egress::whep::SenderSettings,
-    media::{SessionId, StreamName},
+    media::{Codec, SessionId, StreamName},
     metrics::{Metrics, OutcomeLabels},
     track::{EndReason, Protocol, Streams, WorkerIndex},
 };
@@ -170,6 +170,18 @@ impl Workers {
         entries.retain(|entry| entry.info.direction == Direction::Egress && entry.info.stream == *stream);
         entries.sort_by_key(|entry| entry.info.offered_at);
         entries.iter().map(|entry| ViewerState::of(entry)).collect()
+    }
+
+    /// The video codecs that all viewers of a stream have agreed to; `None` when nobody watches its pictures.
+    pub fn viewer_codecs(&self, stream: &StreamName) -> Option<Vec<Codec>> {
+        let entries = self.shared.table.all();
+        let watches = |info: &&SessionInfo| {
+            info.direction == Direction::Egress && info.stream == *stream && !info.video_codecs.is_empty()
+        };
+        let mut codecs = entries.iter().map(|entry| &entry.info).filter(watches).map(|info| &info.video_codecs);
+        let mut common = codecs.next()?.clone();
+        codecs.for_each(|theirs| common.retain(|codec| theirs.contains(codec)));
+        Some(common)
     }
 
     /// Sessions, pending and connected.

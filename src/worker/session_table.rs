@@ -21,7 +21,7 @@ use sluice_signaling::{
 };
 
 use crate::{
-    media::{SessionId, StreamName},
+    media::{Codec, SessionId, StreamName},
     track::{EndReason, WorkerIndex},
     transport::{DtlsRole, TransportConfig},
 };
@@ -59,6 +59,8 @@ pub struct SessionInfo {
     pub video_line: Option<usize>,
     pub subject: Option<String>,
     pub expires: Option<SystemTime>,
+    /// What was agreed on for pictures, each codec once.
+    pub video_codecs: Vec<Codec>,
     pub since: SystemTime,
     pub offered_at: Instant,
 }
@@ -160,10 +162,11 @@ impl SessionEntry {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// Only the owner counts.
+    /// Only the owner counts, so that no bus is locked.
     pub fn count(&self, packets: u32, bytes: u32) {
-        self.packets.fetch_add(u64::from(packets), Ordering::Relaxed);
-        self.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+        let add = |to: &AtomicU64, more: u32| to.store(to.load(Ordering::Relaxed) + u64::from(more), Ordering::Relaxed);
+        add(&self.packets, packets);
+        add(&self.bytes, bytes);
     }
 
     /// Packets and bytes carried so far.
@@ -277,6 +280,7 @@ pub(super) mod testing {
             video_line: None,
             subject: None,
             expires,
+            video_codecs: Vec::new(),
             since: SystemTime::UNIX_EPOCH,
             offered_at,
         };

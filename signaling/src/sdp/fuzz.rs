@@ -59,7 +59,7 @@ mod tests {
         let live = [TrackFormat { codec: Codec::H264, fmtp: "profile-level-id=640028".into(), channels: 1 }];
         let mut agreed = 0;
         for (direction, negotiated) in
-            [(Direction::Ingest, negotiate_ingest(&offer)), (Direction::Egress, negotiate_egress(&offer, &live))]
+            [(Direction::Ingest, negotiate_ingest(&offer, None)), (Direction::Egress, negotiate_egress(&offer, &live))]
         {
             let Ok(negotiated) = negotiated else { continue };
             let text = answer(&offer, direction, &negotiated, &params);

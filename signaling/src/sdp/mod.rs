@@ -9,6 +9,7 @@
 
 mod answer;
 mod attribute;
+mod formats;
 #[cfg(test)]
 pub(crate) mod fuzz;
 mod h264;
@@ -206,7 +207,7 @@ impl NegotiatedMedia {
 
     /// The payload type to send a track of this format under, should another publisher have come with another format.
     pub fn best_for(&self, format: &TrackFormat) -> Option<&AcceptedCodec> {
-        let fit = |codec: &AcceptedCodec| negotiate::fit(format, codec.codec, &codec.fmtp);
+        let fit = |codec: &AcceptedCodec| formats::fit(format, codec.codec, &codec.fmtp);
         self.codecs
             .iter()
             .filter_map(|codec| Some((fit(codec)?, codec)))

@@ -4,7 +4,7 @@
 
 use super::{
     AcceptedCodec, ExtensionIds, Feedback, MediaFlow, MediaOffer, MediaSection, Negotiated, NegotiatedMedia,
-    OfferedCodec, attribute::parameter, h264, h264::H264Profile,
+    formats::{answered, codec_of, fit},
 };
 use crate::{
     codec::{Codec, MediaKind, TrackFormat},
@@ -15,19 +15,23 @@ use crate::{
 /// Protocols of an `m=` line that mean DTLS-SRTP (RFC 5764 section 8, RFC 9429 section 5.1.2).
 const PROTOCOLS: [&str; 5] = ["UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"];
 
-/// What a publisher's offer comes to: every codec in common, in the offer's order.
+/// What a publisher's offer comes to: every codec in common, in the offer's order; but first those that the stream's
+/// viewers can all decode (`viewers`; `None` when there are none), for a publisher sends the first.
 ///
 /// Of a simulcast offer only the first layer is taken (RFC 8853 section 5.3.2 lets an answer take some): the publisher stops the others.
 ///
 /// # Errors
 /// 422, with what to change.
-pub fn negotiate_ingest(offer: &MediaOffer) -> Result<Negotiated, Problem> {
+pub fn negotiate_ingest(offer: &MediaOffer, viewers: Option<&[Codec]>) -> Result<Negotiated, Problem> {
     check(offer, Direction::Ingest)?;
     let media = offer.media().map(|(kind, section)| {
         if section.rejected {
             return Ok(declined(kind, section));
         }
-        let codecs = codecs(section, Direction::Ingest);
+        let mut codecs = codecs(section, Direction::Ingest);
+        if let Some(viewers) = viewers {
+            codecs.sort_by_key(|accepted| !viewers.contains(&accepted.codec));
+        }
         if codecs.is_empty() {
             return Err(nothing_in_common(kind, section, 422));
         }
@@ -70,7 +74,7 @@ pub fn negotiate_egress(offer: &MediaOffer, live: &[TrackFormat]) -> Result<Nego
     });
     let media: Vec<NegotiatedMedia> = media.collect::<Result<_, Problem>>()?;
     if !media.iter().any(NegotiatedMedia::is_accepted) {
-        let detail = "none of the offered codecs is one of H264, VP8, VP9, AV1 and opus";
+        let detail = "none of the offered codecs is one of H264, H265, VP8, VP9, AV1 and opus";
         return Err(unusable(detail));
     }
     if let (0, Some(format)) = (carried, live.first()) {
@@ -79,38 +83,6 @@ pub fn negotiate_egress(offer: &MediaOffer, live: &[TrackFormat]) -> Result<Nego
         return Err(Problem::new(406, NO_COMMON_CODEC.0, NO_COMMON_CODEC.1, detail));
     }
     Ok(Negotiated { media })
-}
-
-/// How well a payload type carries a live track: the lower the better, `None` not at all.
-pub(super) fn fit(live: &TrackFormat, codec: Codec, fmtp: &str) -> Option<u32> {
-    if live.codec != codec {
-        return None;
-    }
-    let same = |name: &str, default: &str| {
-        let value = |fmtp| parameter(fmtp, name).unwrap_or(default).to_owned();
-        value(&live.fmtp) == value(fmtp)
-    };
-    match codec {
-        Codec::H264 => {
-            // Fragments and aggregates are sent, which only mode 1 allows; who offers mode 0 alone mostly takes them.
-            let single_units_only = h264::packetization_mode(fmtp) != Some(1);
-            let profile = match (live_profile(live), H264Profile::of_fmtp(fmtp)) {
-                (Some(live), Some(offered)) => offered.distance_to(live),
-                (None, _) => 0,
-                (Some(_), None) => 20,
-            };
-            Some(u32::from(single_units_only) * 100 + profile)
-        }
-        // Another profile means other bit depths or chroma: another decoder.
-        Codec::Vp9 => same("profile-id", "0").then_some(0),
-        Codec::Av1 => same("profile", "0").then_some(0),
-        Codec::Vp8 | Codec::Opus => Some(0),
-    }
-}
-
-/// Unlike in an offer, a missing profile of a live track means that it is not known yet.
-fn live_profile(live: &TrackFormat) -> Option<H264Profile> {
-    parameter(&live.fmtp, "profile-level-id").and_then(|_| H264Profile::of_fmtp(&live.fmtp))
 }
 
 /// The rules that hold for every offer, whatever its codecs (RFC 9725 sections 4.2 and 4.4, and the same of WHEP).
@@ -162,16 +134,14 @@ fn codecs(section: &MediaSection, direction: Direction) -> Vec<AcceptedCodec> {
         .codecs
         .iter()
         .filter_map(|offered| {
-            let codec = Codec::from_sdp_name(&offered.name)?;
+            let codec = codec_of(offered)?;
             let usable = Some(codec.kind()) == section.kind
-                && codec.clock_rate_hz() == offered.clock_rate_hz
                 // RTCP packet types in disguise (RFC 5761 section 4).
-                && !(64..96).contains(&offered.payload_type)
-                && (codec != Codec::H264 || h264::packetization_mode(&offered.fmtp).is_some());
+                && !(64..96).contains(&offered.payload_type);
             usable.then(|| AcceptedCodec {
                 codec,
                 payload_type: offered.payload_type,
-                fmtp: answered_fmtp(codec, offered),
+                fmtp: answered(codec, offered),
                 channels: if codec == Codec::Opus { offered.channels } else { 1 },
                 rtx_payload_type: offered.rtx_payload_type,
                 feedback: Feedback {
@@ -182,27 +152,6 @@ fn codecs(section: &MediaSection, direction: Direction) -> Vec<AcceptedCodec> {
             })
         })
         .collect()
-}
-
-/// The answer's format parameters.
-fn answered_fmtp(codec: Codec, offered: &OfferedCodec) -> String {
-    let echo = |names: &[&str]| {
-        let pair = |name: &&str| parameter(&offered.fmtp, name).map(|value| format!("{name}={value}"));
-        names.iter().filter_map(pair).collect::<Vec<_>>().join(";")
-    };
-    match codec {
-        // RFC 6184 section 8.2.2: profile and packetization mode are used symmetrically; the offer's level is one we can take.
-        Codec::H264 => {
-            let sound = parameter(&offered.fmtp, "profile-level-id").is_some_and(|id| h264::bytes(id).is_some());
-            let all = ["level-asymmetry-allowed", "packetization-mode", "profile-level-id"];
-            echo(if sound { &all } else { &all[..2] })
-        }
-        Codec::Vp9 => echo(&["profile-id"]),
-        Codec::Av1 => echo(&["level-idx", "profile", "tier"]),
-        Codec::Vp8 => String::new(),
-        // RFC 7587 section 7: stereo says what we like to receive, sprop-stereo what we are likely to send.
-        Codec::Opus => "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1".into(),
-    }
 }
 
 /// A section with nothing agreed, to build upon.
@@ -226,7 +175,7 @@ fn unusable(detail: impl Into<String>) -> Problem {
 fn nothing_in_common(kind: MediaKind, section: &MediaSection, status: u16) -> Problem {
     let ours = match kind {
         MediaKind::Audio => "opus/48000/2",
-        MediaKind::Video => "H264, VP8, VP9 and AV1",
+        MediaKind::Video => "H264, H265, VP8, VP9 and AV1",
     };
     let detail = format!("{} is offered as {}; this server takes {ours}", kind.as_str(), names(section));
     Problem::new(status, NO_COMMON_CODEC.0, NO_COMMON_CODEC.1, detail)

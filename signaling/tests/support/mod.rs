@@ -124,6 +124,10 @@ impl MediaPlane for FakePlane {
         self.live.clone()
     }
 
+    fn viewer_codecs(&self, _stream: &StreamName) -> Option<Vec<Codec>> {
+        None
+    }
+
     fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem> {
         if let Some(problem) = &self.refuse {
             return Err(problem.clone());

@@ -1,17 +1,17 @@
 //! Which packet is the first of a picture that a decoder can begin with.
 
 use crate::{
-    codec::{av1, h264::depacketize, vp8, vp9},
+    codec::{av1, h264::depacketize, hevc, vp8, vp9},
     media::{Codec, ExtendedSeq},
 };
 
 /// Marks keyframe starts of one layer.
 #[derive(Debug, Default)]
 pub(super) struct KeyframeMarker {
-    /// The H.264 stream carries its parameter sets. Then an IDR slice whose parameter set is missing (or still on its
-    /// way) is nothing to begin with.
+    /// The H.264 or H.265 stream carries its parameter sets. Then an IDR slice whose parameter set is missing (or still on
+    /// its way) is nothing to begin with.
     parameter_sets_in_band: bool,
-    /// The last H.264 keyframe's time and first packet: one mark per picture.
+    /// The last such keyframe's time and first packet: one mark per picture.
     marked: Option<(u64, ExtendedSeq)>,
 }
 
@@ -27,6 +27,10 @@ impl KeyframeMarker {
     pub(super) fn inspect(&mut self, codec: Codec, seq: ExtendedSeq, time_ticks: u64, payload: &[u8]) -> Mark {
         match codec {
             Codec::H264 => self.inspect_h264(seq, time_ticks, payload),
+            Codec::Hevc => {
+                let hevc::Contents { parameter_set, random_access } = hevc::inspect(payload);
+                Mark { keyframe_start: self.begins(seq, time_ticks, parameter_set, random_access), profile: None }
+            }
             Codec::Vp8 => Mark { keyframe_start: vp8::starts_keyframe(payload), profile: None },
             Codec::Vp9 => Mark { keyframe_start: vp9::starts_keyframe(payload), profile: None },
             Codec::Av1 => Mark { keyframe_start: av1::starts_keyframe(payload), profile: None },
@@ -36,15 +40,20 @@ impl KeyframeMarker {
 
     fn inspect_h264(&mut self, seq: ExtendedSeq, time_ticks: u64, payload: &[u8]) -> Mark {
         let contents = depacketize::inspect(payload);
-        self.parameter_sets_in_band |= contents.parameter_set.is_some();
-        let begins = contents.parameter_set.is_some() || (contents.idr && !self.parameter_sets_in_band);
+        let keyframe_start = self.begins(seq, time_ticks, contents.parameter_set.is_some(), contents.idr);
+        Mark { keyframe_start, profile: contents.parameter_set }
+    }
+
+    /// Whether a packet with these contents is the first that a decoder can begin with.
+    fn begins(&mut self, seq: ExtendedSeq, time_ticks: u64, parameter_set: bool, random_access: bool) -> bool {
+        self.parameter_sets_in_band |= parameter_set;
+        let begins = parameter_set || (random_access && !self.parameter_sets_in_band);
         // An earlier packet of the same picture may come late; then that one is marked too.
         let first = self.marked.is_none_or(|(time, marked)| time != time_ticks || seq < marked);
-        let keyframe_start = begins && first;
-        if keyframe_start {
+        if begins && first {
             self.marked = Some((time_ticks, seq));
         }
-        Mark { keyframe_start, profile: contents.parameter_set }
+        begins && first
     }
 }
 
@@ -69,6 +78,18 @@ mod tests {
         let mut marker = KeyframeMarker::default();
         let picture = [(1, 9, SPS), (2, 9, PPS), (3, 9, IDR_START), (4, 9, IDR_REST), (5, 10, SPS)];
         assert_eq!(marks(&mut marker, &picture), [true, false, false, false, true]);
+    }
+
+    #[test]
+    fn hevc_begins_at_its_first_parameter_set_too() {
+        let mut marker = KeyframeMarker::default();
+        let (vps, sps, idr, delta) = ([0x40, 1, 0], [0x42, 1, 0], [0x62, 1, 0x93], [0x02, 1, 0]);
+        let mut begins =
+            |seq, time, payload: &[u8]| marker.inspect(Codec::Hevc, ExtendedSeq(seq), time, payload).keyframe_start;
+        assert!(begins(1, 9, &vps));
+        assert!(!begins(2, 9, &sps) && !begins(3, 9, &idr) && !begins(4, 10, &delta));
+        assert!(!begins(5, 11, &idr), "its parameter sets are lost, or on their way");
+        assert!(begins(6, 12, &sps));
     }
 
     #[test]
