@@ -67,6 +67,7 @@ pub struct Metrics {
     pub viewers: Family<ProtocolLabel, Gauge>,
     pub rtp_packets: BothWays,
     pub rtp_bytes: BothWays,
+    pub rtmp_bytes: BothWays,
     pub nack: BothWays,
     pub rtx_packets: Counter,
     pub pli: BothWays,
@@ -83,8 +84,9 @@ impl Metrics {
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("sluice");
         let r = &mut registry;
-        let rtp_packets = both_ways(r, "rtp_packets", "RTP packets");
-        let rtp_bytes = both_ways(r, "rtp_bytes", "Bytes of RTP packets, encrypted");
+        let rtp_packets = both_ways(r, "rtp_packets", "RTP packets; in: also those made of what RTMP publishers send");
+        let rtp_bytes = both_ways(r, "rtp_bytes", "Bytes of RTP packets, as they are on the network or would be");
+        let rtmp_bytes = both_ways(r, "rtmp_bytes", "Bytes of RTMP connections");
         let nack = both_ways(r, "nack", "Packets asked for again by NACK");
         let pli = both_ways(r, "pli", "Keyframe requests");
         let metrics = Self {
@@ -94,6 +96,7 @@ impl Metrics {
             viewers: Family::default(),
             rtp_packets,
             rtp_bytes,
+            rtmp_bytes,
             nack,
             rtx_packets: Counter::default(),
             pli,
@@ -202,6 +205,8 @@ mod tests {
             "sluice_rtp_packets_total{direction=\"out\"} 0",
             "sluice_rtp_bytes_total{direction=\"in\"} 0",
             "sluice_rtp_bytes_total{direction=\"out\"} 0",
+            "sluice_rtmp_bytes_total{direction=\"in\"} 0",
+            "sluice_rtmp_bytes_total{direction=\"out\"} 0",
             "sluice_nack_total{direction=\"in\"} 0",
             "sluice_nack_total{direction=\"out\"} 0",
             "sluice_rtx_packets_total 0",

@@ -18,8 +18,8 @@ use crate::{
         h264::{BadDecoderConfiguration, nal::NalOverrun, parameter_sets::BadParameterSet},
         opus,
     },
-    media::{Codec, ExtendedSeq, TrackFormat},
-    track::{ClockReference, Notice, Publication, Superseded, TrackIndex, TrackPacket},
+    media::{Codec, ExtendedSeq, RTP_HEADER_BYTES, TrackFormat},
+    track::{Batch, ClockReference, Notice, Publication, Superseded, TrackIndex, TrackPacket},
     transcode::{OpusPacket, SoundEvent, SoundInput},
 };
 
@@ -63,7 +63,15 @@ pub struct Media {
     video_index: Option<TrackIndex>,
     sound: Sound,
     together: Together,
+    made: Made,
     told: Told,
+}
+
+/// RTP packets and their bytes, handed to the tree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Made {
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 #[derive(Default)]
@@ -109,6 +117,7 @@ impl Media {
             video_index: None,
             sound: Sound { next_seq: 1 << 16, ..Sound::default() },
             together: Together::default(),
+            made: Made::default(),
             told: Told::default(),
         }
     }
@@ -213,7 +222,20 @@ impl Media {
     /// [`MediaError::Superseded`].
     pub fn flush(&mut self, now: Instant) -> Result<(), MediaError> {
         let batches = self.together.take(now);
+        self.push(now, batches)
+    }
+
+    fn push(&mut self, now: Instant, batches: Vec<Batch>) -> Result<(), MediaError> {
+        for packet in batches.iter().flat_map(|batch| &batch.packets) {
+            self.made.packets += 1;
+            self.made.bytes += (RTP_HEADER_BYTES + packet.payload.len()) as u64;
+        }
         Ok(self.publication.push(now, batches)?)
+    }
+
+    /// What was made of the publisher's media since the last call.
+    pub fn take_made(&mut self) -> Made {
+        std::mem::take(&mut self.made)
     }
 
     /// When [`Self::flush`] is to be called at the latest.
@@ -251,7 +273,7 @@ impl Media {
         let Some(format) = self.video.as_ref().and_then(VideoTrack::format) else { return Ok(()) };
         // What waits is of the old format.
         let batches = self.together.take_all();
-        self.publication.push(now, batches)?;
+        self.push(now, batches)?;
         match self.video_index {
             None => self.video_index = Some(self.add_track(format, video::TICKS_PER_MS)?),
             Some(index) => self.publication.set_format(index, format)?,

@@ -112,7 +112,9 @@ impl Session {
 
     /// Bytes to be sent, possibly none.
     pub fn take_output(&mut self) -> Vec<u8> {
-        self.replies.take()
+        let output = self.replies.take();
+        self.context.metrics.rtmp_bytes.sent.inc_by(output.len() as u64);
+        output
     }
 
     /// The next input for the sound thread. Bounded by what one call of [`Session::handle_bytes`] was given.
@@ -171,6 +173,7 @@ impl Session {
     /// Bytes came in.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
         self.received_bytes += bytes.len() as u64;
+        self.context.metrics.rtmp_bytes.received.inc_by(bytes.len() as u64);
         let mut input = bytes;
         let rest;
         if let Some(handshake) = &mut self.handshake {
@@ -202,8 +205,12 @@ impl Session {
 
     /// What the media has ready goes to the tree.
     fn flush(&mut self, now: Instant) {
-        let done = self.publishing.as_mut().map(|publishing| publishing.media.flush(now));
-        self.end_on_error(done.unwrap_or(Ok(())));
+        let Some(publishing) = &mut self.publishing else { return };
+        let done = publishing.media.flush(now);
+        let made = publishing.media.take_made();
+        self.context.metrics.rtp_packets.received.inc_by(made.packets);
+        self.context.metrics.rtp_bytes.received.inc_by(made.bytes);
+        self.end_on_error(done);
     }
 
     /// Acknowledgements go out twice per window, so that a peer that waits for them never does (section 5.4.3).

@@ -210,6 +210,11 @@ fn a_picture_reaches_subscribers_when_its_message_is_whole() {
     assert!(formats[0].fmtp.contains("packetization-mode=1;profile-level-id=64"), "{}", formats[0].fmtp);
     assert!(stream.state().notices.is_empty());
     assert_eq!(pair.session.ending(), None);
+    let state = stream.state();
+    let metrics = &context.metrics;
+    assert_eq!(metrics.rtp_packets.received.get(), state.tracks[0].packets);
+    assert_eq!(metrics.rtp_bytes.received.get(), state.tracks[0].bytes + 12 * state.tracks[0].packets);
+    assert!(metrics.rtmp_bytes.received.get() > 3_000 && metrics.rtmp_bytes.sent.get() > 3_000, "the handshake alone");
     drop(pair);
     assert!(!stream.is_live(), "the stream goes with its session");
 }

@@ -17,6 +17,7 @@ const SERIES = [
   "sluice_viewers",
   "sluice_rtp_packets_total",
   "sluice_rtp_bytes_total",
+  "sluice_rtmp_bytes_total",
   "sluice_nack_total",
   "sluice_rtx_packets_total",
   "sluice_pli_total",
@@ -48,7 +49,11 @@ test(
     assert.equal(await server.metric("sluice_streams"), 1);
     assert.equal(await server.metric("sluice_publishers", 'protocol="rtmp"'), 1);
     assert.equal(await server.metric("sluice_viewers", 'protocol="whep"'), 1);
-    assert.ok((await server.metric("sluice_rtp_packets_total", 'direction="out"')) > 0);
+    for (const direction of ["in", "out"]) {
+      assert.ok((await server.metric("sluice_rtp_packets_total", `direction="${direction}"`)) > 0, direction);
+      assert.ok((await server.metric("sluice_rtp_bytes_total", `direction="${direction}"`)) > 0, direction);
+      assert.ok((await server.metric("sluice_rtmp_bytes_total", `direction="${direction}"`)) > 3000, direction);
+    }
     assert.ok((await server.metric("sluice_join_seconds_count")) >= 1);
     const text = await server.metrics();
     for (const name of SERIES) assert.ok(text.includes(`\n# TYPE ${name.replace(/_total$/, "")} `), `${name} is missing`);
