@@ -1,6 +1,6 @@
 //! How large the pictures are, read from the first packet of a keyframe. For people: nothing is decided by it.
 
-use super::{av1, h264::depacketize, vp8, vp9};
+use super::{av1, h264::depacketize, hevc, vp8, vp9};
 use crate::media::Codec;
 
 /// Width and height in samples, as a player shows them.
@@ -14,6 +14,7 @@ pub struct PictureSize {
 pub fn picture_size(codec: Codec, payload: &[u8]) -> Option<PictureSize> {
     match codec {
         Codec::H264 => depacketize::picture_size(payload),
+        Codec::Hevc => hevc::picture_size(payload),
         Codec::Vp8 => vp8::picture_size(payload),
         Codec::Vp9 => vp9::picture_size(payload),
         Codec::Av1 => av1::picture_size(payload),
@@ -31,7 +32,9 @@ mod tests {
     fn no_payload_makes_a_parser_panic() {
         let mut random = StdRng::seed_from_u64(1);
         // Beginnings that lead somewhere.
-        let beginnings: [&[u8]; 6] = [
+        let beginnings: [&[u8]; 8] = [
+            &[0x42, 0x01, 0x01, 0x01, 0x60],
+            &[0x60, 0x01, 0, 40, 0x42, 0x01, 0x05],
             &[0x67, 0x42, 0xc0, 0x1e],
             &[0x78, 0, 30, 0x67, 0x64],
             &[0x10, 0xf0, 0xc6, 0, 0x9d, 1, 0x2a],
@@ -46,7 +49,7 @@ mod tests {
                 let at = random.random_range(0..payload.len());
                 payload[at] = random.random();
             }
-            for codec in [Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1] {
+            for codec in [Codec::H264, Codec::Hevc, Codec::Vp8, Codec::Vp9, Codec::Av1] {
                 picture_size(codec, &payload);
             }
         }

@@ -1,7 +1,7 @@
 //! Emulation prevention: three bytes that look like a start code do not occur inside a NAL unit (ITU-T H.264 section 7.4.1.1).
 
 /// The payload of a NAL unit without its emulation prevention bytes (section 7.4.1.1), at most `limit_bytes` of it.
-pub(super) fn unescape(nal_payload: &[u8], limit_bytes: usize) -> Vec<u8> {
+pub(in crate::codec) fn unescape(nal_payload: &[u8], limit_bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(nal_payload.len().min(limit_bytes));
     let mut zeros = 0;
     for &byte in nal_payload {

@@ -3,7 +3,7 @@
 
 mod avcc;
 pub mod depacketize;
-mod escape;
+pub(super) mod escape;
 pub mod nal;
 mod order;
 mod packetize;
