@@ -25,7 +25,11 @@ fn agree(name: &str, live: &[TrackFormat]) -> Negotiated {
 fn answered(name: &str, live: &[TrackFormat]) -> String {
     let (offer, media) = (read(name), agree(name, live));
     let direction = if watches(name) { Direction::Egress } else { Direction::Ingest };
-    let request = OpenRequest {
+    answer(&offer, direction, &media, &params(&request_of(&offer, direction, &media)))
+}
+
+fn request_of(offer: &MediaOffer, direction: Direction, media: &Negotiated) -> OpenRequest {
+    OpenRequest {
         direction,
         stream: "cam1".parse().unwrap(),
         grant: Grant::default(),
@@ -37,8 +41,7 @@ fn answered(name: &str, live: &[TrackFormat]) -> String {
         remote_candidates: offer.candidates.clone(),
         media: media.clone(),
         video_line: None,
-    };
-    answer(&offer, direction, &media, &params(&request))
+    }
 }
 
 fn of_kind(negotiated: &Negotiated, kind: MediaKind) -> &NegotiatedMedia {
@@ -202,14 +205,64 @@ fn announced_ssrcs_come_primary_first() {
 }
 
 #[test]
-fn of_simulcast_one_layer_is_taken() {
-    // RFC 8853 section 5.3.2: the answer's layers are among the offer's. Chromium then stops the others.
+fn all_simulcast_layers_are_received() {
+    // RFC 8853 section 5.3.2: the answer's layers are among the offer's, the other way round.
     let simulcast = agree("chromium-simulcast", &[]);
-    assert_eq!(of_kind(&simulcast, MediaKind::Video).rids, ["h"]);
+    assert_eq!(of_kind(&simulcast, MediaKind::Video).rids, ["h", "m", "l"]);
     let text = answered("chromium-simulcast", &[]);
     let video = section(&text, "video");
-    assert!(video.contains(&"a=rid:h recv") && video.contains(&"a=simulcast:recv h"), "{text}");
+    for line in ["a=rid:h recv", "a=rid:m recv", "a=rid:l recv", "a=simulcast:recv h;m;l"] {
+        assert_eq!(video.iter().filter(|other| **other == line).count(), 1, "{line} in {text}");
+    }
+    for extension in ["rtp-stream-id", "repaired-rtp-stream-id"] {
+        assert!(video.iter().any(|line| line.ends_with(&format!("sdes:{extension}"))), "{extension} in {text}");
+    }
     assert!(of_kind(&agree("chromium-publish", &[]), MediaKind::Video).rids.is_empty());
+}
+
+/// What is answered to Chromium's simulcast offer with other lines for its layers.
+fn layers_answered(lines: &str) -> Vec<String> {
+    let own = "a=rid:h send\r\na=rid:m send\r\na=rid:l send\r\na=simulcast:send h;m;l\r\n";
+    let text = offer("chromium-simulcast").replace("\r\n", "\n").replace('\n', "\r\n");
+    assert!(text.contains(own));
+    let offer = MediaOffer::parse(&text.replace(own, lines)).unwrap();
+    let media = negotiate_ingest(&offer, None).unwrap();
+    let request = request_of(&offer, Direction::Ingest, &media);
+    let text = answer(&offer, Direction::Ingest, &media, &params(&request));
+    let of_layers = |line: &&str| line.starts_with("a=rid:") || line.starts_with("a=simulcast:");
+    section(&text, "video").into_iter().filter(of_layers).map(str::to_owned).collect()
+}
+
+#[test]
+fn paused_layers_are_asked_for_and_of_alternatives_the_best() {
+    let lines = "a=rid:1 send\r\na=rid:2 send\r\na=rid:3 send\r\na=simulcast:send 1,2;~3\r\n";
+    assert_eq!(layers_answered(lines), ["a=rid:1 recv", "a=rid:3 recv", "a=simulcast:recv 1;3"]);
+    let undescribed = "a=rid:2 send\r\na=rid:3 send\r\na=simulcast:send 1,2;~3;3;4\r\n";
+    assert_eq!(layers_answered(undescribed), ["a=rid:2 recv", "a=rid:3 recv", "a=simulcast:recv 2;3"]);
+}
+
+#[test]
+fn four_layers_are_received_and_no_more() {
+    // OBS 32 offers up to four; it ends the session when it gets fewer than it offered.
+    let rids = |count: usize| (0..count).map(|rid| rid.to_string()).collect::<Vec<_>>();
+    for offered in [1, 4, 5, 30] {
+        let mut lines: String = rids(offered).iter().map(|rid| format!("a=rid:{rid} send\r\n")).collect();
+        lines.push_str(&format!("a=simulcast:send {}\r\n", rids(offered).join(";")));
+        let answered = layers_answered(&lines);
+        assert_eq!(answered.last().unwrap(), &format!("a=simulcast:recv {}", rids(offered.min(4)).join(";")));
+    }
+    assert!(layers_answered("").is_empty());
+}
+
+#[test]
+fn restrictions_of_layers_are_kept_and_layers_in_codecs_we_lack_are_left_out() {
+    // In that offer 96 is VP8, 102 is H.264, 120 is FEC, which is not taken.
+    let lines = "a=rid:h send pt=96,120;max-width=1280;max-fps=30\r\na=rid:m send pt=120\r\na=rid:l send pt=102\r\n\
+                 a=simulcast:send h;m;l\r\n";
+    assert_eq!(
+        layers_answered(lines),
+        ["a=rid:h recv pt=96;max-width=1280;max-fps=30", "a=rid:l recv pt=102", "a=simulcast:recv h;l"]
+    );
 }
 
 #[test]

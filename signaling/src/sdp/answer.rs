@@ -154,8 +154,23 @@ impl Sdp {
             }
             self.codec_details(codec, rate);
         }
+        self.layers(agreed, section);
+    }
+
+    /// The layers we receive (RFC 8853 section 5.3.2), with the restrictions they were offered with: an answer may not loosen them
+    /// (RFC 8851 section 6.3).
+    fn layers(&mut self, agreed: &NegotiatedMedia, section: &MediaSection) {
         for rid in &agreed.rids {
-            self.line(format_args!("a=rid:{rid} recv"));
+            let offered = section.send_layers.iter().find(|layer| layer.rid == *rid);
+            let mut restrictions = Vec::new();
+            if let Some(layer) = offered {
+                let agreed = |number: &&u8| agreed.codecs.iter().any(|codec| codec.payload_type == **number);
+                let numbers: Vec<_> = layer.payload_types.iter().filter(agreed).map(u8::to_string).collect();
+                restrictions.extend((!numbers.is_empty()).then(|| format!("pt={}", numbers.join(","))));
+                restrictions.extend((!layer.restrictions.is_empty()).then(|| layer.restrictions.clone()));
+            }
+            let separator = if restrictions.is_empty() { "" } else { " " };
+            self.line(format_args!("a=rid:{rid} recv{separator}{}", restrictions.join(";")));
         }
         if !agreed.rids.is_empty() {
             self.line(format_args!("a=simulcast:recv {}", agreed.rids.join(";")));

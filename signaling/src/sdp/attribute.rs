@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{CandidateTransport, ExtensionIds, Feedback, Fingerprint, IceCandidate, Setup};
+use super::{
+    CandidateTransport, ExtensionIds, Feedback, Fingerprint, IceCandidate, OfferedLayer, Setup,
+    offer::{FORMATS_MAX, NAME_MAX_BYTES, RESTRICTIONS_MAX_BYTES},
+};
 
 type Malformed = &'static str;
 
@@ -134,22 +137,39 @@ fn slot<'a>(ids: &'a mut ExtensionIds, uri: &str) -> Option<&'a mut Option<u8>> 
     })
 }
 
-/// The rids that an `a=simulcast` sends, first alternative of each, in order (RFC 8853 section 5.1); a leading `~` means paused.
-pub(super) fn simulcast_send(value: &str) -> Vec<&str> {
+/// The layers that an `a=simulcast` sends, each with its alternatives, best first (RFC 8853 section 5.1). A leading `~` means that it is
+/// paused to begin with, which is no matter here: a layer is active while it comes.
+pub(super) fn simulcast_send(value: &str) -> impl Iterator<Item = impl Iterator<Item = &str>> {
     let mut words = value.split_ascii_whitespace();
-    while let Some(direction) = words.next() {
-        let Some(list) = words.next() else { break };
+    let mut send = "";
+    while let (Some(direction), Some(list)) = (words.next(), words.next()) {
         if direction == "send" {
-            let first = |layer: &'_ str| -> usize { layer.find(',').unwrap_or(layer.len()) };
-            return list
-                .split(';')
-                .filter_map(|layer| layer.get(..first(layer)))
-                .map(|rid| rid.trim_start_matches('~'))
-                .filter(|rid| !rid.is_empty())
-                .collect();
+            send = list;
         }
     }
-    Vec::new()
+    send.split(';').map(|layer| layer.split(',').map(|rid| rid.trim_start_matches('~')).filter(|rid| !rid.is_empty()))
+}
+
+/// An `a=rid` of direction `send` (RFC 8851 section 4); `None` for one of the other direction.
+pub(super) fn rid_send(value: &str) -> Result<Option<OfferedLayer>, Malformed> {
+    let mut words = value.split_ascii_whitespace();
+    let (Some(rid), Some("send")) = (words.next(), words.next()) else { return Ok(None) };
+    let sound =
+        rid.len() <= NAME_MAX_BYTES && rid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if !sound {
+        return Err("a rid has 1 to 64 letters and digits");
+    }
+    let mut layer = OfferedLayer { rid: rid.to_owned(), payload_types: Vec::new(), restrictions: String::new() };
+    for restriction in words.flat_map(|word| word.split(';')).filter(|restriction| !restriction.is_empty()) {
+        if let Some(list) = restriction.strip_prefix("pt=") {
+            layer.payload_types = list.split(',').filter_map(|number| number.parse().ok()).take(FORMATS_MAX).collect();
+        } else if layer.restrictions.len() + 1 + restriction.len() <= RESTRICTIONS_MAX_BYTES {
+            let separator = if layer.restrictions.is_empty() { "" } else { ";" };
+            layer.restrictions.push_str(separator);
+            layer.restrictions.push_str(restriction);
+        }
+    }
+    Ok(Some(layer))
 }
 
 /// One parameter of a format (`a=fmtp`), by its name without regard to case.
@@ -196,11 +216,28 @@ mod tests {
 
     #[test]
     fn simulcast_lists_are_read() {
-        assert_eq!(simulcast_send("send q;h;f"), ["q", "h", "f"]);
-        assert_eq!(simulcast_send("recv a send 1,2;~3"), ["1", "3"]);
-        assert!(simulcast_send("recv a").is_empty());
-        assert!(simulcast_send("send").is_empty());
-        assert!(simulcast_send("send ;;,").is_empty());
+        let read = |value| -> Vec<Vec<&str>> { simulcast_send(value).map(Iterator::collect).collect() };
+        assert_eq!(read("send q;h;f"), [["q"], ["h"], ["f"]]);
+        assert_eq!(read("recv a send 1,2;~3"), [vec!["1", "2"], vec!["3"]]);
+        assert_eq!(read("send ~1,~2;3 recv a"), [vec!["1", "2"], vec!["3"]]);
+        for nothing in ["recv a", "send", "send ;;,", "", "~"] {
+            assert!(read(nothing).iter().all(Vec::is_empty), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn rids_are_read_with_what_restricts_them() {
+        let read = |value| rid_send(value).unwrap();
+        let plain = read("h send").unwrap();
+        assert_eq!((plain.rid.as_str(), plain.payload_types.len(), plain.restrictions.as_str()), ("h", 0, ""));
+        let full = read("1 send pt=96,97;max-width=1280;max-fps=30").unwrap();
+        assert_eq!((full.payload_types, full.restrictions.as_str()), (vec![96, 97], "max-width=1280;max-fps=30"));
+        assert_eq!(read("h recv"), None);
+        assert_eq!(read("h"), None);
+        assert!(rid_send("a.b send").is_err());
+        assert!(rid_send(&format!("{} send", "a".repeat(65))).is_err());
+        let long = read(&format!("h send {}", "max-fps=30;".repeat(100))).unwrap();
+        assert!(long.restrictions.len() <= RESTRICTIONS_MAX_BYTES);
     }
 
     #[test]

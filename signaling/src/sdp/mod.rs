@@ -22,7 +22,7 @@ pub use self::{
     answer::{answer, cname},
     h264::H264Profile,
     negotiate::{negotiate_egress, negotiate_ingest},
-    offer::{MediaFlow, MediaOffer, MediaSection, OfferedCodec},
+    offer::{MediaFlow, MediaOffer, MediaSection, OfferedCodec, OfferedLayer},
 };
 use crate::{
     codec::{Codec, MediaKind, TrackFormat},
@@ -33,6 +33,9 @@ use crate::{
 pub const SDP_LINES_MAX: usize = 4_096;
 /// Media sections of a description: one audio, one video, and room for what is refused with words rather than by a bound.
 pub const SECTIONS_MAX: usize = 16;
+/// Simulcast layers that are received of one section: OBS sends up to four, browsers three. The answer leaves out what an offer has
+/// beyond.
+pub const LAYERS_MAX: usize = 4;
 
 /// A line that is no SDP. Its `Display` is fit for a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,7 +198,7 @@ pub struct NegotiatedMedia {
     pub extensions: ExtensionIds,
     /// SSRCs the offer announces for this section (`a=ssrc`), primary first; often empty in a publisher's simulcast offer.
     pub remote_ssrcs: Vec<u32>,
-    /// Simulcast layers (RFC 8853), in the offer's order; empty without simulcast.
+    /// Simulcast layers (RFC 8853) that are received, in the offer's order, at most [`LAYERS_MAX`]; empty without simulcast.
     pub rids: Vec<String>,
 }
 

@@ -3,7 +3,8 @@
 //! Never a half-accepted session (RFC 9725 section 4.4.3): an offer that cannot be carried whole is refused with the reason.
 
 use super::{
-    AcceptedCodec, ExtensionIds, Feedback, MediaFlow, MediaOffer, MediaSection, Negotiated, NegotiatedMedia,
+    AcceptedCodec, ExtensionIds, Feedback, LAYERS_MAX, MediaFlow, MediaOffer, MediaSection, Negotiated,
+    NegotiatedMedia, OfferedLayer,
     formats::{answered, codec_of, fit},
 };
 use crate::{
@@ -18,7 +19,8 @@ const PROTOCOLS: [&str; 5] = ["UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "UDP/TLS
 /// What a publisher's offer comes to: every codec in common, in the offer's order; but first those that the stream's
 /// viewers can all decode (`viewers`; `None` when there are none), for a publisher sends the first.
 ///
-/// Of a simulcast offer only the first layer is taken (RFC 8853 section 5.3.2 lets an answer take some): the publisher stops the others.
+/// Of a simulcast offer (RFC 8853) all layers are received, up to [`LAYERS_MAX`]: those it names first, which it prefers, and that come
+/// in a codec agreed on. Without the extension that tells a packet's layer (RFC 8852) there is nothing to tell them by, and none is.
 ///
 /// # Errors
 /// 422, with what to change.
@@ -35,12 +37,17 @@ pub fn negotiate_ingest(offer: &MediaOffer, viewers: Option<&[Codec]>) -> Result
         if codecs.is_empty() {
             return Err(nothing_in_common(kind, section, 422));
         }
-        let rids = section.send_rids.first().filter(|_| section.extensions.rid.is_some());
+        let usable = |layer: &&OfferedLayer| {
+            let agreed = |payload_type: &u8| codecs.iter().any(|codec| codec.payload_type == *payload_type);
+            layer.payload_types.is_empty() || layer.payload_types.iter().any(agreed)
+        };
+        let layers = section.send_layers.iter().filter(|_| section.extensions.rid.is_some()).filter(usable);
+        let rids = layers.take(LAYERS_MAX).map(|layer| layer.rid.clone()).collect();
         let own = section.extensions;
         Ok(NegotiatedMedia {
             extensions: ExtensionIds { playout_delay: None, ..own },
             remote_ssrcs: section.ssrcs.clone(),
-            rids: rids.into_iter().cloned().collect(),
+            rids,
             codecs,
             ..declined(kind, section)
         })

@@ -11,13 +11,15 @@ use crate::{
 };
 
 /// Payload types in one section: there are no more (RFC 3550 section 5.1).
-const FORMATS_MAX: usize = 128;
+pub(super) const FORMATS_MAX: usize = 128;
 /// SSRCs kept of one section: three simulcast layers with their retransmissions, several times over.
 const SSRCS_MAX: usize = 32;
-/// Simulcast layers kept of one section.
-const RIDS_MAX: usize = 8;
+/// `a=rid` lines kept of one section, and layers of its `a=simulcast`: with alternatives there are more than are ever sent.
+const RIDS_MAX: usize = 16;
+/// The longest list of a rid's restrictions that is kept, in bytes; the eight that RFC 8851 has fit several times over.
+pub(super) const RESTRICTIONS_MAX_BYTES: usize = 512;
 /// Letters in a mid or rid; both travel in RTP header extensions, where 16 is the most a one-byte header can carry.
-const NAME_MAX_BYTES: usize = 64;
+pub(super) const NAME_MAX_BYTES: usize = 64;
 /// Fingerprints kept: one per certificate and hash function.
 const FINGERPRINTS_MAX: usize = 8;
 
@@ -69,8 +71,18 @@ pub struct MediaSection {
     pub rtcp_rsize: bool,
     /// `a=ssrc`, primaries before their retransmissions.
     pub ssrcs: Vec<u32>,
-    /// Layers it wants to send (RFC 8853), in the order of `a=simulcast`.
-    pub send_rids: Vec<String>,
+    /// Layers it wants to send (RFC 8853), in the order of `a=simulcast`; of alternatives, the one it likes best.
+    pub send_layers: Vec<OfferedLayer>,
+}
+
+/// A layer that a section offers to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferedLayer {
+    pub rid: String,
+    /// `pt=` of its `a=rid` line: the payload types it comes in; empty for any of the section's (RFC 8851 section 4).
+    pub payload_types: Vec<u8>,
+    /// The line's other restrictions, as written: `max-width=1280;max-fps=30`. Empty for none.
+    pub restrictions: String,
 }
 
 /// A payload type and what it means.
@@ -139,8 +151,9 @@ struct SectionLines {
     formats: Vec<FormatLines>,
     /// `a=rtcp-fb:*`: for all formats.
     feedback_for_all: Feedback,
-    rid_lines: Vec<String>,
-    simulcast: Vec<String>,
+    rid_lines: Vec<OfferedLayer>,
+    /// The layers of `a=simulcast`, each with its alternatives.
+    simulcast: Vec<Vec<String>>,
     /// Second SSRCs of `a=ssrc-group:FID`.
     rtx_ssrcs: Vec<u32>,
 }
@@ -215,7 +228,7 @@ impl Reader {
                 rtcp_mux: false,
                 rtcp_rsize: false,
                 ssrcs: Vec::new(),
-                send_rids: Vec::new(),
+                send_layers: Vec::new(),
             },
             transport: TransportLines::default(),
             bundle_only: false,
@@ -409,21 +422,17 @@ impl SectionLines {
                 }
             }
             "rid" => {
-                let mut words = value.split_ascii_whitespace();
-                if let (Some(rid), Some("send")) = (words.next(), words.next()) {
-                    let sound = rid.len() <= NAME_MAX_BYTES
-                        && rid.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-                    if !sound {
-                        return Err(format!("a rid has 1 to {NAME_MAX_BYTES} letters and digits"));
-                    }
-                    if self.rid_lines.len() < RIDS_MAX {
-                        self.rid_lines.push(rid.to_owned());
-                    }
+                if let Some(layer) = attribute::rid_send(value)?
+                    && self.rid_lines.len() < RIDS_MAX
+                    && self.rid_lines.iter().all(|known| known.rid != layer.rid)
+                {
+                    self.rid_lines.push(layer);
                 }
             }
             "simulcast" => {
-                let layers = attribute::simulcast_send(value).into_iter().take(RIDS_MAX);
-                self.simulcast = layers.map(str::to_owned).collect();
+                let layers = attribute::simulcast_send(value).take(RIDS_MAX);
+                self.simulcast =
+                    layers.map(|layer| layer.take(RIDS_MAX).map(str::to_owned).collect::<Vec<_>>()).collect();
             }
             _ => {}
         }
@@ -441,7 +450,11 @@ impl SectionLines {
         section.flow = self.flow.unwrap_or(session_flow);
         // Stable: primaries keep their order, and come first.
         section.ssrcs.sort_by_key(|ssrc| self.rtx_ssrcs.contains(ssrc));
-        section.send_rids = self.simulcast.into_iter().filter(|rid| self.rid_lines.contains(rid)).collect();
+        for alternatives in &self.simulcast {
+            let described = |rid: &String| self.rid_lines.iter().find(|layer| layer.rid == *rid);
+            let new = |layer: &&OfferedLayer| section.send_layers.iter().all(|known| known.rid != layer.rid);
+            section.send_layers.extend(alternatives.iter().filter_map(described).find(new).cloned());
+        }
         let rtx: Vec<(u8, u8)> = self.formats.iter().filter_map(FormatLines::retransmits).collect();
         let all = self.feedback_for_all;
         section.codecs = self
