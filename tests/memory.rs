@@ -18,8 +18,8 @@ use sluice::{
     track::{
         Batch, Delivery, LayerIndex, News, Replica, Snapshot, TrackIndex, TrackPacket, TrackSnapshot, WorkerIndex,
     },
-    transport::{Certificate, DtlsRole, Link, Path, Received, Transport, TransportConfig},
-    worker::{Pending, SessionEntry, SessionInfo},
+    transport::{Certificate, Check, DtlsRole, Link, Path, Received, Transport, TransportConfig},
+    worker::{IceSession, Pending, SessionEntry, SessionInfo},
 };
 use sluice_signaling::{
     ice::IceCredentials,
@@ -115,8 +115,7 @@ impl House {
             id: SessionId::random(),
             direction: Direction::Egress,
             stream: "cam1".parse().unwrap(),
-            local_ice: IceCredentials::random(),
-            remote_ice: IceCredentials::random(),
+            ice: Arc::new(IceSession::first(IceCredentials::random(), IceCredentials::random())),
             from: BROWSER,
             video_line: None,
             user_agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156".into(),
@@ -132,8 +131,8 @@ impl House {
         let pending = entry.claim(WorkerIndex(0)).unwrap();
         let mut transport = Transport::new(pending.transport.clone(), self.now).unwrap();
         let mut browser = Transport::new(config(DtlsRole::Client, theirs, ours), self.now).unwrap();
-        transport.handle_check(self.now, PATH, true);
-        browser.handle_check(self.now, PATH, true);
+        transport.handle_check(self.now, PATH, Check::of_first(true));
+        browser.handle_check(self.now, PATH, Check::of_first(true));
         while relay(self.now, &mut browser, &mut transport) + relay(self.now, &mut transport, &mut browser) > 0 {}
         assert!(transport.is_connected() && browser.is_connected());
         while transport.poll_event().is_some() {}
@@ -163,7 +162,7 @@ fn relay(now: Instant, from: &mut Transport, to: &mut Transport) -> usize {
 impl Viewer {
     /// Looks at the clock, takes what the browser says, sends what is new: a worker's round. How many packets went out.
     fn round(&mut self, now: Instant, replica: &Replica, scratch: &mut Scratch, compound: &[u8]) -> u32 {
-        self.transport.handle_check(now, PATH, true);
+        self.transport.handle_check(now, PATH, Check::of_first(true));
         if self.transport.poll_timeout().is_some_and(|due| due <= now) {
             self.transport.handle_timeout(now);
         }

@@ -10,7 +10,7 @@ use crate::{
     codec::MediaKind,
     error::Problem,
     http::{BODY_MAX_BYTES, FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
-    ice::{IfMatch, TrickleFragment, entity_tag},
+    ice::entity_tag,
     media_plane::{Direction, MediaPlane, OpenRequest, SessionOwner},
     name::{SessionId, StreamName},
     sdp::{MediaOffer, Negotiated, OfferError, answer},
@@ -51,7 +51,8 @@ impl Door {
     ///
     /// - POST: 201 with the answer; 400, 401, 403, 406 (WHEP: no codec of the stream offered), 409 (WHIP, from the plane: the
     ///   stream has a publisher; WHEP: not live, with `Retry-After`), 413, 415, 422, 503 (from the plane).
-    /// - PATCH: 204; 400, 401, 403, 404, 412, 413, 415, 422 (ICE restart), 428.
+    /// - PATCH: 204 for candidates, 200 with a fragment of ours for an ICE restart; 400, 401, 403, 404, 409 (credentials of an
+    ///   earlier ICE session), 412, 413, 415, 428.
     /// - DELETE: 200, then 404.
     /// - GET, HEAD: 204; 200 with the type on a WHEP endpoint. OPTIONS: 200.
     ///
@@ -71,8 +72,8 @@ impl Door {
 
 /// One request and all that is needed to answer it.
 pub(crate) struct Call<'a> {
-    door: &'a Door,
-    request: &'a Request<'a>,
+    pub door: &'a Door,
+    pub request: &'a Request<'a>,
     authenticator: &'a Authenticator,
     pub plane: &'a dyn MediaPlane,
     pub settings: &'a Settings,
@@ -80,7 +81,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// A refusal that is already a response; boxed, for it is large and rare.
-type Refused = Box<Response>;
+pub(crate) type Refused = Box<Response>;
 
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
@@ -113,7 +114,7 @@ impl Call<'_> {
                 .header("Allow", SESSION_METHODS)
                 .header("Accept-Post", SDP_TYPE)
                 .header("Accept-Patch", FRAGMENT_TYPE)),
-            (Some(session), Method::Patch) => self.trickle(&stream, session),
+            (Some(session), Method::Patch) => self.patch_ice(&stream, session),
             (Some(session), Method::Delete) => self.close(&stream, session),
             (Some(session), Method::Get | Method::Head) => {
                 let (session, _) = self.find(&stream, session)?;
@@ -163,35 +164,6 @@ impl Call<'_> {
         Ok(response)
     }
 
-    /// PATCH on a session: more candidates (RFC 9725 section 4.3.2). An ICE restart is told apart by its new credentials, and refused
-    /// as section 4.3.1 has it for a session without restarts.
-    fn trickle(&self, stream: &StreamName, session: &str) -> Result<Response, Refused> {
-        let (session, _) = self.find(stream, session)?;
-        let fragment = self.body(FRAGMENT_TYPE, "Accept-Patch")?;
-        let (local, remote) = self.plane.ice_of(session, self.door.direction).ok_or_else(no_session)?;
-        let current = entity_tag(&local);
-        let Some(if_match) = self.request.if_match else {
-            let detail = format!("send If-Match with the ETag of the 201 response, {current} at the moment");
-            return Err(Problem::new(428, "precondition-required", "If-Match is missing", detail).into());
-        };
-        if IfMatch::compare(if_match, &current) == IfMatch::Differs {
-            let detail = "If-Match names another ICE session than the present one: use the last ETag";
-            return Err(Problem::new(412, "old-ice-session", "The ICE session has changed", detail).into());
-        }
-        let fragment = TrickleFragment::parse(fragment).map_err(|error| {
-            Problem::new(400, "malformed-fragment", "The body is not a valid SDP fragment", error.to_string())
-        })?;
-        if fragment.credentials.is_some_and(|credentials| credentials != remote) {
-            let detail = "the fragment has new ICE credentials, which means an ICE restart; this session cannot restart: \
-                          DELETE it and POST a new offer";
-            return Err(Problem::new(422, "no-ice-restart", "ICE restarts are not supported", detail).into());
-        }
-        if !fragment.candidates.is_empty() {
-            self.plane.add_candidates(session, fragment.candidates);
-        }
-        Ok(Response::new(204).of_session(session))
-    }
-
     /// DELETE on a session (RFC 9725 section 4.2); whatever `If-Match` says (section 4.3.1).
     fn close(&self, stream: &StreamName, session: &str) -> Result<Response, Refused> {
         let (session, _) = self.find(stream, session)?;
@@ -204,7 +176,7 @@ impl Call<'_> {
 
     /// The session of the URL, for whoever may do on its stream what it does. A token of the same subject that lasts longer
     /// than the session renews it, whatever the request is about.
-    fn find(&self, stream: &StreamName, session: &str) -> Result<(SessionId, SessionOwner), Refused> {
+    pub(crate) fn find(&self, stream: &StreamName, session: &str) -> Result<(SessionId, SessionOwner), Refused> {
         let grant = self.authorise(stream)?;
         let session: SessionId = session.parse().map_err(|_| no_session())?;
         let owner = self.plane.owner_of(session, self.door.direction).filter(|owner| owner.stream == *stream);
@@ -217,7 +189,7 @@ impl Call<'_> {
     }
 
     /// The body as text, of the right size and type.
-    fn body(&self, expected: &'static str, hint: &'static str) -> Result<&str, Refused> {
+    pub(crate) fn body(&self, expected: &'static str, hint: &'static str) -> Result<&str, Refused> {
         if self.request.body.len() > BODY_MAX_BYTES {
             let detail = format!("the body has more than {BODY_MAX_BYTES} bytes");
             return Err(Problem::new(413, "too-large", "The body is too large", detail).into());
@@ -241,7 +213,7 @@ impl Call<'_> {
     }
 }
 
-fn no_session() -> Problem {
+pub(crate) fn no_session() -> Problem {
     Problem::new(404, "no-session", "There is no such session", "it has ended, or never was: POST a new offer")
 }
 

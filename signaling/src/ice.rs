@@ -77,9 +77,13 @@ impl IfMatch {
     }
 }
 
-/// A trickle fragment: candidates for the ICE session it names.
+/// A fragment (RFC 8840 section 4.4): candidates for the ICE session it names, or a new session's credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrickleFragment {
+    /// What follows `a=group:`, `m=` and `a=mid:` where they first stand, for the fragment that answers.
+    pub group: Option<String>,
+    pub media: Option<String>,
+    pub mid: Option<String>,
     /// The client's credentials; `None` when it sent none, which means the current ones.
     pub credentials: Option<IceCredentials>,
     /// Those that we can use; names (mDNS) and unknown transports are left out.
@@ -108,11 +112,22 @@ impl TrickleFragment {
             let Some((kind, value)) = line.split_once('=').filter(|(kind, _)| kind.len() == 1) else {
                 return Err(MalformedSdp::new(number, "a line is <letter>=<value>"));
             };
+            if kind == "m" {
+                fragment.media.get_or_insert_with(|| value.into());
+            }
             if kind != "a" {
                 continue;
             }
             let (name, value) = value.split_once(':').unwrap_or((value, ""));
             let seen = match name {
+                "group" => {
+                    fragment.group.get_or_insert_with(|| value.into());
+                    continue;
+                }
+                "mid" => {
+                    fragment.mid.get_or_insert_with(|| value.into());
+                    continue;
+                }
                 "ice-ufrag" => &mut ufrag,
                 "ice-pwd" => &mut pwd,
                 "candidate" => {
@@ -162,6 +177,9 @@ mod tests {
     fn a_trickle_fragment_is_read() {
         let fragment = TrickleFragment::parse(FRAGMENT).unwrap();
         assert_eq!(fragment.credentials.unwrap().ufrag, "EsAw");
+        assert_eq!(fragment.group.as_deref(), Some("BUNDLE 0 1"));
+        assert_eq!(fragment.media.as_deref(), Some("audio 9 UDP/TLS/RTP/SAVPF 111"));
+        assert_eq!(fragment.mid.as_deref(), Some("0"));
         assert_eq!(fragment.candidates.len(), 2, "the mDNS name cannot be resolved, and is no error");
         assert!(fragment.end_of_candidates);
         assert_eq!(TrickleFragment::parse("").unwrap(), TrickleFragment::default());

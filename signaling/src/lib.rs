@@ -11,6 +11,7 @@ pub mod http;
 pub mod ice;
 pub mod media_plane;
 pub mod name;
+mod patch;
 pub mod sdp;
 pub mod token;
 pub mod whep;

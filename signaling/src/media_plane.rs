@@ -54,6 +54,13 @@ pub struct TransportParams {
     pub senders: Vec<SenderIds>,
 }
 
+/// What a client is told of a restarted ICE session of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceRestart {
+    pub ice: IceCredentials,
+    pub candidates: Vec<IceCandidate>,
+}
+
 /// The numbers an outgoing track is known by (RFC 3550, RFC 4588).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderIds {
@@ -77,8 +84,22 @@ pub trait MediaPlane: Send + Sync {
     /// 409 when the stream has a publisher and conflicts are rejected, 503 when draining or full.
     fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem>;
 
-    /// The ICE credentials of a session's two sides (local, remote), for PATCH and its ETag; `None` for an unknown session.
+    /// The ICE credentials of a session's two sides (local, remote) since its last restart, for PATCH and its ETag; `None` for an
+    /// unknown session.
     fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)>;
+
+    /// Begins an ICE restart (RFC 8445 section 9): from now on checks with fresh credentials of ours are answered too, and
+    /// [`Self::ice_of`] gives those. What was before goes on, with its credentials, until a check with the fresh ones nominates a
+    /// path. A restart that is begun before that replaces the one that was under way.
+    ///
+    /// # Errors
+    /// 404 for an unknown session; 409 when `remote` was used before in this session: a fragment that was overtaken on its way.
+    fn restart_ice(
+        &self,
+        session: SessionId,
+        direction: Direction,
+        remote: IceCredentials,
+    ) -> Result<IceRestart, Problem>;
 
     /// Whom the session belongs to (the token's `sub`) and its stream, so that PATCH and DELETE can be authorised.
     fn owner_of(&self, session: SessionId, direction: Direction) -> Option<SessionOwner>;

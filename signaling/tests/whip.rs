@@ -138,16 +138,6 @@ fn a_patch_needs_the_present_etag() {
 }
 
 #[test]
-fn an_ice_restart_is_refused_and_ends_nothing() {
-    // Section 4.3.1: 422 by a session that supports only trickling.
-    let plane = FakePlane::default();
-    let session = session_of(&ask(&plane, &post(OBS)));
-    let restart = FRAGMENT.replace("kT9d", "newU");
-    assert_problem(&ask(&plane, &patch(&session, Some("*"), &restart)), 422, "no-ice-restart");
-    assert_eq!(plane.sessions(), 1);
-}
-
-#[test]
 fn a_delete_ends_the_session_once() {
     // Section 4.2; any entity tag is ignored.
     let plane = FakePlane::default();

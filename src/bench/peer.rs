@@ -15,8 +15,8 @@ use sluice_signaling::{ice::IceCredentials, sdp::Setup};
 
 use super::{answer::Answer, checks::Checks};
 use crate::transport::{
-    Certificate, DatagramKind, DtlsRole, Link, Path, Received, SrtpSealer, Transport, TransportConfig, TransportEvent,
-    classify, stun::BindingRequest,
+    Certificate, Check, DatagramKind, DtlsRole, Link, Path, Received, SrtpSealer, Transport, TransportConfig,
+    TransportEvent, classify, stun::BindingRequest,
 };
 
 /// The transport hears of each answered check, every 5 s, and of nothing else while packets are not decrypted.
@@ -93,7 +93,7 @@ impl Peer {
 
     fn stun(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         if let Some(remote) = self.checks.handle_response(now, datagram) {
-            self.transport.handle_check(now, path(remote), true);
+            self.transport.handle_check(now, path(remote), Check::of_first(true));
             return;
         }
         // A full agent checks us too, and waits for our answer before it sends.

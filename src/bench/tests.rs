@@ -32,7 +32,7 @@ use super::{BenchError, load::Load, report, whep::Args};
 use crate::{
     media::{ExtendedSeq, RtpPacket, SeqExtender},
     transport::{
-        Certificate, DatagramKind, DtlsRole, Link, Path, Received, Transport, TransportConfig, classify,
+        Certificate, Check, DatagramKind, DtlsRole, Link, Path, Received, Transport, TransportConfig, classify,
         stun::BindingRequest,
     },
 };
@@ -176,7 +176,7 @@ fn forward(socket: &UdpSocket, opened: &mpsc::Receiver<Opened>, stop: &AtomicBoo
             let mut response = Vec::new();
             request.answer(from, &session.local.pwd, &mut response);
             socket.send_to(&response, from).unwrap();
-            session.transport.handle_check(now, path, request.use_candidate);
+            session.transport.handle_check(now, path, Check::of_first(request.use_candidate));
             by_address.insert(from, request.local_ufrag.to_owned());
             continue;
         }

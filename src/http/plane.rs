@@ -14,7 +14,8 @@ use sluice_signaling::{
     error::Problem,
     ice::IceCredentials,
     media_plane::{
-        Direction, LayerChoice, LayerInfo, MediaPlane, OpenRequest, SenderIds, SessionOwner, TransportParams,
+        Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane, OpenRequest, SenderIds, SessionOwner,
+        TransportParams,
     },
     name::{SessionId, StreamName},
     sdp::{IceCandidate, Negotiated, Setup},
@@ -25,7 +26,7 @@ use crate::{
     config::OnConflict,
     track::{EndReason, StreamBusy, Streams},
     transport::{Certificate, DtlsRole, TransportConfig},
-    worker::{Pending, SessionEntry, SessionInfo, Workers},
+    worker::{IceSession, Pending, SessionEntry, SessionInfo, Workers},
 };
 
 /// A publisher sends media or reports all the time: silence is its end. That it is gone must show within five seconds.
@@ -94,8 +95,7 @@ impl MediaPlane for Plane {
             id: SessionId::random(),
             direction: request.direction,
             stream: request.stream,
-            local_ice: IceCredentials::random(),
-            remote_ice: request.remote_ice,
+            ice: Arc::new(IceSession::first(IceCredentials::random(), request.remote_ice)),
             from: request.from,
             user_agent: request.user_agent,
             video_line: request.video_line,
@@ -107,7 +107,7 @@ impl MediaPlane for Plane {
         };
         let params = TransportParams {
             session: info.id,
-            ice: info.local_ice.clone(),
+            ice: info.ice.local.clone(),
             fingerprint: self.certificate.fingerprint(),
             setup,
             candidates: self.workers.candidates().to_vec(),
@@ -129,8 +129,23 @@ impl MediaPlane for Plane {
     }
 
     fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)> {
-        let entry = self.session(session, direction)?;
-        Some((entry.info.local_ice.clone(), entry.info.remote_ice.clone()))
+        let ice = self.session(session, direction)?.present_ice();
+        Some((ice.local.clone(), ice.remote.clone()))
+    }
+
+    fn restart_ice(
+        &self,
+        session: SessionId,
+        direction: Direction,
+        remote: IceCredentials,
+    ) -> Result<IceRestart, Problem> {
+        let entry = self.session(session, direction).ok_or_else(no_session)?;
+        let begun = self.workers.restart_ice(&entry, remote).map_err(|overtaken| {
+            Problem::new(409, "old-ice-credentials", "A later ICE restart was here first", overtaken.to_string())
+        })?;
+        let ice = begun.ok_or_else(no_session)?.local.clone();
+        tracing::debug!(%session, "ICE restarts");
+        Ok(IceRestart { ice, candidates: self.workers.candidates().to_vec() })
     }
 
     fn owner_of(&self, session: SessionId, direction: Direction) -> Option<SessionOwner> {
@@ -169,7 +184,7 @@ impl MediaPlane for Plane {
 
     fn select_layer(&self, session: SessionId, choice: LayerChoice) -> Result<(), Problem> {
         if self.session(session, Direction::Egress).is_none() {
-            return Err(problem::not_found("the session has ended, or never was"));
+            return Err(no_session());
         }
         match choice {
             LayerChoice::Automatic | LayerChoice::Within { .. } => Ok(()),
@@ -216,6 +231,10 @@ fn unavailable(detail: &str) -> Problem {
         detail: detail.into(),
         retry_after_s: Some(RETRY_AFTER_S),
     }
+}
+
+fn no_session() -> Problem {
+    problem::not_found("the session has ended, or never was")
 }
 
 fn conflict() -> Problem {

@@ -16,7 +16,7 @@ use sluice_signaling::{
     codec::{Codec, TrackFormat},
     error::Problem,
     ice::IceCredentials,
-    media_plane::{Direction, LayerChoice, LayerInfo, OpenRequest, SessionOwner, TransportParams},
+    media_plane::{Direction, IceRestart, LayerChoice, LayerInfo, OpenRequest, SessionOwner, TransportParams},
     sdp::IceCandidate,
     token::{Claims, OneOrMany, Right, Rights},
 };
@@ -58,6 +58,9 @@ impl MediaPlane for Fake {
     }
     fn owner_of(&self, _: SessionId, _: Direction) -> Option<SessionOwner> {
         None
+    }
+    fn restart_ice(&self, _: SessionId, _: Direction, _: IceCredentials) -> Result<IceRestart, Problem> {
+        Err(Problem::new(404, "no-session", "There is no such session", ""))
     }
     fn add_candidates(&self, _: SessionId, _: Vec<IceCandidate>) {}
     fn close(&self, _: SessionId, _: Direction) -> bool {

@@ -55,6 +55,23 @@ pub struct Path {
     pub link: Link,
 }
 
+/// A connectivity check that was authenticated and answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// The peer chose this path by it.
+    pub nominated: bool,
+    /// Which of the session's ICE sessions it belongs to, by whose credentials it was signed with: 0 is the first one, every ICE
+    /// restart (RFC 8445 section 9) begins the next.
+    pub ice_session: u32,
+}
+
+impl Check {
+    /// Of a session that was never restarted.
+    pub const fn of_first(nominated: bool) -> Self {
+        Self { nominated, ice_session: 0 }
+    }
+}
+
 /// Our side of the DTLS handshake; the answer's `a=setup` decides (RFC 8842).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DtlsRole {

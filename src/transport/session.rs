@@ -8,7 +8,8 @@ use std::{
 use bytes::BytesMut;
 
 use super::{
-    DatagramKind, DtlsRole, Path, Received, SrtpSealer, Transmit, TransportConfig, TransportError, TransportEvent,
+    Check, DatagramKind, DtlsRole, Path, Received, SrtpSealer, Transmit, TransportConfig, TransportError,
+    TransportEvent,
     certificate::{any_usable, provider},
     classify,
     dtls::{Dtls, Outcome},
@@ -81,17 +82,16 @@ impl Transport {
 
     /// An authenticated check was answered on `path`: consent is refreshed (RFC 7675; we are lite and send no checks of our own),
     /// the path's datagrams are taken from now on. The first path and every nominated one is selected; on the
-    /// first, as DTLS client, the handshake starts.
-    pub fn handle_check(&mut self, now: Instant, path: Path, nominated: bool) {
-        if self.is_over(now) {
+    /// first, as DTLS client, the handshake starts. Once an ICE restart has nominated a path, checks of before it count no more.
+    pub fn handle_check(&mut self, now: Instant, path: Path, check: Check) {
+        if self.is_over(now) || !self.paths.validate(now, path, check) {
             return;
         }
-        self.paths.validate(now, path, nominated);
         self.refresh_consent(now);
         if self.keys.is_none() && self.handshake_expires.is_none() {
             self.handshake_expires = Some((now + SETUP_TIMEOUT, SETUP_TIMEOUT));
         }
-        if nominated || self.role == DtlsRole::Client {
+        if check.nominated || self.role == DtlsRole::Client {
             self.begin_handshake(now);
         }
         let outcome = self.dtls.start(now);

@@ -32,7 +32,7 @@ use crate::{
     media::SessionId,
     metrics::Metrics,
     track::{Streams, WorkerIndex},
-    transport::{DatagramKind, DtlsRole, Path, classify, stun::BindingRequest},
+    transport::{Check, DatagramKind, DtlsRole, Path, classify, stun::BindingRequest},
 };
 
 pub const UDP: Token = Token(0);
@@ -265,9 +265,9 @@ impl Worker {
                     }
                     self.service(now, slot);
                 }
-                Message::CheckAnswered { session, path, nominated } => {
+                Message::CheckAnswered { session, path, check } => {
                     if let Some(slot) = self.slots.get(&session).copied() {
-                        self.check_answered(now, slot, path, nominated, None);
+                        self.check_answered(now, slot, path, check, None);
                     }
                 }
                 Message::Datagram { session, path, datagram } => {
@@ -302,8 +302,8 @@ impl Worker {
     /// Answers a connectivity check, whoever has the session: the table knows the password (RFC 8445 section 7.3).
     fn handle_check(&mut self, now: Instant, path: Path, datagram: &[u8]) {
         let Ok(request) = BindingRequest::parse(datagram) else { return };
-        let Some(entry) = self.shared.table.by_ufrag(request.local_ufrag) else { return };
-        let pwd = &entry.info.local_ice.pwd;
+        let Some((entry, ice)) = self.shared.table.by_ufrag(request.local_ufrag) else { return };
+        let pwd = &ice.local.pwd;
         if entry.is_gone() || !request.verify(pwd) {
             return;
         }
@@ -325,20 +325,23 @@ impl Worker {
             // The answer told the client to take the other role: its next check counts (RFC 8445 section 7.3.1.1).
             return;
         }
-        let nominated = request.use_candidate;
+        let check = Check { nominated: request.use_candidate, ice_session: ice.number };
+        if check.nominated {
+            self.shared.table.nominated(&entry, &ice);
+        }
         match entry.owner() {
             Some(owner) if owner == self.index => {
                 let Some(slot) = self.slots.get(&entry.info.id).copied() else { return };
-                self.check_answered(now, slot, path, nominated, Some(admitted));
+                self.check_answered(now, slot, path, check, Some(admitted));
             }
             Some(owner) => {
-                let message = Message::CheckAnswered { session: entry.info.id, path, nominated };
+                let message = Message::CheckAnswered { session: entry.info.id, path, check };
                 self.shared.inboxes[usize::from(owner.0)].post(message);
-                self.routes.learn(now, key, Checked { entry, slot: None, nominated, admitted: Some(admitted) });
+                self.routes.learn(now, key, Checked { entry, slot: None, check, admitted: Some(admitted) });
             }
             None => {
-                let claim_now = nominated && self.wants_client_role(&entry);
-                self.routes.learn(now, key, Checked { entry, slot: None, nominated, admitted: Some(admitted) });
+                let claim_now = check.nominated && self.wants_client_role(&entry);
+                self.routes.learn(now, key, Checked { entry, slot: None, check, admitted: Some(admitted) });
                 if claim_now {
                     self.claim(now, path);
                 }

@@ -12,7 +12,7 @@ use mio::{Waker, net::TcpStream};
 use crate::{
     media::SessionId,
     track::{Delivery, LayerIndex, PacketSink, Stream, TrackIndex},
-    transport::Path,
+    transport::{Check, Path},
 };
 
 /// Deliveries waiting: 4,096 pictures are half a second of 128 streams at 60 pictures a second; then streams skip to a keyframe.
@@ -29,7 +29,7 @@ pub enum Message {
     /// A publisher of this worker is to send a keyframe.
     KeyframeRequested { session: SessionId, track: TrackIndex, layer: LayerIndex },
     /// A check for a session of this worker was answered elsewhere.
-    CheckAnswered { session: SessionId, path: Path, nominated: bool },
+    CheckAnswered { session: SessionId, path: Path, check: Check },
     /// A datagram for a session of this worker reached another.
     Datagram { session: SessionId, path: Path, datagram: BytesMut },
     /// An ICE-TCP connection whose session lives here, with what it has sent so far.

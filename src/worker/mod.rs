@@ -5,6 +5,7 @@
 mod candidates;
 mod event_loop;
 mod forward;
+mod ice_sessions;
 mod inbox;
 mod links;
 mod local_streams;
@@ -30,7 +31,7 @@ use std::{
 
 use mio::{Poll, Waker, net::TcpListener};
 use parking_lot::Mutex;
-use sluice_signaling::{media_plane::Direction, sdp::IceCandidate};
+use sluice_signaling::{ice::IceCredentials, media_plane::Direction, sdp::IceCandidate};
 
 use self::{
     event_loop::{Shared, WAKER, Worker},
@@ -45,6 +46,7 @@ use crate::{
     track::{EndReason, Protocol, Streams, WorkerIndex},
 };
 
+pub use ice_sessions::{IceSession, Overtaken};
 pub use session_table::{Pending, SessionEntry, SessionInfo, TableFull};
 
 /// How the workers are run.
@@ -147,6 +149,18 @@ impl Workers {
 
     pub fn session(&self, id: SessionId) -> Option<Arc<SessionEntry>> {
         self.shared.table.by_id(id)
+    }
+
+    /// Begins an ICE restart (RFC 8445 section 9); `Ok(None)` when the session is gone.
+    ///
+    /// # Errors
+    /// [`Overtaken`] when the client's credentials are not new.
+    pub fn restart_ice(
+        &self,
+        entry: &Arc<SessionEntry>,
+        remote: IceCredentials,
+    ) -> Result<Option<Arc<IceSession>>, Overtaken> {
+        self.shared.table.restart_ice(entry, IceCredentials::random(), remote)
     }
 
     /// Ends a session at once; false when there is none.

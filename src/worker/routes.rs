@@ -11,17 +11,23 @@ use super::{
     links::RouteKey,
     session_table::{LivePath, SessionEntry},
 };
+use crate::transport::Check;
 
 /// An address is forgotten when nothing has come from it for so long: consent without a check lasts 30 s (RFC 7675 section 5.1),
 /// and Chromium checks the pairs that it keeps in reserve every 25 s.
 const SILENT_MAX: Duration = Duration::from_secs(30);
+
+/// So soon where an ICE restart has nominated another address since: nothing more is to come. A client that restarts again and
+/// again must not fill its share of addresses with those that it has left.
+const REPLACED_SILENT_MAX: Duration = Duration::from_secs(2);
 
 /// Where datagrams from an address go.
 pub struct Route {
     pub entry: Arc<SessionEntry>,
     /// Here: the session's slot.
     pub slot: Option<usize>,
-    pub nominated: bool,
+    /// The last one.
+    pub check: Check,
     heard: Instant,
     /// Absent where another worker has answered the check and counts it.
     counted: Option<LivePath>,
@@ -31,7 +37,7 @@ pub struct Route {
 pub struct Checked {
     pub entry: Arc<SessionEntry>,
     pub slot: Option<usize>,
-    pub nominated: bool,
+    pub check: Check,
     /// From [`Routes::admit`], on the worker that answered.
     pub admitted: Option<Admitted>,
 }
@@ -57,13 +63,13 @@ impl Routes {
 
     /// From now on the address leads to the session of the check. The newest session of a client has its address.
     pub fn learn(&mut self, now: Instant, key: RouteKey, checked: Checked) {
-        let Checked { entry, slot, nominated, admitted } = checked;
+        let Checked { entry, slot, check, admitted } = checked;
         let before = self.0.remove(&key).filter(|route| Arc::ptr_eq(&route.entry, &entry));
         let counted = match admitted {
             Some(Admitted::New(path)) => Some(path),
             Some(Admitted::Known) | None => before.and_then(|route| route.counted),
         };
-        self.0.insert(key, Route { entry, slot, nominated, heard: now, counted });
+        self.0.insert(key, Route { entry, slot, check, heard: now, counted });
     }
 
     pub fn get(&self, key: &RouteKey) -> Option<&Route> {
@@ -91,7 +97,9 @@ impl Routes {
         in_use: impl Fn(&RouteKey, usize) -> bool,
     ) -> Vec<(RouteKey, Option<usize>)> {
         let is_silent = |key: &RouteKey, route: &Route| {
-            now >= route.heard + SILENT_MAX && !route.slot.is_some_and(|slot| in_use(key, slot))
+            let replaced = route.check.ice_session < route.entry.ice_in_use();
+            let silent_max = if replaced { REPLACED_SILENT_MAX } else { SILENT_MAX };
+            now >= route.heard + silent_max && !route.slot.is_some_and(|slot| in_use(key, slot))
         };
         self.0.retain(|_, route| !route.entry.is_gone());
         self.0.extract_if(|key, route| is_silent(key, route)).map(|(key, route)| (key, route.slot)).collect()
@@ -102,7 +110,12 @@ impl Routes {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::{super::session_table::testing, *};
+    use sluice_signaling::ice::IceCredentials;
+
+    use super::{
+        super::session_table::{SessionTable, testing},
+        *,
+    };
     use crate::{media::testing::epoch, transport::Link};
 
     fn key(port: u16) -> RouteKey {
@@ -113,7 +126,11 @@ mod tests {
     fn check(routes: &mut Routes, now: Instant, port: u16, entry: &Arc<SessionEntry>) -> bool {
         let Some(admitted) = routes.admit(&key(port), entry) else { return false };
         let admitted = Some(admitted);
-        routes.learn(now, key(port), Checked { entry: entry.clone(), slot: Some(0), nominated: true, admitted });
+        routes.learn(
+            now,
+            key(port),
+            Checked { entry: entry.clone(), slot: Some(0), check: Check::of_first(true), admitted },
+        );
         true
     }
 
@@ -164,9 +181,34 @@ mod tests {
     fn what_another_worker_tells_is_counted_there() {
         let (mut routes, entry) = (Routes::default(), testing::entry(epoch(), None));
         for port in 1..100 {
-            let told = Checked { entry: entry.clone(), slot: Some(0), nominated: false, admitted: None };
+            let told = Checked { entry: entry.clone(), slot: Some(0), check: Check::of_first(false), admitted: None };
             routes.learn(epoch(), key(port), told);
         }
         assert!(check(&mut routes, epoch(), 1, &entry));
+    }
+
+    #[test]
+    fn a_client_may_restart_ice_again_and_again() {
+        let table = SessionTable::new(1);
+        let (mut routes, entry) = (Routes::default(), testing::entry(epoch(), None));
+        table.insert(entry.clone()).unwrap();
+        let mut now = epoch();
+        let mut ports = 1..;
+        for restart in 0..100 {
+            let ice = table.restart_ice(&entry, IceCredentials::random(), IceCredentials::random()).unwrap().unwrap();
+            // Chromium takes new sockets for every restart, one for each of its interfaces.
+            let mut last = 0;
+            for port in ports.by_ref().take(8) {
+                let admitted = routes.admit(&key(port), &entry);
+                assert!(admitted.is_some(), "restart {restart}, address {port}");
+                let check = Check { nominated: true, ice_session: ice.number };
+                routes.learn(now, key(port), Checked { entry: entry.clone(), slot: Some(0), check, admitted });
+                last = port;
+            }
+            table.nominated(&entry, &ice);
+            now += REPLACED_SILENT_MAX;
+            routes.forget_silent(now, |used, _| *used == key(last));
+        }
+        assert!(routes.get(&key(799)).is_some(), "those of the present ICE session are kept in reserve");
     }
 }

@@ -20,6 +20,7 @@ use sluice_signaling::{
     sdp::Negotiated,
 };
 
+use super::ice_sessions::{IceSession, IceSessions, Overtaken, Restarted};
 use crate::{
     media::{Codec, SessionId, StreamName},
     track::{EndReason, WorkerIndex},
@@ -50,8 +51,8 @@ pub struct SessionInfo {
     pub id: SessionId,
     pub direction: Direction,
     pub stream: StreamName,
-    pub local_ice: IceCredentials,
-    pub remote_ice: IceCredentials,
+    /// The first one, of the offer and the answer.
+    pub ice: Arc<IceSession>,
     /// The HTTP client.
     pub from: SocketAddr,
     pub user_agent: String,
@@ -69,6 +70,9 @@ pub struct SessionInfo {
 #[derive(Debug)]
 pub struct SessionEntry {
     pub info: SessionInfo,
+    ice: Mutex<IceSessions>,
+    /// The number of the ICE session in use.
+    ice_in_use: AtomicU32,
     pending: Mutex<Option<Box<Pending>>>,
     owner: AtomicU32,
     /// 0: goes on; otherwise an [`EndReason`], numbered by [`END_REASONS`].
@@ -89,6 +93,8 @@ impl SessionEntry {
     pub fn new(info: SessionInfo, pending: Pending) -> Self {
         Self {
             expires_unix_ms: AtomicU64::new(info.expires.map_or(NEVER, unix_ms)),
+            ice: Mutex::new(IceSessions::new(info.ice.clone())),
+            ice_in_use: AtomicU32::new(info.ice.number),
             info,
             pending: Mutex::new(Some(Box::new(pending))),
             owner: AtomicU32::new(UNCLAIMED),
@@ -99,6 +105,16 @@ impl SessionEntry {
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
+    }
+
+    /// The ICE session that signalling speaks about: the one that was begun last.
+    pub fn present_ice(&self) -> Arc<IceSession> {
+        self.ice.lock().present().clone()
+    }
+
+    /// The number of the ICE session that has nominated a path last; what belongs to an earlier one is out of use.
+    pub fn ice_in_use(&self) -> u32 {
+        self.ice_in_use.load(Ordering::Relaxed)
     }
 
     /// Takes the session for a worker; `None` when another was first, or it has ended.
@@ -159,7 +175,7 @@ impl SessionEntry {
     }
 
     pub fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
+        self.gone.load(Ordering::Acquire)
     }
 
     /// Only the owner counts, so that no bus is locked.
@@ -194,12 +210,16 @@ fn unix_ms(time: SystemTime) -> u64 {
 #[error("the server has {0} WebRTC sessions, as many as webrtc.sessions_max allows")]
 pub struct TableFull(pub usize);
 
+/// Who answers a check, and by which of its ICE sessions.
+type Answering = (Arc<SessionEntry>, Arc<IceSession>);
+
 /// All sessions, pending and claimed.
 #[derive(Debug)]
 pub struct SessionTable {
     sessions_max: usize,
     by_id: RwLock<HashMap<SessionId, Arc<SessionEntry>>>,
-    by_ufrag: RwLock<HashMap<String, Arc<SessionEntry>>>,
+    /// A session stands here under every user name fragment of ours that it answers to: two at the most ([`IceSessions`]).
+    by_ufrag: RwLock<HashMap<String, Answering>>,
 }
 
 impl SessionTable {
@@ -217,7 +237,8 @@ impl SessionTable {
             return Err(TableFull(self.sessions_max));
         }
         by_id.insert(entry.info.id, entry.clone());
-        self.by_ufrag.write().insert(entry.info.local_ice.ufrag.clone(), entry);
+        let ice = entry.info.ice.clone();
+        self.by_ufrag.write().insert(ice.local.ufrag.clone(), (entry, ice));
         Ok(())
     }
 
@@ -225,16 +246,54 @@ impl SessionTable {
         self.by_id.read().get(&id).cloned()
     }
 
-    /// By the user name fragment we gave the session.
-    pub fn by_ufrag(&self, ufrag: &str) -> Option<Arc<SessionEntry>> {
+    /// By a user name fragment we gave the session, and the ICE session that has it.
+    pub fn by_ufrag(&self, ufrag: &str) -> Option<Answering> {
         self.by_ufrag.read().get(ufrag).cloned()
     }
 
     /// Takes a session out: from now on its checks are not answered.
     pub fn remove(&self, entry: &SessionEntry) {
-        entry.gone.store(true, Ordering::Relaxed);
+        entry.gone.store(true, Ordering::Release);
         self.by_id.write().remove(&entry.info.id);
-        self.by_ufrag.write().remove(&entry.info.local_ice.ufrag);
+        let mut by_ufrag = self.by_ufrag.write();
+        for ice in entry.ice.lock().answering() {
+            by_ufrag.remove(&ice.local.ufrag);
+        }
+    }
+
+    /// Begins an ICE restart: checks with `local` are answered from now on, those of before too until a path is nominated.
+    ///
+    /// # Errors
+    /// [`Overtaken`] when `remote` is not new. `Ok(None)`: the session is gone.
+    pub fn restart_ice(
+        &self,
+        entry: &Arc<SessionEntry>,
+        local: IceCredentials,
+        remote: IceCredentials,
+    ) -> Result<Option<Arc<IceSession>>, Overtaken> {
+        let mut by_ufrag = self.by_ufrag.write();
+        // Whoever removes the session says so first, and then waits for this lock to take its fragments out.
+        if entry.is_gone() {
+            return Ok(None);
+        }
+        let Restarted { begun, given_up } = entry.ice.lock().restart(local, remote)?;
+        if let Some(given_up) = given_up {
+            by_ufrag.remove(&given_up.local.ufrag);
+        }
+        by_ufrag.insert(begun.local.ufrag.clone(), (entry.clone(), begun.clone()));
+        Ok(Some(begun))
+    }
+
+    /// A check of `ice` has nominated a path: what it replaces answers no more.
+    pub fn nominated(&self, entry: &SessionEntry, ice: &IceSession) {
+        if ice.number <= entry.ice_in_use() {
+            return;
+        }
+        let mut by_ufrag = self.by_ufrag.write();
+        if let Some(replaced) = entry.ice.lock().nominated(ice.number) {
+            by_ufrag.remove(&replaced.local.ufrag);
+            entry.ice_in_use.store(ice.number, Ordering::Relaxed);
+        }
     }
 
     pub fn all(&self) -> Vec<Arc<SessionEntry>> {
@@ -273,8 +332,7 @@ pub(super) mod testing {
             id: SessionId::random(),
             direction: Direction::Egress,
             stream: "cam".parse().expect("a good name"),
-            local_ice: IceCredentials::random(),
-            remote_ice: IceCredentials::random(),
+            ice: Arc::new(IceSession::first(IceCredentials::random(), IceCredentials::random())),
             from: SocketAddr::from(([127, 0, 0, 1], 9)),
             user_agent: String::new(),
             video_line: None,
@@ -315,11 +373,11 @@ mod tests {
         table.insert(first.clone()).unwrap();
         assert_eq!(table.insert(entry(epoch(), None)), Err(TableFull(1)));
         assert!(table.by_id(first.info.id).is_some());
-        assert!(table.by_ufrag(&first.info.local_ice.ufrag).is_some());
+        assert!(table.by_ufrag(&first.info.ice.local.ufrag).is_some());
         table.remove(&first);
         assert!(first.is_gone());
         assert!(table.by_id(first.info.id).is_none());
-        assert!(table.by_ufrag(&first.info.local_ice.ufrag).is_none());
+        assert!(table.by_ufrag(&first.info.ice.local.ufrag).is_none());
         assert_eq!(table.count(), 0);
     }
 
@@ -362,5 +420,48 @@ mod tests {
             let paths: Vec<_> = (0..100).filter_map(|_| entry.count_path()).collect();
             assert_eq!(paths.len(), usize::from(LIVE_PATHS_PER_SESSION_MAX));
         }
+    }
+
+    fn restart(table: &SessionTable, entry: &Arc<SessionEntry>) -> Arc<IceSession> {
+        let restarted = table.restart_ice(entry, IceCredentials::random(), IceCredentials::random());
+        restarted.unwrap().expect("the session is there")
+    }
+
+    fn answers(table: &SessionTable, ice: &IceSession) -> bool {
+        table.by_ufrag(&ice.local.ufrag).is_some_and(|(_, found)| found.number == ice.number)
+    }
+
+    #[test]
+    fn both_user_names_lead_to_a_session_until_its_restart_has_nominated() {
+        let (table, entry) = (SessionTable::new(1), entry(epoch(), None));
+        table.insert(entry.clone()).unwrap();
+        let first = entry.present_ice();
+        let second = restart(&table, &entry);
+        assert_eq!(entry.present_ice().number, second.number);
+        assert!(answers(&table, &first) && answers(&table, &second));
+        table.nominated(&entry, &first);
+        assert!(answers(&table, &first) && answers(&table, &second));
+        table.nominated(&entry, &second);
+        assert!(!answers(&table, &first) && answers(&table, &second));
+        assert_eq!(entry.ice_in_use(), 1);
+    }
+
+    #[test]
+    fn user_names_of_a_session_are_bounded_however_often_it_restarts_and_go_with_it() {
+        let (table, entry) = (SessionTable::new(1), entry(epoch(), None));
+        table.insert(entry.clone()).unwrap();
+        for round in 0..100 {
+            let ice = restart(&table, &entry);
+            if round % 3 == 0 {
+                table.nominated(&entry, &ice);
+            }
+            assert!(table.by_ufrag.read().len() <= 2);
+        }
+        restart(&table, &entry);
+        table.remove(&entry);
+        assert!(table.by_ufrag.read().is_empty());
+        let late = table.restart_ice(&entry, IceCredentials::random(), IceCredentials::random());
+        assert!(matches!(late, Ok(None)), "a restart that comes after the end begins nothing");
+        assert!(table.by_ufrag.read().is_empty());
     }
 }

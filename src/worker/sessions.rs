@@ -24,7 +24,7 @@ use crate::{
     metrics::{CodecLabel, OutcomeLabels, ProtocolLabel},
     rtp::rtcp::NtpTime,
     track::{EndReason, Notice, Protocol, PublisherInfo},
-    transport::{Path, Received, Transport, TransportEvent},
+    transport::{Check, Path, Received, Transport, TransportEvent},
 };
 
 /// How a session ended, as `sluice_sessions_total` counts it.
@@ -66,7 +66,7 @@ impl Worker {
     /// Takes the session that the route from `path` leads to, for life; its slot, or `None` when it is somebody else's.
     pub(super) fn claim(&mut self, now: Instant, path: Path) -> Option<usize> {
         let route = self.routes.get(&route_key(&path))?;
-        let (entry, nominated) = (route.entry.clone(), route.nominated);
+        let (entry, check) = (route.entry.clone(), route.check);
         let pending = entry.claim(self.index)?;
         let transport = match Transport::new(pending.transport.clone(), now) {
             Ok(transport) => transport,
@@ -89,7 +89,7 @@ impl Worker {
             is_unflushed: false,
         });
         self.slots.insert(id, slot);
-        self.check_answered(now, slot, path, nominated, None);
+        self.check_answered(now, slot, path, check, None);
         Some(slot)
     }
 
@@ -99,7 +99,7 @@ impl Worker {
         now: Instant,
         slot: usize,
         path: Path,
-        nominated: bool,
+        check: Check,
         admitted: Option<Admitted>,
     ) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -107,8 +107,8 @@ impl Worker {
         if !session.routes.contains(&key) {
             session.routes.push(key);
         }
-        self.routes.learn(now, key, Checked { entry: session.entry.clone(), slot: Some(slot), nominated, admitted });
-        session.transport.handle_check(now, path, nominated);
+        self.routes.learn(now, key, Checked { entry: session.entry.clone(), slot: Some(slot), check, admitted });
+        session.transport.handle_check(now, path, check);
         self.service(now, slot);
     }
 

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::{
-    AcceptedCodec, CandidateTransport, MediaOffer, MediaSection, Negotiated, NegotiatedMedia, Setup, attribute as attr,
+    AcceptedCodec, CandidateTransport, IceCandidate, MediaOffer, MediaSection, Negotiated, NegotiatedMedia, Setup,
+    attribute as attr,
 };
 use crate::{
     codec::MediaKind,
@@ -32,8 +33,7 @@ pub fn answer(offer: &MediaOffer, direction: Direction, negotiated: &Negotiated,
         let mids: Vec<&str> = grouped().map(String::as_str).collect();
         out.line(format_args!("a=group:BUNDLE {}", mids.join(" ")));
     }
-    out.line("a=ice-lite");
-    out.line("a=ice-options:trickle ice2");
+    ICE_LINES.iter().for_each(|line| out.line(line));
     out.line("a=msid-semantic:WMS *");
     let tagged = grouped().next().or(accepted.first().map(|media| &media.mid));
     let mut media = negotiated.media.iter();
@@ -54,6 +54,27 @@ pub fn answer(offer: &MediaOffer, direction: Direction, negotiated: &Negotiated,
     }
     out.0
 }
+
+/// Our candidates as `a=candidate` lines without their ends (RFC 8839 section 5.1).
+pub(crate) fn candidate_lines(candidates: &[IceCandidate]) -> impl Iterator<Item = String> {
+    // UDP first: ffmpeg's whip muxer tries nothing but the first one it can use.
+    let mut candidates = candidates.to_vec();
+    candidates.sort_by_key(|candidate| candidate.transport != CandidateTransport::Udp);
+    candidates.into_iter().enumerate().map(|(index, candidate)| {
+        let (transport, tcptype) = match candidate.transport {
+            CandidateTransport::Udp => ("udp", ""),
+            CandidateTransport::TcpPassive => ("tcp", " tcptype passive"),
+            CandidateTransport::TcpActive => ("tcp", " tcptype active"),
+        };
+        // One foundation each: a lite agent has no checks that foundations could order.
+        let foundation = index + 1;
+        let IceCandidate { priority, ip, port, .. } = candidate;
+        format!("a=candidate:{foundation} 1 {transport} {priority} {ip} {port} typ host{tcptype}")
+    })
+}
+
+/// What ours is: lite, and with the options of RFC 8840 and RFC 8445, in the answer and after every restart alike.
+pub(crate) const ICE_LINES: [&str; 2] = ["a=ice-lite", "a=ice-options:trickle ice2"];
 
 /// The text so far.
 #[derive(Default)]
@@ -111,19 +132,8 @@ impl Sdp {
         if !tagged {
             return;
         }
-        // UDP first: ffmpeg's whip muxer tries nothing but the first one it can use.
-        let mut candidates: Vec<_> = params.candidates.iter().collect();
-        candidates.sort_by_key(|candidate| candidate.transport != CandidateTransport::Udp);
-        for (index, candidate) in candidates.into_iter().enumerate() {
-            let (transport, tcptype) = match candidate.transport {
-                CandidateTransport::Udp => ("udp", ""),
-                CandidateTransport::TcpPassive => ("tcp", " tcptype passive"),
-                CandidateTransport::TcpActive => ("tcp", " tcptype active"),
-            };
-            // One foundation each: a lite agent has no checks that foundations could order.
-            let foundation = index + 1;
-            let (priority, ip, port) = (candidate.priority, candidate.ip, candidate.port);
-            self.line(format_args!("a=candidate:{foundation} 1 {transport} {priority} {ip} {port} typ host{tcptype}"));
+        for line in candidate_lines(&params.candidates) {
+            self.line(line);
         }
         self.line("a=end-of-candidates");
     }

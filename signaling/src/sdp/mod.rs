@@ -17,7 +17,10 @@ mod negotiate;
 mod offer;
 use std::{fmt, net::IpAddr};
 
-pub(crate) use self::attribute::candidate as parse_candidate;
+pub(crate) use self::{
+    answer::{ICE_LINES, candidate_lines},
+    attribute::candidate as parse_candidate,
+};
 pub use self::{
     answer::{answer, cname},
     h264::H264Profile,

@@ -13,7 +13,8 @@ use sluice_signaling::{
     http::{FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
     ice::IceCredentials,
     media_plane::{
-        Direction, LayerChoice, LayerInfo, MediaPlane, OpenRequest, SenderIds, SessionOwner, TransportParams,
+        Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane, OpenRequest, SenderIds, SessionOwner,
+        TransportParams,
     },
     name::{SessionId, StreamName},
     sdp::{CandidateTransport, Fingerprint, IceCandidate},
@@ -73,8 +74,12 @@ pub fn opus() -> TrackFormat {
     TrackFormat { codec: Codec::Opus, fmtp: String::new(), channels: 2 }
 }
 
-pub fn params(request: &OpenRequest) -> TransportParams {
+fn candidates() -> Vec<IceCandidate> {
     let candidate = |transport, priority| IceCandidate { transport, ip: [192, 0, 2, 1].into(), port: 8189, priority };
+    vec![candidate(CandidateTransport::TcpPassive, 9), candidate(CandidateTransport::Udp, 8)]
+}
+
+pub fn params(request: &OpenRequest) -> TransportParams {
     let sender = |index: usize| SenderIds { ssrc: 1000 + index as u32, rtx_ssrc: (index == 1).then_some(2001) };
     let accepted = request.media.media.iter().filter(|media| media.is_accepted()).count();
     TransportParams {
@@ -82,7 +87,7 @@ pub fn params(request: &OpenRequest) -> TransportParams {
         ice: IceCredentials::random(),
         fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![7; 32] },
         setup: request.remote_setup.answer(),
-        candidates: vec![candidate(CandidateTransport::TcpPassive, 9), candidate(CandidateTransport::Udp, 8)],
+        candidates: candidates(),
         senders: if request.direction == Direction::Egress { (0..accepted).map(sender).collect() } else { Vec::new() },
     }
 }
@@ -91,6 +96,7 @@ pub struct Open {
     id: SessionId,
     request: OpenRequest,
     local: IceCredentials,
+    earlier_remote: Vec<IceCredentials>,
 }
 
 /// Holds sessions, and a log of what it was asked.
@@ -133,7 +139,12 @@ impl MediaPlane for FakePlane {
             return Err(problem.clone());
         }
         let params = params(&request);
-        self.open.lock().unwrap().push(Open { id: params.session, request, local: params.ice.clone() });
+        self.open.lock().unwrap().push(Open {
+            id: params.session,
+            request,
+            local: params.ice.clone(),
+            earlier_remote: Vec::new(),
+        });
         Ok(params)
     }
 
@@ -141,6 +152,24 @@ impl MediaPlane for FakePlane {
         let open = self.open.lock().unwrap();
         let found = open.iter().find(|open| open.id == session && open.request.direction == direction)?;
         Some((found.local.clone(), found.request.remote_ice.clone()))
+    }
+
+    /// With the sans-I/O rule of restarts: the client's credentials are never those of before.
+    fn restart_ice(
+        &self,
+        session: SessionId,
+        direction: Direction,
+        remote: IceCredentials,
+    ) -> Result<IceRestart, Problem> {
+        let mut open = self.open.lock().unwrap();
+        let found = open.iter_mut().find(|open| open.id == session && open.request.direction == direction);
+        let found = found.ok_or_else(|| Problem::new(404, "no-session", "There is no such session", ""))?;
+        if found.earlier_remote.contains(&remote) {
+            return Err(Problem::new(409, "old-ice-credentials", "Overtaken by a restart", ""));
+        }
+        found.earlier_remote.push(std::mem::replace(&mut found.request.remote_ice, remote));
+        found.local = IceCredentials::random();
+        Ok(IceRestart { ice: found.local.clone(), candidates: candidates() })
     }
 
     fn owner_of(&self, session: SessionId, direction: Direction) -> Option<SessionOwner> {

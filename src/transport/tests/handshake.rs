@@ -112,11 +112,11 @@ fn nothing_is_taken_from_a_path_without_a_check() {
     let mut client = transport(DtlsRole::Client);
     let mut server = transport(DtlsRole::Server);
     let now = crate::media::testing::epoch();
-    client.handle_check(now, path(1), true);
+    client.handle_check(now, path(1), Check::of_first(true));
     let hello = client.poll_transmit().unwrap().datagram;
     server.handle_datagram(now, path(1), hello.clone());
     assert!(server.poll_transmit().is_none());
-    server.handle_check(now, path(2), true);
+    server.handle_check(now, path(2), Check::of_first(true));
     server.handle_datagram(now, path(1), hello.clone());
     assert!(server.poll_transmit().is_none());
     server.handle_datagram(now, path(2), hello);
@@ -141,10 +141,10 @@ fn a_peer_that_only_ever_checks_fails_after_thirty_seconds() {
     let mut server = transport(DtlsRole::Server);
     let start = crate::media::testing::epoch();
     for second in 0..30 {
-        server.handle_check(start + Duration::from_secs(second), path(1), false);
+        server.handle_check(start + Duration::from_secs(second), path(1), Check::of_first(false));
         assert_eq!(server.poll_event(), None);
     }
-    server.handle_check(start + Duration::from_secs(30), path(1), false);
+    server.handle_check(start + Duration::from_secs(30), path(1), Check::of_first(false));
     let timeout = TransportError::HandshakeTimeout { after: Duration::from_secs(30) };
     assert_eq!(server.poll_event(), Some(TransportEvent::Failed(timeout)));
 }

@@ -31,7 +31,7 @@ fn handshake_datagrams() -> [Vec<BytesMut>; 2] {
     let now = crate::media::testing::epoch();
     let mut datagrams: [Vec<BytesMut>; 2] = Default::default();
     for end in &mut ends {
-        end.handle_check(now, path(1), true);
+        end.handle_check(now, path(1), Check::of_first(true));
     }
     for _ in 0..20 {
         for from in [0, 1] {
@@ -84,7 +84,7 @@ fn handshakes_fed_with_mutants_end_without_a_panic() {
         let role = if round % 2 == 0 { DtlsRole::Server } else { DtlsRole::Client };
         let mut end = transport(role);
         let now = crate::media::testing::epoch();
-        end.handle_check(now, path(1), true);
+        end.handle_check(now, path(1), Check::of_first(true));
         let originals = &recorded[usize::from(role == DtlsRole::Client)];
         for step in 0..40 {
             let original = &originals[random.random_range(0..originals.len())];

@@ -8,7 +8,7 @@ const TICK: Duration = Duration::from_nanos(1);
 fn consent_expires_exactly_at_the_timeout() {
     let mut network = Network::connected(1);
     let now = network.now;
-    network.ends[0].handle_check(now, path(1), false);
+    network.ends[0].handle_check(now, path(1), Check::of_first(false));
     network.run_for(CONSENT_TIMEOUT - TICK);
     assert!(network.events[0].is_empty());
     network.run_for(TICK);
@@ -44,9 +44,9 @@ fn authentic_packets_refresh_consent_and_forged_ones_do_not() {
 fn a_nominated_check_from_elsewhere_moves_the_session_and_an_ordinary_one_does_not() {
     let mut network = Network::connected(1);
     let now = network.now;
-    network.ends[0].handle_check(now, path(2), false);
+    network.ends[0].handle_check(now, path(2), Check::of_first(false));
     assert_eq!(network.ends[0].path(), Some(path(1)));
-    network.ends[0].handle_check(now, path(2), true);
+    network.ends[0].handle_check(now, path(2), Check::of_first(true));
     assert_eq!(network.ends[0].path(), Some(path(2)));
     let plain = rtp(7, 1, b"x");
     let sealed = seal(&network.ends[1], &plain, 7, 1);
@@ -121,7 +121,7 @@ fn nothing_is_taken_or_sealed_after_the_end() {
     network.ends[0].close(now);
     assert_eq!(network.ends[0].handle_datagram(now, path(1), sealed), Received::Nothing);
     assert_eq!(network.ends[0].seal_rtcp(&[0x80, 201, 0, 1, 0, 0, 0, 9]), None);
-    network.ends[0].handle_check(now, path(2), true);
+    network.ends[0].handle_check(now, path(2), Check::of_first(true));
     assert_eq!(network.ends[0].path(), Some(path(1)));
 }
 

@@ -90,7 +90,7 @@ impl Network {
     pub fn check(&mut self) {
         let now = self.now;
         for end in &mut self.ends {
-            end.handle_check(now, path(1), true);
+            end.handle_check(now, path(1), Check::of_first(true));
         }
         self.collect();
     }
