@@ -94,6 +94,7 @@ macro_rules! settings {
 settings! {
     http.listen: Text, "an address and port such as \"127.0.0.1:8080\"";
     http.connections_max: Whole, "a number of connections, 1 to 65536";
+    http.trusted_proxies: List, "a list of addresses and CIDR ranges, such as [\"127.0.0.1\", \"10.0.0.0/8\"]";
     webrtc.listen: Text, "an address and port such as \"[::]:8189\"";
     webrtc.advertise: List, "a list of addresses, each IP or IP:port, such as [\"203.0.113.7\"]";
     webrtc.workers: Whole, "a number of threads, 0 (one per core) to 256";

@@ -12,6 +12,7 @@ mod keys;
 mod load;
 #[cfg(test)]
 mod tests;
+mod trusted_proxy;
 
 use std::{fmt, net::SocketAddr};
 
@@ -21,6 +22,7 @@ pub use advertise::{Advertise, InvalidAdvertise};
 pub use check::HS256_SECRET_MIN_BYTES;
 pub use keys::{Kind, SETTINGS, Setting};
 pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
+pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,6 +44,10 @@ pub struct HttpConfig {
     /// TCP connections served at one time; further ones wait in the system's backlog. Default: 1024. Each costs a file
     /// descriptor and up to 100 KB while it sends us a request.
     pub connections_max: u32,
+    /// Reverse proxies, as addresses or CIDR ranges, whose `X-Forwarded-For` is believed: the address it names is the client's in
+    /// logs, in the API and for the `ip` claim of tokens. Default: none; whoever connects is the client. List no address that
+    /// clients can have themselves.
+    pub trusted_proxies: Vec<TrustedProxy>,
 }
 
 /// All WebRTC media, of publishers and viewers.
@@ -153,7 +159,7 @@ pub enum LogFormat {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), connections_max: 1_024 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), connections_max: 1_024, trusted_proxies: Vec::new() }
     }
 }
 

@@ -44,7 +44,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     }
     let config = Config::default();
     let Config { http: _, webrtc: _, rtmp: _, auth: _, publish: _, log: _ } = &config;
-    section!(config.http: HttpConfig { listen, connections_max });
+    section!(config.http: HttpConfig { listen, connections_max, trusted_proxies });
     section!(config.webrtc: WebrtcConfig { listen, advertise, workers, join_burst_mbps, playout_delay_max_ms, sessions_max });
     section!(config.rtmp: RtmpConfig { listen, enabled });
     section!(config.auth: AuthConfig { mode, hs256_secret, allow_open });
@@ -78,6 +78,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         ("SLUICE_WEBRTC__JOIN_BURST_MBPS".into(), "2".into()),
         ("SLUICE_WEBRTC__SESSIONS_MAX".into(), "2".into()),
         ("SLUICE_WEBRTC__ADVERTISE".into(), "203.0.113.7, [2001:db8::1]:5,".into()),
+        ("SLUICE_HTTP__TRUSTED_PROXIES".into(), "127.0.0.1, 10.0.0.0/8".into()),
         ("SLUICE_RTMP__ENABLED".into(), "false".into()),
         ("SLUICE_HOME".into(), "ignored: no section".into()),
     ];
@@ -86,6 +87,8 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let webrtc = &config.webrtc;
     assert_eq!((webrtc.workers, webrtc.join_burst_mbps, webrtc.sessions_max), (1, 2, 3));
     assert_eq!(webrtc.advertise.len(), 2);
+    let proxies: Vec<_> = config.http.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["127.0.0.1/32", "10.0.0.0/8"]);
     assert!(!config.rtmp.enabled);
 }
 
@@ -106,6 +109,9 @@ fn a_value_of_the_wrong_kind_names_its_line_and_what_is_expected() {
     refused("[http]\nlisten = 'localhost'\n", "sluice.toml:2: http.listen: expected an address and port", &[]);
     refused("[webrtc]\nworkers = -1\n", "sluice.toml:2: webrtc.workers: expected a number of threads", &[]);
     refused("[webrtc]\nadvertise = ['a.b']\n", "sluice.toml:2: webrtc.advertise: ", &["\"a.b\"", "IP:port"]);
+    let proxies = "sluice.toml:2: http.trusted_proxies: expected a list of addresses and CIDR ranges";
+    refused("[http]\ntrusted_proxies = ['nginx']\n", proxies, &["\"nginx\""]);
+    refused("[http]\ntrusted_proxies = ['0.0.0.0/0']\n", proxies, &["anybody could claim"]);
     refused("[auth]\nmode = 'jtw'\n", "sluice.toml:2: auth.mode: expected \"open\" or \"jwt\"", &["jtw"]);
     refused("[rtmp]\nenabled = 'yes'\n", "sluice.toml:2: rtmp.enabled: expected true or false", &[]);
     refused("http = 1\n", "sluice.toml:1: http: expected a section ([http]), found a number", &[]);

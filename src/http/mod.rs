@@ -7,6 +7,7 @@
 
 mod api;
 mod cors;
+mod forwarded;
 mod listener;
 pub mod pages;
 pub mod plane;
@@ -25,7 +26,7 @@ use axum::{Router, http::Method, middleware, response::Response};
 use sluice_signaling::{media_plane::MediaPlane, token::Authenticator};
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, track::Streams};
+use crate::{config::TrustedProxy, metrics::Metrics, track::Streams};
 
 pub use listener::serve;
 pub use sessions::Sessions;
@@ -40,6 +41,8 @@ pub struct Services {
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
     pub signalling: sluice_signaling::endpoint::Settings,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Arc<[TrustedProxy]>,
     /// Where RTMP is served, for the addresses that pages show; `None`: it is not.
     pub rtmp_port: Option<u16>,
     /// All doors are on loopback by rule: nobody but this machine's users is meant to come.
@@ -60,6 +63,7 @@ pub fn router(state: AppState) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(request_log::log))
+        .layer(middleware::from_fn_with_state(state.trusted_proxies.clone(), forwarded::believe))
         .with_state(state)
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::connect_info::MockConnectInfo,
+    extract::ConnectInfo,
     http::{Request, StatusCode, header},
 };
 use parking_lot::Mutex;
@@ -117,11 +117,12 @@ fn house(authenticator: Authenticator, fake: Fake) -> House {
         plane: fake.clone(),
         sessions: fake.clone(),
         signalling: sluice_signaling::endpoint::Settings::default(),
+        trusted_proxies: ["127.0.0.1".parse().unwrap()].into(),
         rtmp_port: Some(1936),
         loopback_only: true,
         drain: drain.clone(),
     }))
-    .layer(MockConnectInfo(from));
+    .layer(axum::Extension(ConnectInfo(from)));
     House { router, fake, streams, metrics, drain }
 }
 
@@ -190,9 +191,13 @@ impl House {
 }
 
 fn token(can: Right, stream: &str) -> String {
+    signed(can, stream, Claims::default())
+}
+
+fn signed(can: Right, stream: &str, claims: Claims) -> String {
     let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
     let stream = OneOrMany(vec![stream.into()]);
-    let claims = Claims { exp, stream, can: Rights(vec![can]), ..Claims::default() };
+    let claims = Claims { exp, stream, can: Rights(vec![can]), ..claims };
     format!("Bearer {}", Authenticator::hs256(SECRET).unwrap().sign(&claims).unwrap())
 }
 
@@ -327,6 +332,20 @@ async fn the_size_of_pictures_is_shown_once_a_keyframe_has_said_it() {
 async fn everybody_may_know_where_rtmp_is() {
     let house = house(Authenticator::hs256(SECRET).unwrap(), Fake::default());
     assert_eq!(house.get("/api/v1/doors").await.json(), serde_json::json!({ "rtmp_port": 1936 }));
+}
+
+#[tokio::test]
+async fn a_trusted_proxys_client_is_whom_tokens_see() {
+    let house = house(Authenticator::hs256(SECRET).unwrap(), Fake::default());
+    let ip = Some(OneOrMany(vec!["203.0.113.0/24".into()]));
+    let bearer = signed(Right::Admin, "*", Claims { ip, ..Claims::default() });
+    let ask = async |client: &str| {
+        let headers = [("authorization", bearer.as_str()), ("x-forwarded-for", client)];
+        house.send("GET", "/api/v1/streams", &headers, Body::empty()).await.status.as_u16()
+    };
+    assert_eq!(ask("203.0.113.7").await, 200);
+    assert_eq!(ask("192.0.2.7").await, 403);
+    assert_eq!(ask("203.0.113.7, 192.0.2.7").await, 403, "what a client says of itself counts for nothing");
 }
 
 #[tokio::test]

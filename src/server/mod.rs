@@ -110,6 +110,7 @@ impl Server {
             plane: plane.clone(),
             sessions: workers.clone(),
             signalling: Settings::default(),
+            trusted_proxies: config.http.trusted_proxies.clone().into(),
             rtmp_port: rtmp_address.map(|address| address.port()),
             loopback_only: config.auth.mode == AuthMode::Open && !config.auth.allow_open,
             drain: drain.clone(),
