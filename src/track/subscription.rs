@@ -160,6 +160,8 @@ impl Subscription {
             return false;
         }
         self.phase = Phase::Waiting;
+        // What the viewer still misses from before the keyframe is of no use to it any more.
+        self.mappings.clear();
         self.begin(now, track, true);
         self.phase != Phase::Waiting
     }

@@ -156,8 +156,7 @@ impl Worker {
         if let Some(track) = feedback.wants_keyframe {
             local.stream.request_keyframe(now, track, Default::default());
         }
-        if feedback.keyframe_requests > 0 {
-            // A picture may be on its way from the cache.
+        if feedback.mended {
             self.send_to_viewer(now, slot, None);
         }
     }

@@ -191,6 +191,26 @@ impl SenderMedia {
         sent
     }
 
+    /// Whether so many pictures are missing, after an outage, that sending them again would take longer than beginning anew, and
+    /// that has not just been done.
+    pub fn is_broken(
+        &self,
+        now: Instant,
+        missing: impl Iterator<Item = u16>,
+        track: &ReplicaTrack,
+        sealer: &SrtpSealer,
+    ) -> bool {
+        if self.kind() == MediaKind::Audio || self.is_catching_up() || self.was_mended(now) {
+            return false;
+        }
+        let Some(wire) = self.wire(sealer) else { return false };
+        let bytes = |wire_seq| {
+            let (packet, outgoing) = self.subscription.sent(wire_seq, track)?;
+            Some(wire.packet_bytes(packet, &outgoing) as u64)
+        };
+        !ResendBudget::could_grant(missing.filter_map(bytes).sum())
+    }
+
     /// Sends a packet again that the viewer misses, if it is still there and the budget has room.
     pub fn resend(
         &mut self,
@@ -219,7 +239,7 @@ impl SenderMedia {
         if self.is_catching_up() {
             return true;
         }
-        if self.last_mended.is_some_and(|at| now.saturating_duration_since(at) < MEND_INTERVAL) {
+        if self.was_mended(now) {
             return false;
         }
         let mended = self.subscription.rejoin(now, track);
@@ -227,6 +247,10 @@ impl SenderMedia {
             self.last_mended = Some(now);
         }
         mended
+    }
+
+    fn was_mended(&self, now: Instant) -> bool {
+        self.last_mended.is_some_and(|at| now.saturating_duration_since(at) < MEND_INTERVAL)
     }
 
     pub fn report(&mut self, now: Instant, ntp: NtpTime, track: &ReplicaTrack, cname: &str, compound: &mut Vec<u8>) {

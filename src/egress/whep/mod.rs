@@ -49,6 +49,8 @@ pub struct Feedback {
     pub nacked_packets: u32,
     pub resent: Sent,
     pub keyframe_requests: u32,
+    /// Pictures go out anew from the cached keyframe: the viewer is to be served.
+    pub mended: bool,
     /// The picture cannot be mended from the cache: ask the publisher.
     pub wants_keyframe: Option<TrackIndex>,
     /// The viewer said goodbye.
@@ -202,7 +204,7 @@ impl WhepSender {
     ) -> Feedback {
         let mut feedback = Feedback::default();
         for part in RtcpReader::new(compound) {
-            let asked = match part {
+            let broken = match part {
                 Rtcp::Reception { report, .. } => {
                     if let (Some(media), Some(rtt)) = (self.by_ssrc(report.ssrc), report.round_trip(ntp)) {
                         media.measured_rtt(rtt);
@@ -212,25 +214,31 @@ impl WhepSender {
                 Rtcp::Nack { media_ssrc, sequences, .. } => {
                     let Some(media) = self.by_ssrc(media_ssrc) else { continue };
                     let Some(track) = replica.track(media.kind()) else { continue };
-                    for wire_seq in sequences {
-                        feedback.nacked_packets += 1;
-                        feedback.resent.add(media.resend(now, wire_seq, track, output));
+                    feedback.nacked_packets += sequences.clone().count() as u32;
+                    if !media.is_broken(now, sequences.clone(), track, output.sealer) {
+                        for wire_seq in sequences {
+                            feedback.resent.add(media.resend(now, wire_seq, track, output));
+                        }
+                        continue;
                     }
-                    continue;
+                    media_ssrc
                 }
-                Rtcp::Pli { media_ssrc, .. } => media_ssrc,
-                Rtcp::Fir { media_ssrc, .. } => media_ssrc,
+                Rtcp::Pli { media_ssrc, .. } | Rtcp::Fir { media_ssrc, .. } => {
+                    feedback.keyframe_requests += 1;
+                    media_ssrc
+                }
                 Rtcp::Bye { .. } => {
                     feedback.bye = true;
                     continue;
                 }
                 _ => continue,
             };
-            feedback.keyframe_requests += 1;
             let instant_join = self.instant_join;
-            let Some(media) = self.by_ssrc(asked) else { continue };
+            let Some(media) = self.by_ssrc(broken) else { continue };
             let Some(track) = replica.track(media.kind()) else { continue };
-            if !(instant_join && media.mend(now, track)) {
+            if instant_join && media.mend(now, track) {
+                feedback.mended = true;
+            } else {
                 feedback.wants_keyframe = Some(track.index());
             }
         }

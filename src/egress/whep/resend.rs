@@ -13,8 +13,9 @@ const RTT_MIN: Duration = Duration::from_millis(5);
 const REMEMBERED_PACKETS: usize = 64;
 /// One byte may be sent again for so many sent: losing more than a third for long, a link is not helped by sending more.
 const BYTES_PER_RESENT_BYTE: u64 = 3;
-/// Saved up at the most: a keyframe's worth.
-const CREDIT_BYTES_MAX: u64 = 128 * 1024;
+/// Saved up at the most, and so what may go at once, beside the live pictures: all of it, in packets of 1,200 bytes, takes
+/// half of a browser's socket buffer (208 KiB by Linux's default, which counts 2.3 KB for each).
+const CREDIT_BYTES_MAX: u64 = 56 * 1024;
 
 /// Grants and refuses retransmissions to one viewer.
 #[derive(Debug)]
@@ -41,6 +42,11 @@ impl ResendBudget {
     pub fn sent(&mut self, bytes: u32) {
         let earned = u64::from(bytes) / BYTES_PER_RESENT_BYTE;
         self.credit_bytes = (self.credit_bytes + earned).min(CREDIT_BYTES_MAX);
+    }
+
+    /// Whether so much could be sent again at once, at the best of times.
+    pub fn could_grant(bytes: u64) -> bool {
+        bytes <= CREDIT_BYTES_MAX
     }
 
     /// Whether a packet of `bytes` may be sent again now; if so, it is noted as sent.

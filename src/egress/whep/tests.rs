@@ -304,6 +304,43 @@ fn a_broken_picture_is_mended_from_the_cache_before_the_publisher_is_asked() {
 }
 
 #[test]
+fn after_an_outage_pictures_begin_anew_rather_than_all_come_again() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[1_100; 10]);
+    bench.send();
+    bench.browser.calls.clear();
+    for _ in 0..20 {
+        bench.picture(false, &[1_100; 5]);
+        bench.send();
+    }
+    bench.browser.calls.clear();
+    let missing = |range: std::ops::Range<u16>| {
+        let mut nack = Vec::new();
+        write_nack(&mut nack, 1, 1_000, &range.collect::<Vec<_>>());
+        nack
+    };
+    let feedback = bench.hear(&missing(110..150));
+    assert_eq!((feedback.resent.packets, feedback.mended), (40, false), "some packets come again");
+    bench.browser.open();
+
+    bench.now += Duration::from_secs(1);
+    let feedback = bench.hear(&missing(110..210));
+    assert_eq!((feedback.nacked_packets, feedback.resent.packets), (100, 0));
+    assert!(feedback.mended && feedback.wants_keyframe.is_none() && feedback.keyframe_requests == 0);
+    while bench.send().backlog {
+        bench.now += Duration::from_millis(1);
+    }
+    let anew = bench.browser.open();
+    let numbers = anew.iter().map(|packet| packet.header.sequence);
+    assert_eq!(numbers.collect::<Vec<_>>(), (210..320).collect::<Vec<_>>(), "from the keyframe on, under new numbers");
+
+    let feedback = bench.hear(&missing(110..210));
+    assert_eq!((feedback.resent.packets, feedback.mended), (0, false), "what came before it is of no use");
+    let feedback = bench.hear(&missing(230..290));
+    assert!((40..60).contains(&feedback.resent.packets) && !feedback.mended, "it has just begun anew");
+}
+
+#[test]
 fn sender_reports_tell_the_live_clock() {
     let mut bench = Bench::new(true);
     bench.picture(true, &[500]);
