@@ -214,8 +214,8 @@ impl WhepSender {
                 Rtcp::Nack { media_ssrc, sequences, .. } => {
                     let Some(media) = self.by_ssrc(media_ssrc) else { continue };
                     let Some(track) = replica.track(media.kind()) else { continue };
-                    feedback.nacked_packets += sequences.clone().count() as u32;
-                    if !media.is_broken(now, sequences.clone(), track, output.sealer) {
+                    feedback.nacked_packets += sequences.count() as u32;
+                    if !media.is_broken(now, sequences, track, output.sealer) {
                         for wire_seq in sequences {
                             feedback.resent.add(media.resend(now, wire_seq, track, output));
                         }
