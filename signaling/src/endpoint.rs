@@ -156,12 +156,26 @@ impl Call<'_> {
         })?;
         let mut response = Response::new(201)
             .header("Content-Type", SDP_TYPE)
-            .header("Location", format!("{}/{stream}/{}", self.door.prefix, params.session))
+            .header("Location", self.session_url(stream, params.session))
             .header("ETag", entity_tag(&params.ice))
             .header("Accept-Patch", FRAGMENT_TYPE)
             .of_session(params.session);
         response.body = answer(&offer, self.door.direction, &media, &params).into_bytes();
         Ok(response)
+    }
+
+    /// The path of a session's URL. A client that showed its token in the endpoint's URL can show it nowhere else, so the session's
+    /// URL has it too (draft-ietf-wish-whep and RFC 9725 leave the form of that URL to us).
+    pub(crate) fn session_url(&self, stream: &StreamName, session: SessionId) -> String {
+        let path = format!("{}/{stream}/{session}", self.door.prefix);
+        let in_header = Presenter::new(self.request.authorization, None, self.request.from.ip(), None).token.is_some();
+        match self.request.query_token {
+            // What was verified has the letters of base64url and dots; anything else does not go into a header.
+            Some(token) if !in_header && !self.authenticator.is_open() && token.bytes().all(is_unreserved) => {
+                format!("{path}?token={token}")
+            }
+            _ => path,
+        }
     }
 
     /// DELETE on a session (RFC 9725 section 4.2); whatever `If-Match` says (section 4.3.1).
@@ -211,6 +225,11 @@ impl Call<'_> {
         let agent = self.request.user_agent.unwrap_or_default();
         agent.chars().filter(|letter| !letter.is_control()).take(USER_AGENT_MAX_LETTERS).collect()
     }
+}
+
+/// RFC 3986 section 2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
 pub(crate) fn no_session() -> Problem {

@@ -70,6 +70,31 @@ fn a_player_finds_out_that_this_is_whep() {
 }
 
 #[test]
+fn a_token_in_the_endpoints_url_is_in_the_sessions_url_too() {
+    let guarded = Authenticator::hs256(support::SECRET).unwrap();
+    let plane = live();
+    let answer = |request: &Request<'_>, authenticator| {
+        let response = WHEP.answer(request, authenticator, &plane, &Settings::default(), now());
+        assert_eq!(response.status, 201, "{}", text(&response));
+        response.header_value("location").unwrap().to_owned()
+    };
+    let token = token(Right::Subscribe, 60);
+    let bearer = format!("Bearer {token}");
+    let by_url = Request { query_token: Some(&token), ..post(CHROMIUM_WATCH) };
+    let location = answer(&by_url, &guarded);
+    let (path, query) = location.split_once('?').unwrap();
+    assert_eq!(query, format!("token={token}"));
+    let session = path.rsplit('/').next().unwrap();
+    let delete = Request { query_token: Some(&token), ..Request::new(Method::Delete, "cam1", Some(session), from()) };
+    assert_eq!(WHEP.answer(&delete, &guarded, &plane, &Settings::default(), now()).status, 200);
+
+    let by_header = Request { authorization: Some(&bearer), query_token: Some(&token), ..post(CHROMIUM_WATCH) };
+    assert!(!answer(&by_header, &guarded).contains('?'), "a client that sends headers needs none in its URLs");
+    let unread = Request { query_token: Some("a\r\nb"), ..post(CHROMIUM_WATCH) };
+    assert!(!answer(&unread, &Authenticator::open()).contains('?'), "what nobody verified is not repeated");
+}
+
+#[test]
 fn watching_takes_the_right_to_subscribe() {
     let guarded = Authenticator::hs256(support::SECRET).unwrap();
     let with = |right| {

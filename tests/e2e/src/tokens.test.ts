@@ -80,6 +80,13 @@ test(
       throw new Error(`${String(error)}\n${muxer.stderr.join("\n")}`);
     });
     assert.equal(await viewer.stop(subscribe), 200);
+
+    // Who has no headers to send gets URLs that work without.
+    const bare = await stage.viewer();
+    const resource = await bare.start(`${stage.server.whep("cam")}?token=${subscribe}`);
+    await bare.sees(2);
+    assert.equal((await fetch(resource, { method: "HEAD" })).status, 204);
+    assert.equal(await bare.stop(), 200);
   }),
 );
 
