@@ -12,16 +12,24 @@ export type LossReason =
 
 export interface PeerObserver {
   onConnected(): void;
+  /** Checks go unanswered for some seconds; it may come back by itself, or by an ICE restart. */
+  onInterrupted(): void;
   onLost(reason: LossReason): void;
 }
 
-/** A "disconnected" peer mostly comes back by itself within this time; a new session costs less than waiting longer. */
-const DISCONNECTED_PATIENCE_MS = 2_000;
+/** A "disconnected" peer comes back by itself or by an ICE restart within this time; a new session costs less than waiting longer. */
+const DISCONNECTED_PATIENCE_MS = 3_000;
 /** ICE and DTLS take a few round trips; a path that has not answered by now is blocked. */
 const CONNECT_PATIENCE_MS = 8_000;
 
-/** Returns the way to stop observing. Call it before closing the connection oneself. */
-export function observePeer(pc: RTCPeerConnection, observer: PeerObserver): () => void {
+export interface Observation {
+  /** To be called before closing the connection oneself. */
+  stop(): void;
+  /** Says that it is lost, for a reason that the connection itself cannot see. */
+  lose(reason: LossReason): void;
+}
+
+export function observePeer(pc: RTCPeerConnection, observer: PeerObserver): Observation {
   const controller = new AbortController();
   const { signal } = controller;
   let connected = false;
@@ -69,6 +77,7 @@ export function observePeer(pc: RTCPeerConnection, observer: PeerObserver): () =
         break;
       case "disconnected":
         patience(DISCONNECTED_PATIENCE_MS, "network");
+        observer.onInterrupted();
         break;
       case "failed":
         lose(connected ? "network" : "unreachable");
@@ -82,5 +91,5 @@ export function observePeer(pc: RTCPeerConnection, observer: PeerObserver): () =
   pc.addEventListener("connectionstatechange", update, { signal });
   patience(CONNECT_PATIENCE_MS, "unreachable");
   update();
-  return stop;
+  return { stop, lose };
 }

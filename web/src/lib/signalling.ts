@@ -56,6 +56,28 @@ export async function postOffer(endpoint: Endpoint, offer: string, signal: Abort
   return { sdp, resource: new URL(location, base).href };
 }
 
+/** Asks for an ICE restart, and gives the server's fragment. Throws a `SignallingError`. */
+export async function patchFragment(endpoint: Endpoint, resource: string, fragment: string): Promise<string> {
+  const fetch_ = endpoint.fetch ?? fetch;
+  try {
+    const response = await fetch_(resource, {
+      method: "PATCH",
+      headers: {
+        "Content-Type": "application/trickle-ice-sdpfrag",
+        "If-Match": "*",
+        ...authorisation(endpoint.token),
+      },
+      body: fragment,
+      cache: "no-store",
+      referrerPolicy: "no-referrer",
+    });
+    if (response.status !== 200) throw await errorOf(response, endpoint.protocol);
+    return await response.text();
+  } catch (thrown) {
+    throw asSignallingError(thrown);
+  }
+}
+
 /**
  * Ends a session. Never throws: a session that cannot be ended this way dies of missing consent within seconds.
  * `keepalive` lets the request outlive the page.

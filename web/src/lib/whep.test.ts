@@ -110,7 +110,29 @@ describe("watch", () => {
     vi.advanceTimersByTime(10_000);
     expect(onLost).not.toHaveBeenCalled();
     peer.become("disconnected");
-    vi.advanceTimersByTime(2_000);
+    vi.advanceTimersByTime(3_000);
+    expect(onLost).toHaveBeenCalledExactlyOnceWith("network");
+  });
+
+  it("restarts ICE when it is interrupted, and gives a session up that the server does not know any more", async () => {
+    const onLost = vi.fn();
+    const server = fakeServer(
+      () => created(),
+      () => new Response("a=ice-ufrag:new\r\na=ice-pwd:newpwd\r\n", { status: 200 }),
+      () => refused(404),
+    );
+    const session = await watch({ url: URL_, token: "secret", fetch: server.fetch, createPeer, onLost });
+    Object.assign(peer, { signalingState: "stable" });
+    peer.become("connected");
+    peer.become("disconnected");
+    await vi.advanceTimersByTimeAsync(0);
+    expect(server.asked.at(-1)).toMatchObject({ method: "PATCH", url: session.resource });
+    expect(peer.localDescription?.sdp, "tuned like the first offer").toContain("stereo=1");
+    peer.become("connected");
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(onLost).not.toHaveBeenCalled();
+    peer.become("disconnected");
+    await vi.advanceTimersByTimeAsync(0);
     expect(onLost).toHaveBeenCalledExactlyOnceWith("network");
   });
 

@@ -30,6 +30,8 @@ export interface WatchSession {
   /** `performance.now()` when the offer was posted and when the answer was there. */
   readonly postedAtMs: number;
   readonly answeredAtMs: number;
+  /** Moves it to new addresses while its media goes on; an interrupted session does so by itself. */
+  restartIce(): Promise<void>;
   /** Ends it on both sides. Safe to call twice, and while the page goes away. */
   stop(): void;
 }
@@ -63,7 +65,8 @@ export async function watch(options: WatchOptions): Promise<WatchSession> {
       lowDelay(pc.addTransceiver(kind, { direction: "recvonly", streams: [stream] }).receiver);
     }
     const offer = await pc.createOffer();
-    const sdp = setFormatParameters(offer.sdp ?? "", "opus", { stereo: 1 });
+    const tune = (text: string): string => setFormatParameters(text, "opus", { stereo: 1 });
+    const sdp = tune(offer.sdp ?? "");
     // Set and posted at once: the answer's round trip runs while the browser prepares itself.
     const postedAtMs = performance.now();
     const set = pc.setLocalDescription({ type: "offer", sdp });
@@ -74,8 +77,8 @@ export async function watch(options: WatchOptions): Promise<WatchSession> {
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     signal.throwIfAborted();
 
-    const stop = holdSession(pc, endpoint, resource, options);
-    return { pc, stream, resource, postedAtMs, answeredAtMs, stop };
+    const session = holdSession(pc, endpoint, resource, options, tune);
+    return { pc, stream, resource, postedAtMs, answeredAtMs, ...session };
   } catch (thrown) {
     pc.close();
     if (resource !== null) void deleteSession(endpoint, resource);

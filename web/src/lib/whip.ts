@@ -43,6 +43,8 @@ export interface PublishSession {
   setVideoKbps(kbps: number | null): Promise<void>;
   /** Swaps a track of the same kind without a new session. */
   replaceTrack(track: MediaStreamTrack): Promise<void>;
+  /** Moves it to new addresses while its media goes on; an interrupted session does so by itself. */
+  restartIce(): Promise<void>;
   /** Ends it on both sides; the tracks stay the caller's. Safe to call twice, and while the page goes away. */
   stop(): void;
 }
@@ -81,7 +83,8 @@ export async function publish(options: PublishOptions): Promise<PublishSession> 
   try {
     const { video } = addTracks(pc, options);
     const offer = await pc.createOffer();
-    const sdp = setFormatParameters(offer.sdp ?? "", "opus", { stereo: 1, "sprop-stereo": 1 });
+    const tune = (text: string): string => setFormatParameters(text, "opus", { stereo: 1, "sprop-stereo": 1 });
+    const sdp = tune(offer.sdp ?? "");
     const [answer] = await Promise.all([
       postOffer(endpoint, sdp, signal),
       pc.setLocalDescription({ type: "offer", sdp }),
@@ -90,7 +93,7 @@ export async function publish(options: PublishOptions): Promise<PublishSession> 
     await pc.setRemoteDescription({ type: "answer", sdp: tuneAnswer(answer.sdp, options) });
     signal.throwIfAborted();
 
-    const stop = holdSession(pc, endpoint, resource, options);
+    const session = holdSession(pc, endpoint, resource, options, tune);
     return {
       pc,
       resource,
@@ -101,7 +104,7 @@ export async function publish(options: PublishOptions): Promise<PublishSession> 
           .find((sender) => sender.track?.kind === track.kind)
           ?.replaceTrack(track);
       },
-      stop,
+      ...session,
     };
   } catch (thrown) {
     pc.close();

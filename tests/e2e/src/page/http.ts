@@ -1,5 +1,7 @@
 // WHIP and WHEP as a browser speaks them: one POST, no trickle.
 
+import { restartIce } from "../../../../web/src/lib/restart.ts";
+
 export interface Session {
   peer: RTCPeerConnection;
   /** The session's own URL. */
@@ -23,4 +25,28 @@ export async function negotiate(peer: RTCPeerConnection, endpoint: string, token
   const location = response.headers.get("location");
   if (location === null) throw new Error("the answer has no Location");
   return { peer, url: new URL(location, endpoint).href, etag: response.headers.get("etag"), answeredAt };
+}
+
+/** Restarts ICE as the client library does; gives the new ICE session's name. */
+export async function restart({ peer, url }: Session, protocol: "whip" | "whep", token?: string): Promise<string> {
+  await restartIce(peer, { url, protocol, token: token ?? null }, url);
+  return /^a=ice-ufrag:(.*?)\r?$/m.exec(peer.localDescription?.sdp ?? "")?.[1] ?? "";
+}
+
+/** The browser's side of the pair that carries the media. */
+export interface OwnSide {
+  /** Names the ICE session. */
+  ufrag: string;
+  port: number;
+}
+
+export async function ownSide(peer: RTCPeerConnection): Promise<OwnSide | undefined> {
+  const stats = await peer.getStats();
+  let found: OwnSide | undefined;
+  stats.forEach((entry) => {
+    if (entry.type !== "transport") return;
+    const local = stats.get(stats.get(entry.selectedCandidatePairId)?.localCandidateId);
+    if (local !== undefined) found = { ufrag: local.usernameFragment, port: local.port };
+  });
+  return found;
 }

@@ -1,7 +1,7 @@
 // The publishing page: draws the picture clock, hums and beeps, sends both by WHIP.
 
 import * as clock from "../clock.ts";
-import { negotiate, type Session } from "./http.ts";
+import { negotiate, ownSide, restart, type OwnSide, type Session } from "./http.ts";
 
 export interface PublisherOptions {
   endpoint: string;
@@ -138,6 +138,16 @@ async function report(): Promise<PublisherReport> {
   return found;
 }
 
+/** Restarts ICE; the media goes on. Gives the new ICE session's name. */
+async function restartIce(token?: string): Promise<string> {
+  if (session === undefined) throw new Error("there is no session");
+  return restart(session, "whip", token);
+}
+
+async function side(): Promise<OwnSide | undefined> {
+  return session && ownSide(session.peer);
+}
+
 /** Ends the session as a well-behaved client does. */
 async function stop(token?: string): Promise<number> {
   if (session === undefined) return 0;
@@ -148,7 +158,7 @@ async function stop(token?: string): Promise<number> {
   return response.status;
 }
 
-export const publisher = { start, report, stop };
+export const publisher = { start, report, restartIce, side, stop };
 declare global {
   interface Window {
     publisher: typeof publisher;

@@ -1,7 +1,7 @@
 // The watching page: plays by WHEP, reads the picture clock from every frame shown, listens for the beeps.
 
 import * as clock from "../clock.ts";
-import { negotiate, type Session } from "./http.ts";
+import { negotiate, ownSide, restart, type OwnSide, type Session } from "./http.ts";
 
 /** One frame that was shown and whose clock could be read. */
 export interface Shown {
@@ -221,6 +221,16 @@ function framesOf(source: number): number {
   return shown.filter((frame) => frame.source === source).length;
 }
 
+/** Restarts ICE; the media goes on. Gives the new ICE session's name. */
+async function restartIce(token?: string): Promise<string> {
+  if (session === undefined) throw new Error("there is no session");
+  return restart(session, "whep", token);
+}
+
+async function side(): Promise<OwnSide | undefined> {
+  return session && ownSide(session.peer);
+}
+
 async function stop(token?: string): Promise<number> {
   if (session === undefined) return 0;
   const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
@@ -229,7 +239,7 @@ async function stop(token?: string): Promise<number> {
   return response.status;
 }
 
-export const viewer = { start, join, report, reset, framesOf, stop };
+export const viewer = { start, join, report, reset, framesOf, restartIce, side, stop };
 declare global {
   interface Window {
     viewer: typeof viewer;

@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { createServer, type Server as HttpServer } from "node:http";
 import path from "node:path";
 import { chromium, type Browser, type Page } from "playwright-core";
+import type { OwnSide } from "../page/http.ts";
 import type { PublisherOptions, PublisherReport } from "../page/publisher.ts";
 import type { Join, ViewerReport } from "../page/viewer.ts";
 import { until } from "./wait.ts";
@@ -100,6 +101,16 @@ export class Publisher {
     }
   }
 
+  /** Restarts ICE in the session; gives the new ICE session's name. */
+  restartIce(token?: string): Promise<string> {
+    return this.page.evaluate((t) => window.publisher.restartIce(t), token);
+  }
+
+  /** This browser's side of the pair that carries the media. */
+  side(): Promise<OwnSide | undefined> {
+    return this.page.evaluate(() => window.publisher.side());
+  }
+
   report(): Promise<PublisherReport> {
     return this.page.evaluate(() => window.publisher.report());
   }
@@ -134,6 +145,16 @@ export class Viewer {
   join(endpoint: string, edgeMs: number, patienceMs = 10_000, token?: string): Promise<Join> {
     const given = [endpoint, edgeMs, patienceMs, token] as const;
     return this.page.evaluate(([e, edge, patience, t]) => window.viewer.join(e, edge, patience, t), given);
+  }
+
+  /** Restarts ICE in the session; gives the new ICE session's name. */
+  restartIce(token?: string): Promise<string> {
+    return this.page.evaluate((t) => window.viewer.restartIce(t), token);
+  }
+
+  /** This browser's side of the pair that carries the media. */
+  side(): Promise<OwnSide | undefined> {
+    return this.page.evaluate(() => window.viewer.side());
   }
 
   report(): Promise<ViewerReport> {
