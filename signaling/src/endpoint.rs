@@ -11,6 +11,7 @@ use crate::{
     error::Problem,
     http::{BODY_MAX_BYTES, FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
     ice::entity_tag,
+    ice_server::IceServers,
     media_plane::{Direction, MediaPlane, OpenRequest, SessionOwner},
     name::{SessionId, StreamName},
     sdp::{MediaOffer, Negotiated, OfferError, answer},
@@ -26,11 +27,13 @@ pub struct Settings {
     /// What a viewer of a stream that is not live is told to wait before it asks again, in seconds. Longer means fewer
     /// requests by waiting viewers, shorter a sooner picture.
     pub not_live_retry_after_s: u32,
+    /// STUN and TURN servers that clients are told of.
+    pub ice_servers: IceServers,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { not_live_retry_after_s: 2 }
+        Self { not_live_retry_after_s: 2, ice_servers: IceServers::default() }
     }
 }
 
@@ -104,9 +107,7 @@ impl Call<'_> {
             Problem::new(400, "bad-stream-name", "This is no stream name", format!("{}: {error}", self.door.prefix))
         })?;
         match (self.request.session, self.request.method) {
-            (None, Method::Options) => {
-                Ok(Response::new(200).header("Allow", ENDPOINT_METHODS).header("Accept-Post", SDP_TYPE))
-            }
+            (None, Method::Options) => Ok(self.describe(&stream)),
             (None, Method::Post) => self.open(&stream),
             (None, Method::Get | Method::Head) => Ok(self.discover()),
             (None, _) => Err(not_allowed(ENDPOINT_METHODS)),
@@ -135,6 +136,23 @@ impl Call<'_> {
         if self.door.discoverable { Response::new(200).header("Content-Type", SDP_TYPE) } else { Response::new(204) }
     }
 
+    /// OPTIONS on an endpoint (RFC 9725 section 4.2). Clients that must know the ICE servers before they make an offer ask for them so
+    /// (section 4.6): whoever may open a session is told, but in a preflight, which carries no token and is answered by habit.
+    fn describe(&self, stream: &StreamName) -> Response {
+        let response = Response::new(200).header("Allow", ENDPOINT_METHODS).header("Accept-Post", SDP_TYPE);
+        match self.authorise(stream) {
+            Ok(grant) if !self.request.is_preflight => self.with_ice_servers(response, &grant),
+            _ => response,
+        }
+    }
+
+    /// Adds a `Link` per configured STUN or TURN server (RFC 9725 section 4.6). What is in it is this client's: no cache keeps it.
+    pub(crate) fn with_ice_servers(&self, response: Response, grant: &Grant) -> Response {
+        let links = self.settings.ice_servers.links(grant, self.now);
+        let response = if links.is_empty() { response } else { response.header("Cache-Control", "no-store") };
+        links.into_iter().fold(response, |response, link| response.header("Link", link))
+    }
+
     /// POST on an endpoint (RFC 9725 section 4.2).
     fn open(&self, stream: &StreamName) -> Result<Response, Refused> {
         let grant = self.authorise(stream)?;
@@ -144,7 +162,7 @@ impl Call<'_> {
         let params = self.plane.open(OpenRequest {
             direction: self.door.direction,
             stream: stream.clone(),
-            grant,
+            grant: grant.clone(),
             from: self.request.from,
             user_agent: self.user_agent(),
             remote_ice: offer.ice.clone(),
@@ -160,6 +178,7 @@ impl Call<'_> {
             .header("ETag", entity_tag(&params.ice))
             .header("Accept-Patch", FRAGMENT_TYPE)
             .of_session(params.session);
+        response = self.with_ice_servers(response, &grant);
         response.body = answer(&offer, self.door.direction, &media, &params).into_bytes();
         Ok(response)
     }

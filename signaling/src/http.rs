@@ -62,6 +62,8 @@ pub struct Request<'a> {
     pub origin: Option<&'a str>,
     pub if_match: Option<&'a str>,
     pub user_agent: Option<&'a str>,
+    /// A browser asks whether a page may ask (Fetch standard: OPTIONS with `Access-Control-Request-Method`).
+    pub is_preflight: bool,
     /// Read up to one byte past [`BODY_MAX_BYTES`]: that is enough to refuse it.
     pub body: &'a [u8],
     /// The client's address.
@@ -81,6 +83,7 @@ impl<'a> Request<'a> {
             origin: None,
             if_match: None,
             user_agent: None,
+            is_preflight: false,
             body: &[],
             from,
         }

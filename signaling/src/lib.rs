@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod error;
 pub mod http;
 pub mod ice;
+pub mod ice_server;
 pub mod media_plane;
 pub mod name;
 mod patch;

@@ -9,6 +9,9 @@ use super::{AuthMode, Config};
 /// The shortest secret for HS256: as long as its hash (RFC 7518 section 3.2).
 pub const HS256_SECRET_MIN_BYTES: usize = 32;
 
+/// STUN and TURN servers: browsers warn of more than four, and every answer names them all.
+const ICE_SERVERS_MAX: usize = 8;
+
 /// What is wrong with a setting, fit for the user.
 pub(super) struct Fault {
     pub key: &'static str,
@@ -20,6 +23,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     ranges(config, &mut faults);
     ports(config, &mut faults);
+    ice(config, &mut faults);
     auth(config, &mut faults);
     doors(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.level) {
@@ -40,6 +44,7 @@ fn ranges(config: &Config, faults: &mut Vec<Fault>) {
     within("webrtc.join_burst_mbps", config.webrtc.join_burst_mbps, 0..=1_000);
     within("webrtc.playout_delay_max_ms", u32::from(config.webrtc.playout_delay_max_ms), 10..=10_000);
     within("webrtc.sessions_max", config.webrtc.sessions_max, 1..=1_000_000);
+    within("ice.turn_ttl_s", config.ice.turn_ttl_s, 60..=2_592_000);
 }
 
 /// Two doors on one TCP port: the second could not be opened.
@@ -60,6 +65,49 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let (a_ip, b_ip) = (a.ip().to_canonical(), b.ip().to_canonical());
     let same_ip = a_ip == b_ip || a_ip.is_unspecified() || b_ip.is_unspecified();
     a.port() != 0 && a.port() == b.port() && same_ip
+}
+
+/// Servers that clients can use: browsers take no TURN server without a user name and a password.
+fn ice(config: &Config, faults: &mut Vec<Fault>) {
+    let ice = &config.ice;
+    let mut fault = |key, message: String| faults.push(Fault { key, message });
+    if ice.servers.len() > ICE_SERVERS_MAX {
+        let message = format!("{} servers are listed; expected {ICE_SERVERS_MAX} at most", ice.servers.len());
+        fault("ice.servers", message);
+    }
+    match (&ice.turn_secret, &ice.turn_username, &ice.turn_credential) {
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => fault(
+            "ice.turn_secret",
+            "credentials are made of the secret, so ice.turn_username and ice.turn_credential have no meaning; set one or the other"
+                .to_owned(),
+        ),
+        (None, Some(_), None) => fault("ice.turn_username", "it takes a password: set ice.turn_credential too".to_owned()),
+        (None, None, Some(_)) => fault("ice.turn_credential", "it takes a user name: set ice.turn_username too".to_owned()),
+        (None, None, None) => {
+            if let Some(turn) = ice.servers.iter().find(|server| server.is_turn()) {
+                let message = format!(
+                    "browsers take no TURN server without credentials, and {turn} has none; set ice.turn_secret, or ice.turn_username \
+                     and ice.turn_credential"
+                );
+                fault("ice.servers", message);
+            }
+        }
+        _ => {}
+    }
+    for (key, text) in [
+        ("ice.turn_secret", &ice.turn_secret),
+        ("ice.turn_username", &ice.turn_username),
+        ("ice.turn_credential", &ice.turn_credential),
+    ] {
+        // They go into a header, quoted (RFC 9110 section 5.6.4).
+        let is_sendable = |text: &String| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if text.as_ref().is_some_and(|text| !is_sendable(text)) {
+            fault(
+                key,
+                "expected a text of at least one letter, all of them visible ASCII letters or spaces".to_owned(),
+            );
+        }
+    }
 }
 
 fn auth(config: &Config, faults: &mut Vec<Fault>) {

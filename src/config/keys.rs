@@ -101,6 +101,11 @@ settings! {
     webrtc.join_burst_mbps: Whole, "a rate in Mb/s, 0 (off) to 1000";
     webrtc.playout_delay_max_ms: Whole, "a time in ms, 10 to 10000";
     webrtc.sessions_max: Whole, "a number of sessions, 1 to 1000000";
+    ice.servers: List, "a list of STUN and TURN URIs, such as [\"turn:turn.example.net:3478?transport=tcp\"]";
+    ice.turn_secret: Secret, "a text, the same that the TURN servers have";
+    ice.turn_ttl_s: Whole, "a time in s, 60 to 2592000";
+    ice.turn_username: Text, "a user name that the TURN servers know";
+    ice.turn_credential: Secret, "a text, the password of ice.turn_username";
     rtmp.listen: Text, "an address and port such as \"127.0.0.1:1935\"";
     rtmp.enabled: Switch, "true or false";
     auth.mode: Text, "\"open\" or \"jwt\"";

@@ -17,6 +17,7 @@ mod trusted_proxy;
 use std::{fmt, net::SocketAddr};
 
 use serde::Deserialize;
+use sluice_signaling::ice_server::IceServerUri;
 
 pub use advertise::{Advertise, InvalidAdvertise};
 pub use check::HS256_SECRET_MIN_BYTES;
@@ -29,6 +30,7 @@ pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};
 pub struct Config {
     pub http: HttpConfig,
     pub webrtc: WebrtcConfig,
+    pub ice: IceConfig,
     pub rtmp: RtmpConfig,
     pub auth: AuthConfig,
     pub publish: PublishConfig,
@@ -72,6 +74,33 @@ pub struct WebrtcConfig {
     pub playout_delay_max_ms: u16,
     /// Sessions (publishers and viewers) at the most; further ones get 503. Default: 10000. Each costs tens of KB.
     pub sessions_max: u32,
+}
+
+/// STUN and TURN servers that clients are told of (RFC 9725 section 4.6). The server itself needs none. No secret reaches a log:
+/// `Debug` leaves them out.
+#[derive(Clone, PartialEq)]
+pub struct IceConfig {
+    /// URIs such as `turn:turn.example.net:3478?transport=tcp`. Default: none. Each one is a header more in the answers, and lets
+    /// a client gather candidates more.
+    pub servers: Vec<IceServerUri>,
+    /// The secret shared with all TURN servers of the list (coturn: `use-auth-secret`, `static-auth-secret`), of which every session
+    /// gets credentials that are good for a time. Default: none. Whoever has it can relay through the servers.
+    pub turn_secret: Option<String>,
+    /// For how long those are good, in seconds, and no longer than the session's token. Default: 86400. A session that restarts ICE
+    /// later has to do without TURN.
+    pub turn_ttl_s: u32,
+    /// A fixed user name and password for all TURN servers of the list, instead of a secret. Default: none. Every client sees them.
+    pub turn_username: Option<String>,
+    pub turn_credential: Option<String>,
+}
+
+impl fmt::Debug for IceConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceConfig")
+            .field("servers", &self.servers)
+            .field("turn_ttl_s", &self.turn_ttl_s)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The RTMP door.
@@ -173,6 +202,12 @@ impl Default for WebrtcConfig {
             playout_delay_max_ms: 100,
             sessions_max: 10_000,
         }
+    }
+}
+
+impl Default for IceConfig {
+    fn default() -> Self {
+        Self { servers: Vec::new(), turn_secret: None, turn_ttl_s: 86_400, turn_username: None, turn_credential: None }
     }
 }
 

@@ -43,9 +43,10 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
         };
     }
     let config = Config::default();
-    let Config { http: _, webrtc: _, rtmp: _, auth: _, publish: _, log: _ } = &config;
+    let Config { http: _, webrtc: _, ice: _, rtmp: _, auth: _, publish: _, log: _ } = &config;
     section!(config.http: HttpConfig { listen, connections_max, trusted_proxies });
     section!(config.webrtc: WebrtcConfig { listen, advertise, workers, join_burst_mbps, playout_delay_max_ms, sessions_max });
+    section!(config.ice: IceConfig { servers, turn_secret, turn_ttl_s, turn_username, turn_credential });
     section!(config.rtmp: RtmpConfig { listen, enabled });
     section!(config.auth: AuthConfig { mode, hs256_secret, allow_open });
     section!(config.publish: PublishConfig { on_conflict });
@@ -164,6 +165,28 @@ fn a_short_or_missing_secret_is_refused_and_never_repeated() {
     }
     let secret = AuthConfig { hs256_secret: Some("hunter2".into()), ..AuthConfig::default() };
     assert!(!format!("{secret:?}").contains("hunter2"));
+}
+
+#[test]
+fn turn_servers_take_credentials_of_one_kind() {
+    let turn = "[ice]\nservers = ['stun:stun.example.net', 'turn:turn.example.net?transport=tcp']\n";
+    let both = ["ice.turn_secret", "ice.turn_username"];
+    refused(turn, "sluice.toml:2: ice.servers: ", &both);
+    refused(&format!("{turn}turn_username = 'a'\n"), "sluice.toml:3: ice.turn_username: ", &["ice.turn_credential"]);
+    refused(&format!("{turn}turn_credential = 'a'\n"), "sluice.toml:3: ice.turn_credential: ", &["ice.turn_username"]);
+    let all = format!("{turn}turn_secret = 'hunter2'\nturn_username = 'a'\nturn_credential = 'hunter3'\n");
+    refused(&all, "sluice.toml:3: ice.turn_secret: ", &["one or the other"]);
+    refused(&format!("{turn}turn_secret = ''\n"), "sluice.toml:3: ice.turn_secret: ", &["at least one letter"]);
+    refused("[ice]\nservers = ['turn.example.net']\n", "sluice.toml:2: ice.servers: expected a list", &["turns:"]);
+    refused("[ice]\nturn_ttl_s = 5\n", "sluice.toml:2: ice.turn_ttl_s: 5 is out of range", &["60 to 2592000"]);
+    refused("[ice]\nturn_secret = 778899\n", "sluice.toml:2: ice.turn_secret: expected", &[]);
+    for fine in ["turn_secret = 'hunter2'\n", "turn_username = 'a'\nturn_credential = 'hunter2'\n"] {
+        let config = Config::load(&file(&format!("{turn}{fine}"))).unwrap();
+        assert_eq!(config.ice.servers.len(), 2);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+    let said = problems(&file(&all)).join("\n");
+    assert!(!said.contains("hunter2") && !said.contains("hunter3"), "{said}");
 }
 
 #[test]

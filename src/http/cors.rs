@@ -18,8 +18,7 @@ const MAX_AGE_S: &str = "86400";
 
 /// Middleware for the paths that any origin may use. What the handler set itself stays.
 pub async fn allow_any_origin(request: Request, next: Next) -> Response {
-    let preflight =
-        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let preflight = is_preflight(request.method(), request.headers());
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     set(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
@@ -30,6 +29,11 @@ pub async fn allow_any_origin(request: Request, next: Next) -> Response {
         set(headers, header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_S);
     }
     response
+}
+
+/// The browser asks whether a page may ask.
+pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {

@@ -87,6 +87,7 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
         origin: text(header::ORIGIN),
         if_match: text(header::IF_MATCH),
         user_agent: text(header::USER_AGENT),
+        is_preflight: cors::is_preflight(&head.method, &head.headers),
         body: &body,
         ..plain::Request::new(plain::Method::from_name(head.method.as_str()), stream, session, from)
     };

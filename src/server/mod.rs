@@ -16,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use sluice_signaling::{
     endpoint::Settings,
+    ice_server::{IceServers, TurnCredentials},
     token::{Authenticator, WeakSecret},
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::MissedTickBehavior};
@@ -109,7 +110,7 @@ impl Server {
             authenticator,
             plane: plane.clone(),
             sessions: workers.clone(),
-            signalling: Settings::default(),
+            signalling: Settings { ice_servers: ice_servers(config), ..Settings::default() },
             trusted_proxies: config.http.trusted_proxies.clone().into(),
             rtmp_port: rtmp_address.map(|address| address.port()),
             loopback_only: config.auth.mode == AuthMode::Open && !config.auth.allow_open,
@@ -180,6 +181,20 @@ fn authenticator(config: &Config) -> Result<Authenticator, WeakSecret> {
         AuthMode::Open => Ok(Authenticator::open()),
         AuthMode::Jwt => Authenticator::hs256(config.auth.hs256_secret.as_deref().unwrap_or_default().as_bytes()),
     }
+}
+
+fn ice_servers(config: &Config) -> IceServers {
+    let ice = &config.ice;
+    let turn = match (&ice.turn_secret, &ice.turn_username, &ice.turn_credential) {
+        (Some(secret), ..) => {
+            TurnCredentials::TimeLimited { secret: secret.clone(), ttl: Duration::from_secs(ice.turn_ttl_s.into()) }
+        }
+        (None, Some(username), Some(credential)) => {
+            TurnCredentials::Static { username: username.clone(), credential: credential.clone() }
+        }
+        _ => TurnCredentials::None,
+    };
+    IceServers { uris: ice.servers.clone(), turn }
 }
 
 async fn keep_house(streams: Arc<Streams>, workers: Arc<Workers>, drain: CancellationToken) {
