@@ -128,3 +128,14 @@ need_chromium() {
     done
     fail "no Chromium: install it, or name one in SLUICE_CHROMIUM"
 }
+
+# Sets SLUICE_ALONE to a command prefix that runs a command in a network of its own, with loopback alone, in which tests make
+# further networks, lossy and filtered. Empty where that may not be: only root may, and not in every container.
+need_networks() {
+    SLUICE_ALONE=()
+    if [ "$(id -u)" -eq 0 ] && have unshare && unshare --net true 2>/dev/null; then
+        install_packages ip=iproute2 iptables=iptables ethtool=ethtool conntrack=conntrack
+        # shellcheck disable=SC2016 # The inner shell expands it.
+        SLUICE_ALONE=(unshare --net -- sh -c 'ip link set lo up && SLUICE_E2E_NETWORK=own exec "$@"' sh)
+    fi
+}

@@ -50,3 +50,25 @@ export async function ownSide(peer: RTCPeerConnection): Promise<OwnSide | undefi
   });
   return found;
 }
+
+/** The pair of candidates that carries a session, and what it is sealed with. */
+export interface Carrier {
+  protocol: "udp" | "tcp";
+  /** The server's side. */
+  address: string;
+  port: number;
+  /** The SRTP profile, by its name in the IANA registry. */
+  srtp: string;
+}
+
+/** What webrtc-stats (section 8.13) tells of the selected pair, once there is one. */
+export function carrier(stats: RTCStatsReport): Carrier | undefined {
+  let found: Carrier | undefined;
+  stats.forEach((entry) => {
+    if (entry.type !== "transport") return;
+    const remote = stats.get(stats.get(entry.selectedCandidatePairId)?.remoteCandidateId);
+    if (remote === undefined) return;
+    found = { protocol: remote.protocol, address: remote.address, port: remote.port, srtp: entry.srtpCipher };
+  });
+  return found;
+}

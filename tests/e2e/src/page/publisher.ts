@@ -1,7 +1,7 @@
 // The publishing page: draws the picture clock, hums and beeps, sends both by WHIP.
 
 import * as clock from "../clock.ts";
-import { negotiate, ownSide, restart, type OwnSide, type Session } from "./http.ts";
+import { carrier, negotiate, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
 
 export interface PublisherOptions {
   endpoint: string;
@@ -9,7 +9,7 @@ export interface PublisherOptions {
   /** "H264", "VP8", "VP9", "AV1"; the browser's own choice when absent. */
   codec?: string;
   source: number;
-  /** Moves this many pixels per frame, so that there is something to encode. */
+  /** With grain, so that a picture costs about what a camera's does: several packets. */
   busy?: boolean;
 }
 
@@ -21,13 +21,30 @@ export interface PublisherReport {
   codec: string | undefined;
   pliCount: number;
   nackCount: number;
+  packetsSent: number;
+  retransmittedPacketsSent: number;
+  carrier: Carrier | undefined;
 }
 
 let session: Session | undefined;
 let connectedAtMs: number | undefined;
 let sound: AudioContext | undefined;
 
-function drawLoop(canvas: HTMLCanvasElement, track: CanvasCaptureMediaStreamTrack, source: number): void {
+/** Noise twice as large as the picture, so that each frame can begin elsewhere in it. */
+function grain(): OffscreenCanvas {
+  const canvas = new OffscreenCanvas(clock.WIDTH * 2, clock.HEIGHT * 2);
+  const noise = new ImageData(canvas.width, canvas.height);
+  new Uint32Array(noise.data.buffer).forEach((_, at, pixels) => {
+    const luma = 110 + ((Math.imul(at + 1, 2_654_435_761) >>> 27) & 15);
+    pixels[at] = 0xff00_0000 | (luma * 0x01_0101);
+  });
+  canvas.getContext("2d")?.putImageData(noise, 0, 0);
+  return canvas;
+}
+
+function drawLoop(canvas: HTMLCanvasElement, track: CanvasCaptureMediaStreamTrack, options: PublisherOptions): void {
+  const { source } = options;
+  const noise = options.busy === true ? grain() : undefined;
   const context = canvas.getContext("2d", { alpha: false });
   if (context === null) throw new Error("no canvas");
   let due = performance.now();
@@ -41,6 +58,11 @@ function drawLoop(canvas: HTMLCanvasElement, track: CanvasCaptureMediaStreamTrac
     frame += 1;
     context.fillStyle = "#404850";
     context.fillRect(0, clock.ROWS * clock.CELL_HEIGHT, clock.WIDTH, clock.HEIGHT);
+    if (noise !== undefined) {
+      const from = { x: (frame * 97) % clock.WIDTH, y: (frame * 61) % clock.HEIGHT };
+      const [top, height] = [280, clock.HEIGHT - 280];
+      context.drawImage(noise, from.x, from.y, clock.WIDTH, height, 0, top, clock.WIDTH, height);
+    }
     for (let i = 0; i < 6; i += 1) {
       context.fillStyle = `hsl(${(i * 60 + frame) % 360} 60% 50%)`;
       context.fillRect(180 + ((frame * (i + 2) + i * 70) % 440), 180 + i * 28, 24, 24);
@@ -91,7 +113,7 @@ async function start(options: PublisherOptions): Promise<void> {
   canvas.height = clock.HEIGHT;
   document.body.append(canvas);
   const video = canvas.captureStream(0).getVideoTracks()[0] as CanvasCaptureMediaStreamTrack;
-  drawLoop(canvas, video, options.source);
+  drawLoop(canvas, video, options);
   const audio = await hum();
 
   const peer = new RTCPeerConnection();
@@ -125,13 +147,19 @@ async function report(): Promise<PublisherReport> {
     codec: undefined,
     pliCount: 0,
     nackCount: 0,
+    packetsSent: 0,
+    retransmittedPacketsSent: 0,
+    carrier: undefined,
   };
   const stats = await session?.peer.getStats();
+  found.carrier = stats && carrier(stats);
   stats?.forEach((entry) => {
     if (entry.type === "outbound-rtp" && entry.kind === "video") {
       found.framesEncoded = entry.framesEncoded;
       found.pliCount = entry.pliCount;
       found.nackCount = entry.nackCount;
+      found.packetsSent = entry.packetsSent;
+      found.retransmittedPacketsSent = entry.retransmittedPacketsSent;
       found.codec = stats.get(entry.codecId)?.mimeType;
     }
   });

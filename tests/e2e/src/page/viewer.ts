@@ -1,7 +1,7 @@
 // The watching page: plays by WHEP, reads the picture clock from every frame shown, listens for the beeps.
 
 import * as clock from "../clock.ts";
-import { negotiate, ownSide, restart, type OwnSide, type Session } from "./http.ts";
+import { carrier, negotiate, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
 
 /** One frame that was shown and whose clock could be read. */
 export interface Shown {
@@ -20,6 +20,7 @@ export interface ViewerReport {
   unreadable: number;
   beepsMs: number[];
   rms: number;
+  carrier: Carrier | undefined;
   stats: VideoStats & { audioEnergy: number };
 }
 
@@ -29,7 +30,9 @@ export interface VideoStats {
   freezeCount: number;
   totalFreezesSeconds: number;
   packetsReceived: number;
+  /** On their first way; those that came again by RTX are counted, too. */
   packetsLost: number;
+  retransmittedPacketsReceived: number;
   nackCount: number;
   pliCount: number;
   keyFramesDecoded: number;
@@ -175,6 +178,7 @@ async function report(): Promise<ViewerReport> {
     totalFreezesSeconds: 0,
     packetsReceived: 0,
     packetsLost: 0,
+    retransmittedPacketsReceived: 0,
     nackCount: 0,
     pliCount: 0,
     keyFramesDecoded: 0,
@@ -197,6 +201,7 @@ async function report(): Promise<ViewerReport> {
     stats.totalFreezesSeconds = entry.totalFreezesDuration ?? 0;
     stats.packetsReceived = entry.packetsReceived ?? 0;
     stats.packetsLost = entry.packetsLost ?? 0;
+    stats.retransmittedPacketsReceived = entry.retransmittedPacketsReceived ?? 0;
     stats.nackCount = entry.nackCount ?? 0;
     stats.pliCount = entry.pliCount ?? 0;
     stats.keyFramesDecoded = entry.keyFramesDecoded ?? 0;
@@ -206,7 +211,8 @@ async function report(): Promise<ViewerReport> {
     stats.codec = entries.get(entry.codecId)?.mimeType;
   });
   const dtls = session?.peer.getReceivers()[0]?.transport?.state;
-  return { state: session?.peer.connectionState ?? "new", dtls, shown, unreadable, beepsMs, rms, stats };
+  const state = session?.peer.connectionState ?? "new";
+  return { state, dtls, shown, unreadable, beepsMs, rms, carrier: entries && carrier(entries), stats };
 }
 
 /** Forgets what was shown and heard so far; the session goes on. */

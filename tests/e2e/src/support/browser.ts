@@ -8,6 +8,7 @@ import { chromium, type Browser, type Page } from "playwright-core";
 import type { OwnSide } from "../page/http.ts";
 import type { PublisherOptions, PublisherReport } from "../page/publisher.ts";
 import type { Join, ViewerReport } from "../page/viewer.ts";
+import type { FarNetwork } from "./network.ts";
 import { until } from "./wait.ts";
 
 const EXECUTABLE = process.env["SLUICE_CHROMIUM"] ?? "/usr/bin/chromium";
@@ -29,7 +30,8 @@ export class Pages {
 
   private constructor(readonly server: HttpServer) {}
 
-  static async start(): Promise<Pages> {
+  /** On loopback, or where `host` says. */
+  static async start(host = "127.0.0.1"): Promise<Pages> {
     const server = createServer();
     const pages = new Pages(server);
     for (const name of ["publisher", "viewer", "listener"]) {
@@ -44,14 +46,14 @@ export class Pages {
       const page = `<!doctype html><title>${name}</title><body><script src="/${name}.js"></script>`;
       response.writeHead(200, { "content-type": `${type}; charset=utf-8` }).end(script ?? page);
     });
-    server.listen(0, "127.0.0.1");
+    server.listen(0, host);
     await once(server, "listening");
     return pages;
   }
 
-  url(page: "publisher" | "viewer"): string {
+  url(page: "publisher" | "viewer", host = "127.0.0.1"): string {
     const address = this.server.address();
-    return `http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}/${page}`;
+    return `http://${host}:${typeof address === "object" && address !== null ? address.port : 0}/${page}`;
   }
 
   stop(): void {
@@ -60,15 +62,27 @@ export class Pages {
   }
 }
 
-export async function launch(): Promise<Browser> {
-  return chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS });
+export async function launch(executablePath = EXECUTABLE, flags: string[] = []): Promise<Browser> {
+  return chromium.launch({ executablePath, headless: true, args: [...FLAGS, ...flags] });
 }
 
-async function openPage(browser: Browser, url: string): Promise<Page> {
-  const page = await browser.newPage({ viewport: { width: 700, height: 420 } });
-  page.on("pageerror", (error) => console.error(`page: ${error.message}`));
-  await page.goto(url);
-  return page;
+/** A browser with a page open, here or in a far network. */
+async function open(pages: Pages, name: "publisher" | "viewer", far?: FarNetwork): Promise<{ browser: Browser; page: Page }> {
+  const url = pages.url(name, far?.nearHost);
+  // Sound is processed in secure contexts only; loopback is one. And Chromium hides its addresses behind mDNS names, for which
+  // it waits in vain where there is no IPv4, or where an interface has just come up.
+  const secure = `--unsafely-treat-insecure-origin-as-secure=${new URL(url).origin}`;
+  const flags = far === undefined ? [] : [secure, "--disable-features=WebRtcHideLocalIpsWithMdns"];
+  const browser = await launch(await far?.wrap(EXECUTABLE), flags);
+  try {
+    const page = await browser.newPage({ viewport: { width: 700, height: 420 } });
+    page.on("pageerror", (error) => console.error(`page: ${error.message}`));
+    await page.goto(url);
+    return { browser, page };
+  } catch (error) {
+    await browser.close();
+    throw error;
+  }
 }
 
 /** Waits until the player page shows moving pictures. */
@@ -88,10 +102,10 @@ export class Publisher {
   ) {}
 
   /** Gives a publisher that is connected and has sent pictures. */
-  static async start(pages: Pages, options: PublisherOptions): Promise<Publisher> {
-    const browser = await launch();
+  static async start(pages: Pages, options: PublisherOptions, far?: FarNetwork): Promise<Publisher> {
+    const { browser, page } = await open(pages, "publisher", far);
     try {
-      const publisher = new Publisher(browser, await openPage(browser, pages.url("publisher")));
+      const publisher = new Publisher(browser, page);
       await publisher.page.evaluate((o) => window.publisher.start(o), options);
       await until("the publisher sends", async () => (await publisher.report()).framesEncoded > 5);
       return publisher;
@@ -132,9 +146,9 @@ export class Viewer {
     readonly page: Page,
   ) {}
 
-  static async open(pages: Pages): Promise<Viewer> {
-    const browser = await launch();
-    return new Viewer(browser, await openPage(browser, pages.url("viewer")));
+  static async open(pages: Pages, far?: FarNetwork): Promise<Viewer> {
+    const { browser, page } = await open(pages, "viewer", far);
+    return new Viewer(browser, page);
   }
 
   /** Gives the session's URL. */

@@ -5,6 +5,7 @@ import { after, before } from "node:test";
 import type { Page } from "playwright-core";
 import { launch, Pages, Publisher, Viewer } from "./browser.ts";
 import { FfmpegPublisher, type FfmpegOptions } from "./ffmpeg.ts";
+import type { FarNetwork } from "./network.ts";
 import { Server } from "./server.ts";
 import type { PublisherOptions } from "../page/publisher.ts";
 
@@ -14,10 +15,10 @@ export class Stage {
   #closing: (() => Promise<void> | void)[] = [];
 
   /** Call at a test file's top: starts the server before its tests, stops it after them and checks that it ended well. */
-  static set(settings: Record<string, string> = {}): Stage {
+  static set(settings: Record<string, string> = {}, pagesHost?: string): Stage {
     const stage = new Stage();
     before(async () => {
-      stage.#pages = await Pages.start();
+      stage.#pages = await Pages.start(pagesHost);
       stage.#server = await Server.start(settings);
     });
     after(async () => {
@@ -38,14 +39,14 @@ export class Stage {
     return this.#pages;
   }
 
-  async viewer(): Promise<Viewer> {
-    const viewer = await this.#explained(Viewer.open(this.pages));
+  async viewer(far?: FarNetwork): Promise<Viewer> {
+    const viewer = await this.#explained(Viewer.open(this.pages, far));
     this.#closing.push(() => viewer.close());
     return viewer;
   }
 
-  async publisher(options: PublisherOptions): Promise<Publisher> {
-    const publisher = await this.#explained(Publisher.start(this.pages, options));
+  async publisher(options: PublisherOptions, far?: FarNetwork): Promise<Publisher> {
+    const publisher = await this.#explained(Publisher.start(this.pages, options, far));
     this.#closing.push(() => publisher.close());
     return publisher;
   }
