@@ -5,6 +5,7 @@
  * server learns the browser's addresses from its connectivity checks. There is no trickle and no gathering to wait for.
  */
 
+import { iceServersOf } from "./link";
 import { asSignallingError, errorOf, SignallingError } from "./problem";
 
 export interface Endpoint {
@@ -21,6 +22,8 @@ export interface Answer {
   readonly sdp: string;
   /** The session's own URL, for DELETE. */
   readonly resource: string;
+  /** STUN and TURN servers that the server names, for networks where its own addresses are out of reach. */
+  readonly iceServers: readonly RTCIceServer[];
 }
 
 function authorisation(token: string | null | undefined): Record<string, string> {
@@ -53,7 +56,8 @@ export async function postOffer(endpoint: Endpoint, offer: string, signal: Abort
   }
   // `url` is empty only for responses made by hand.
   const base = response.url || new URL(endpoint.url, globalThis.location?.href).href;
-  return { sdp, resource: new URL(location, base).href };
+  const iceServers = iceServersOf(response.headers.get("Link"));
+  return { sdp, resource: new URL(location, base).href, iceServers };
 }
 
 /** Asks for an ICE restart, and gives the server's fragment. Throws a `SignallingError`. */

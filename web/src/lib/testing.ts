@@ -38,6 +38,11 @@ export class FakePeer extends EventTarget {
     this.remoteDescription = description;
   }
 
+  configuration: RTCConfiguration = {};
+  setConfiguration(configuration: RTCConfiguration): void {
+    this.configuration = configuration;
+  }
+
   close(): void {
     this.closed = true;
     this.connectionState = "closed";
@@ -86,8 +91,8 @@ export function fakeServer(...answers: (() => Response)[]): { fetch: typeof fetc
   };
 }
 
-export function created(session = "1"): Response {
-  const headers = { "Content-Type": "application/sdp", Location: `/whep/cam1/${session}` };
+export function created(session = "1", more: Record<string, string> = {}): Response {
+  const headers = { ...more, "Content-Type": "application/sdp", Location: `/whep/cam1/${session}` };
   return new Response("v=0 the answer", { status: 201, headers });
 }
 

@@ -136,6 +136,45 @@ describe("watch", () => {
     expect(onLost).toHaveBeenCalledExactlyOnceWith("network");
   });
 
+  const LINK = '<turn:turn.example.net?transport=tcp>; rel="ice-server"; username="1"; credential="2"';
+  const FRAGMENT = "a=ice-ufrag:new\r\na=ice-pwd:newpwd\r\n";
+  const relayed = (): ReturnType<typeof fakeServer> =>
+    fakeServer(
+      () => created("1", { Link: LINK }),
+      () => new Response(FRAGMENT, { status: 200 }),
+    );
+  const patches = (server: ReturnType<typeof fakeServer>): number =>
+    server.asked.filter(({ method }) => method === "PATCH").length;
+
+  it("asks the server's relays only when the server itself is out of reach", async () => {
+    for (const reachable of [true, false]) {
+      const server = relayed();
+      const session = await watch({ url: URL_, fetch: server.fetch, createPeer });
+      Object.assign(peer, { signalingState: "stable" });
+      expect(peer.configuration.iceServers).toEqual([
+        { urls: "turn:turn.example.net?transport=tcp", username: "1", credential: "2" },
+      ]);
+      if (reachable) peer.become("connected");
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect(patches(server)).toBe(reachable ? 0 : 1);
+      session.stop();
+    }
+  });
+
+  it("asks them at once where nothing else may be used, and never where the caller has chosen servers", async () => {
+    for (const [configuration, asked] of [
+      [{ iceTransportPolicy: "relay" }, 1],
+      [{ iceServers: [] }, 0],
+    ] as [RTCConfiguration, number][]) {
+      const server = relayed();
+      const stable = (): RTCPeerConnection => Object.assign(createPeer(), { signalingState: "stable" });
+      const session = await watch({ url: URL_, fetch: server.fetch, createPeer: stable, configuration });
+      await vi.advanceTimersByTimeAsync(asked === 1 ? 0 : 5_000);
+      expect(patches(server), JSON.stringify(configuration)).toBe(asked);
+      session.stop();
+    }
+  });
+
   it("does not wait for ever for a media path that is blocked", async () => {
     const onLost = vi.fn();
     await watch({ url: URL_, fetch: fakeServer(() => created()).fetch, createPeer, onLost });

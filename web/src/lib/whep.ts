@@ -2,7 +2,7 @@
 
 import type { LossReason } from "./peer";
 import { setFormatParameters } from "./sdp";
-import { holdSession } from "./session";
+import { holdSession, takeServers } from "./session";
 import { deleteSession, postOffer, type Endpoint } from "./signalling";
 
 export interface WatchOptions {
@@ -11,6 +11,7 @@ export interface WatchOptions {
   readonly token?: string | null;
   /** Aborts the opening; a session that is open is ended by `stop()`. */
   readonly signal?: AbortSignal;
+  /** With `iceServers` of its own those that the server names are not used. */
   readonly configuration?: RTCConfiguration;
   onTrack?(track: MediaStreamTrack, stream: MediaStream): void;
   onConnected?(): void;
@@ -52,7 +53,8 @@ export async function watch(options: WatchOptions): Promise<WatchSession> {
   };
   const signal = options.signal ?? new AbortController().signal;
   const createPeer = options.createPeer ?? ((configuration) => new RTCPeerConnection(configuration));
-  const pc = createPeer({ bundlePolicy: "max-bundle", ...options.configuration });
+  const configuration: RTCConfiguration = { bundlePolicy: "max-bundle", ...options.configuration };
+  const pc = createPeer(configuration);
   const stream = new MediaStream();
   let resource: string | null = null;
   try {
@@ -74,10 +76,11 @@ export async function watch(options: WatchOptions): Promise<WatchSession> {
     const [answer] = await Promise.all([posted, set]);
     resource = answer.resource;
     const answeredAtMs = performance.now();
+    const relays = takeServers(pc, configuration, answer.iceServers);
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     signal.throwIfAborted();
 
-    const session = holdSession(pc, endpoint, resource, options, tune);
+    const session = holdSession(pc, endpoint, resource, options, { tune, relays });
     return { pc, stream, resource, postedAtMs, answeredAtMs, ...session };
   } catch (thrown) {
     pc.close();

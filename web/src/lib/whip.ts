@@ -2,7 +2,7 @@
 
 import type { LossReason } from "./peer";
 import { setFormatParameters } from "./sdp";
-import { holdSession } from "./session";
+import { holdSession, takeServers } from "./session";
 import { deleteSession, postOffer, type Endpoint } from "./signalling";
 
 export type VideoCodec = "H264" | "VP8" | "VP9" | "AV1";
@@ -26,6 +26,7 @@ export interface PublishOptions {
   /** What to give up when the network or the processor is short. */
   readonly degradation?: RTCDegradationPreference;
   readonly signal?: AbortSignal;
+  /** With `iceServers` of its own those that the server names are not used. */
   readonly configuration?: RTCConfiguration;
   onConnected?(): void;
   /** Called once, when the session ends in any way but `stop()`. */
@@ -78,7 +79,8 @@ export async function publish(options: PublishOptions): Promise<PublishSession> 
   };
   const signal = options.signal ?? new AbortController().signal;
   const createPeer = options.createPeer ?? ((configuration) => new RTCPeerConnection(configuration));
-  const pc = createPeer({ bundlePolicy: "max-bundle", ...options.configuration });
+  const configuration: RTCConfiguration = { bundlePolicy: "max-bundle", ...options.configuration };
+  const pc = createPeer(configuration);
   let resource: string | null = null;
   try {
     const { video } = addTracks(pc, options);
@@ -90,10 +92,11 @@ export async function publish(options: PublishOptions): Promise<PublishSession> 
       pc.setLocalDescription({ type: "offer", sdp }),
     ]);
     resource = answer.resource;
+    const relays = takeServers(pc, configuration, answer.iceServers);
     await pc.setRemoteDescription({ type: "answer", sdp: tuneAnswer(answer.sdp, options) });
     signal.throwIfAborted();
 
-    const session = holdSession(pc, endpoint, resource, options, tune);
+    const session = holdSession(pc, endpoint, resource, options, { tune, relays });
     return {
       pc,
       resource,
