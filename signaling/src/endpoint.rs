@@ -52,9 +52,9 @@ pub struct Door {
 impl Door {
     /// Answers a request on `{prefix}/{stream}` or `{prefix}/{stream}/{session}`:
     ///
-    /// - POST: 201 with the answer; 400, 401, 403, 406 (WHEP: no codec of the stream offered), 409 (WHIP, from the plane: the
-    ///   stream has a publisher; WHEP: not live, with `Retry-After`), 413, 415, 422, 503 (from the plane).
-    /// - PATCH: 204 for candidates, 200 with a fragment of ours for an ICE restart; 400, 401, 403, 404, 409 (credentials of an
+    /// - POST: 201 with the answer; 400, 401, 403, 406 (WHEP: no codec of the stream offered; with an offer of ours), 409 (WHIP,
+    ///   from the plane: the stream has a publisher; WHEP: not live, with `Retry-After`), 413, 415, 422, 503 (from the plane).
+    /// - PATCH: 204 for candidates, 200 with a fragment of ours for an ICE restart; 204 for the answer to an offer of ours; 400, 401, 403, 404, 409 (credentials of an
     ///   earlier ICE session), 412, 413, 415, 428.
     /// - DELETE: 200, then 404.
     /// - GET, HEAD: 204; 200 with the type on a WHEP endpoint. OPTIONS: 200.
@@ -115,7 +115,7 @@ impl Call<'_> {
                 .header("Allow", SESSION_METHODS)
                 .header("Accept-Post", SDP_TYPE)
                 .header("Accept-Patch", FRAGMENT_TYPE)),
-            (Some(session), Method::Patch) => self.patch_ice(&stream, session),
+            (Some(session), Method::Patch) => self.patch(&stream, session),
             (Some(session), Method::Delete) => self.close(&stream, session),
             (Some(session), Method::Get | Method::Head) => {
                 let (session, _) = self.find(&stream, session)?;
@@ -158,7 +158,10 @@ impl Call<'_> {
         let grant = self.authorise(stream)?;
         let offer = self.body(SDP_TYPE, "Accept-Post")?;
         let offer = MediaOffer::parse(offer).map_err(|error| error.problem())?;
-        let media = (self.door.negotiate)(self, stream, &offer)?;
+        let media = match (self.door.negotiate)(self, stream, &offer) {
+            Err(problem) if problem.status == 406 => return Ok(self.counter_offer(stream, grant, &offer, problem)?),
+            negotiated => negotiated?,
+        };
         let params = self.plane.open(OpenRequest {
             direction: self.door.direction,
             stream: stream.clone(),
@@ -181,6 +184,15 @@ impl Call<'_> {
         response = self.with_ice_servers(response, &grant);
         response.body = answer(&offer, self.door.direction, &media, &params).into_bytes();
         Ok(response)
+    }
+
+    /// PATCH on a session: the answer to an offer of ours, or what ICE has to say.
+    fn patch(&self, stream: &StreamName, session: &str) -> Result<Response, Refused> {
+        let (session, _) = self.find(stream, session)?;
+        match self.plane.offered(session) {
+            Some(offered) => self.take_answer(session, stream, &offered),
+            None => self.patch_ice(session),
+        }
     }
 
     /// The path of a session's URL. A client that showed its token in the endpoint's URL can show it nowhere else, so the session's
@@ -240,7 +252,7 @@ impl Call<'_> {
         })
     }
 
-    fn user_agent(&self) -> String {
+    pub(crate) fn user_agent(&self) -> String {
         let agent = self.request.user_agent.unwrap_or_default();
         agent.chars().filter(|letter| !letter.is_control()).take(USER_AGENT_MAX_LETTERS).collect()
     }

@@ -5,6 +5,7 @@
 //! Rules: RFC 9725 (WHIP), draft-ietf-wish-whep (WHEP), RFC 8866 (SDP), RFC 8840 (trickle ICE), RFC 7519 (JWT).
 
 pub mod codec;
+mod counter_offer;
 pub mod endpoint;
 pub mod error;
 pub mod http;

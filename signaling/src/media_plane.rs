@@ -2,11 +2,11 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use crate::{
-    codec::{Codec, TrackFormat},
+    codec::{Codec, MediaKind, TrackFormat},
     error::Problem,
     ice::IceCredentials,
     name::{SessionId, StreamName},
@@ -42,12 +42,52 @@ pub struct OpenRequest {
     pub video_line: Option<usize>,
 }
 
+/// How long an offer of ours may be answered (draft-ietf-wish-whep, "Server Sends Counter-Offer": 30 s where no `valid-until` is sent).
+pub const COUNTER_OFFER_VALID: Duration = Duration::from_secs(30);
+
+/// A viewer's session that begins with an offer of ours.
+#[derive(Debug, Clone)]
+pub struct CounterOfferRequest {
+    pub stream: StreamName,
+    pub grant: Grant,
+    /// The HTTP client's address.
+    pub from: SocketAddr,
+    pub user_agent: String,
+    /// What is offered, one entry per section.
+    pub media: Negotiated,
+    /// The stream's formats at that time.
+    pub live: Vec<TrackFormat>,
+}
+
+/// What waits for an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CounterOffered {
+    /// The kind of each section, in order.
+    pub kinds: Vec<MediaKind>,
+    /// The stream's formats when the offer was made.
+    pub live: Vec<TrackFormat>,
+}
+
+/// A client's answer to an offer of ours, read and found good.
+#[derive(Debug, Clone)]
+pub struct AnswerRequest {
+    pub remote_ice: IceCredentials,
+    pub remote_fingerprints: Vec<Fingerprint>,
+    /// The role the answer takes: active or passive.
+    pub remote_setup: Setup,
+    pub remote_candidates: Vec<IceCandidate>,
+    /// One entry per offered section.
+    pub media: Negotiated,
+    pub video_line: Option<usize>,
+}
+
 /// What the answer says of the transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportParams {
     pub session: SessionId,
     pub ice: IceCredentials,
     pub fingerprint: Fingerprint,
+    /// Passive or active in an answer (RFC 8842 section 5.3), `actpass` in an offer.
     pub setup: Setup,
     pub candidates: Vec<IceCandidate>,
     /// For egress: one entry per accepted media section, in the order of the offer.
@@ -83,6 +123,22 @@ pub trait MediaPlane: Send + Sync {
     /// # Errors
     /// 409 when the stream has a publisher and conflicts are rejected, 503 when draining or full.
     fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem>;
+
+    /// Keeps a session for a viewer that is sent an offer of ours. Until [`MediaPlane::accept`] it answers no connectivity check, and it
+    /// is void after [`COUNTER_OFFER_VALID`].
+    ///
+    /// # Errors
+    /// 503 when draining, or when too many offers wait for their answers.
+    fn offer(&self, request: CounterOfferRequest) -> Result<TransportParams, Problem>;
+
+    /// What a session that waits for its client's answer was offered; `None` once it is answered, void or unknown.
+    fn offered(&self, session: SessionId) -> Option<CounterOffered>;
+
+    /// Makes a session pending whose client has answered our offer: from now on it answers connectivity checks.
+    ///
+    /// # Errors
+    /// 404 when no answer is waited for (any more), 503 when draining or full.
+    fn accept(&self, session: SessionId, answer: AnswerRequest) -> Result<(), Problem>;
 
     /// The ICE credentials of a session's two sides (local, remote) since its last restart, for PATCH and its ETag; `None` for an
     /// unknown session.

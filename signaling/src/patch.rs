@@ -9,14 +9,13 @@ use crate::{
     http::{FRAGMENT_TYPE, Response},
     ice::{IceCredentials, IfMatch, TrickleFragment, entity_tag},
     media_plane::IceRestart,
-    name::{SessionId, StreamName},
+    name::SessionId,
     sdp::{ICE_LINES, candidate_lines},
 };
 
 impl Call<'_> {
     /// 204 for candidates, 200 with a fragment of ours for a restart.
-    pub(crate) fn patch_ice(&self, stream: &StreamName, session: &str) -> Result<Response, Refused> {
-        let (session, _) = self.find(stream, session)?;
+    pub(crate) fn patch_ice(&self, session: SessionId) -> Result<Response, Refused> {
         let fragment = self.body(FRAGMENT_TYPE, "Accept-Patch")?;
         let (local, remote) = self.plane.ice_of(session, self.door.direction).ok_or_else(no_session)?;
         self.check_precondition(&local)?;

@@ -1,7 +1,8 @@
 //! WHEP (draft-ietf-wish-whep): how viewers come in by HTTP.
 //!
-//! Not here yet: counter-offers (an offer that cannot carry the stream is refused with 406 and a problem), sessions that wait for
-//! their stream (409 instead), events and layers, rate limits.
+//! Offers that cannot carry the stream are met with one of ours: `counter_offer`.
+//!
+//! Not here yet: sessions that wait for their stream (409 instead), events and layers, rate limits.
 
 use crate::{
     endpoint::{Call, Door},

@@ -3,7 +3,6 @@
 mod support;
 
 use sluice_signaling::{
-    codec::{Codec, TrackFormat},
     endpoint::Settings,
     http::{Method, Request, Response},
     token::{Authenticator, Right},
@@ -41,15 +40,6 @@ fn a_stream_that_is_not_live_is_409_with_retry_after() {
     assert_eq!(response.header_value("retry-after"), Some("2"));
     // What would fail anyway is said first.
     assert_problem(&ask(&FakePlane::default(), &post("hello")), 400, "malformed-sdp");
-}
-
-#[test]
-fn an_offer_that_cannot_carry_the_stream_is_406() {
-    let av1 = TrackFormat { codec: Codec::Av1, fmtp: String::new(), channels: 1 };
-    let plane = FakePlane::live(&[av1]);
-    let response = ask(&plane, &post(support::offer("firefox-watch")));
-    assert_problem(&response, 406, "no-common-codec");
-    assert_eq!(plane.sessions(), 0);
 }
 
 #[test]

@@ -9,22 +9,27 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use parking_lot::Mutex;
 use sluice_signaling::{
     codec::{Codec, MediaKind, TrackFormat},
     error::Problem,
     ice::IceCredentials,
     media_plane::{
-        Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane, OpenRequest, SenderIds, SessionOwner,
-        TransportParams,
+        AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane,
+        OpenRequest, SenderIds, SessionOwner, TransportParams,
     },
     name::{SessionId, StreamName},
-    sdp::{IceCandidate, Negotiated, Setup},
+    sdp::{IceCandidate, Negotiated, NegotiatedMedia, Setup},
 };
 
+mod counter_offers;
+
+use self::counter_offers::{CounterOffer, CounterOffers};
 use super::problem;
 use crate::{
     config::OnConflict,
-    track::{EndReason, StreamBusy, Streams},
+    metrics::Metrics,
+    track::{EndReason, Protocol, StreamBusy, Streams},
     transport::{Certificate, DtlsRole, TransportConfig},
     worker::{IceSession, Pending, SessionEntry, SessionInfo, Workers},
 };
@@ -42,6 +47,8 @@ pub struct Plane {
     workers: Arc<Workers>,
     certificate: Arc<Certificate>,
     on_conflict: OnConflict,
+    metrics: Arc<Metrics>,
+    counter_offers: Mutex<CounterOffers>,
     draining: AtomicBool,
 }
 
@@ -51,13 +58,73 @@ impl Plane {
         workers: Arc<Workers>,
         certificate: Arc<Certificate>,
         on_conflict: OnConflict,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        Self { streams, workers, certificate, on_conflict, draining: AtomicBool::new(false) }
+        let counter_offers = Mutex::default();
+        Self { streams, workers, certificate, on_conflict, metrics, counter_offers, draining: AtomicBool::new(false) }
     }
 
     /// From now on every new session is refused.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Forgets what nobody came back for; to be called every second or so.
+    pub fn sweep(&self) {
+        let void = self.counter_offers.lock().sweep(Instant::now());
+        for _ in 0..void {
+            self.metrics.count_session(Protocol::Whep.as_str(), "unanswered");
+        }
+    }
+
+    /// Makes a session pending: from now on it answers connectivity checks.
+    fn begin(
+        &self,
+        id: SessionId,
+        local_ice: IceCredentials,
+        request: OpenRequest,
+        senders: Vec<SenderIds>,
+    ) -> Result<(), Problem> {
+        let info = SessionInfo {
+            id,
+            direction: request.direction,
+            stream: request.stream,
+            ice: Arc::new(IceSession::first(local_ice, request.remote_ice)),
+            from: request.from,
+            user_agent: request.user_agent,
+            video_line: request.video_line,
+            subject: request.grant.subject,
+            expires: request.grant.expires,
+            video_codecs: video_codecs(&request.media),
+            since: SystemTime::now(),
+            offered_at: Instant::now(),
+        };
+        let transport = TransportConfig {
+            role: match request.remote_setup {
+                // RFC 5763 section 5 lets us choose; as server we are connected a third of the time sooner.
+                Setup::ActPass | Setup::Active => DtlsRole::Server,
+                Setup::Passive => DtlsRole::Client,
+            },
+            remote_fingerprints: request.remote_fingerprints,
+            certificate: self.certificate.clone(),
+            consent_timeout: match request.direction {
+                Direction::Ingest => PUBLISHER_SILENT_MAX,
+                Direction::Egress => VIEWER_SILENT_MAX,
+            },
+        };
+        let pending = Pending { transport, media: request.media, senders };
+        self.workers.open(info, pending).map_err(|full| unavailable(&full.to_string()))
+    }
+
+    fn params(
+        &self,
+        session: SessionId,
+        ice: IceCredentials,
+        setup: Setup,
+        senders: Vec<SenderIds>,
+    ) -> TransportParams {
+        let fingerprint = self.certificate.fingerprint();
+        TransportParams { session, ice, fingerprint, setup, candidates: self.workers.candidates().to_vec(), senders }
     }
 
     fn session(&self, id: SessionId, direction: Direction) -> Option<Arc<SessionEntry>> {
@@ -82,50 +149,54 @@ impl MediaPlane for Plane {
         if request.direction == Direction::Ingest && self.on_conflict == OnConflict::Reject && busy() {
             return Err(conflict());
         }
-        let (role, setup) = match request.remote_setup {
-            // RFC 5763 section 5 lets us choose; as server we are connected a third of the time sooner.
-            Setup::ActPass | Setup::Active => (DtlsRole::Server, Setup::Passive),
-            Setup::Passive => (DtlsRole::Client, Setup::Active),
-        };
+        let (session, local_ice) = (SessionId::random(), IceCredentials::random());
         let senders = match request.direction {
             Direction::Ingest => Vec::new(),
             Direction::Egress => sender_ids(&request.media),
         };
-        let info = SessionInfo {
-            id: SessionId::random(),
-            direction: request.direction,
+        let setup = request.remote_setup.answer();
+        let params = self.params(session, local_ice.clone(), setup, senders.clone());
+        self.begin(session, local_ice, request, senders)?;
+        Ok(params)
+    }
+
+    fn offer(&self, request: CounterOfferRequest) -> Result<TransportParams, Problem> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(unavailable("the server is stopping"));
+        }
+        let (session, local_ice, senders) = (SessionId::random(), IceCredentials::random(), sender_ids(&request.media));
+        let params = self.params(session, local_ice.clone(), Setup::ActPass, senders.clone());
+        let offer = CounterOffer { request, local_ice, senders, made_at: Instant::now() };
+        self.counter_offers.lock().insert(session, offer).map_err(|many| unavailable(&many.to_string()))?;
+        Ok(params)
+    }
+
+    fn offered(&self, session: SessionId) -> Option<CounterOffered> {
+        self.counter_offers.lock().get(Instant::now(), session).map(CounterOffer::offered)
+    }
+
+    fn accept(&self, session: SessionId, answer: AnswerRequest) -> Result<(), Problem> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(unavailable("the server is stopping"));
+        }
+        let offer = self.counter_offers.lock().take(Instant::now(), session);
+        let CounterOffer { request, local_ice, senders, .. } =
+            offer.ok_or_else(|| problem::not_found("no answer is waited for: POST a new offer"))?;
+        let senders = answered(&answer.media, &senders);
+        let request = OpenRequest {
+            direction: Direction::Egress,
             stream: request.stream,
-            ice: Arc::new(IceSession::first(IceCredentials::random(), request.remote_ice)),
+            grant: request.grant,
             from: request.from,
             user_agent: request.user_agent,
-            video_line: request.video_line,
-            subject: request.grant.subject,
-            expires: request.grant.expires,
-            video_codecs: video_codecs(&request.media),
-            since: SystemTime::now(),
-            offered_at: Instant::now(),
+            remote_ice: answer.remote_ice,
+            remote_fingerprints: answer.remote_fingerprints,
+            remote_setup: answer.remote_setup,
+            remote_candidates: answer.remote_candidates,
+            media: answer.media,
+            video_line: answer.video_line,
         };
-        let params = TransportParams {
-            session: info.id,
-            ice: info.ice.local.clone(),
-            fingerprint: self.certificate.fingerprint(),
-            setup,
-            candidates: self.workers.candidates().to_vec(),
-            senders: senders.clone(),
-        };
-        let consent_timeout = match request.direction {
-            Direction::Ingest => PUBLISHER_SILENT_MAX,
-            Direction::Egress => VIEWER_SILENT_MAX,
-        };
-        let transport = TransportConfig {
-            role,
-            remote_fingerprints: request.remote_fingerprints,
-            certificate: self.certificate.clone(),
-            consent_timeout,
-        };
-        let pending = Pending { transport, media: request.media, senders };
-        self.workers.open(info, pending).map_err(|full| unavailable(&full.to_string()))?;
-        Ok(params)
+        self.begin(session, local_ice, request, senders)
     }
 
     fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)> {
@@ -149,6 +220,11 @@ impl MediaPlane for Plane {
     }
 
     fn owner_of(&self, session: SessionId, direction: Direction) -> Option<SessionOwner> {
+        if direction == Direction::Egress
+            && let Some(offer) = self.counter_offers.lock().get(Instant::now(), session)
+        {
+            return Some(offer.owner());
+        }
         let entry = self.session(session, direction)?;
         let info = &entry.info;
         Some(SessionOwner {
@@ -163,6 +239,9 @@ impl MediaPlane for Plane {
     fn add_candidates(&self, _session: SessionId, _candidates: Vec<IceCandidate>) {}
 
     fn close(&self, session: SessionId, direction: Direction) -> bool {
+        if direction == Direction::Egress && self.counter_offers.lock().take(Instant::now(), session).is_some() {
+            return true;
+        }
         self.session(session, direction).is_some() && self.workers.end_session(session, EndReason::Deleted)
     }
 
@@ -196,6 +275,9 @@ impl MediaPlane for Plane {
     }
 
     fn renew(&self, session: SessionId, expires: Option<SystemTime>) {
+        if self.counter_offers.lock().renew(session, expires) {
+            return;
+        }
         if let Some(entry) = self.workers.session(session) {
             entry.renew(expires);
         }
@@ -245,6 +327,13 @@ fn conflict() -> Problem {
         detail: StreamBusy.to_string(),
         retry_after_s: None,
     }
+}
+
+/// The numbers we offered, for what the client took.
+fn answered(media: &Negotiated, offered: &[SenderIds]) -> Vec<SenderIds> {
+    let taken = media.media.iter().zip(offered).filter(|(section, _)| section.is_accepted());
+    let repeats = |section: &NegotiatedMedia| section.codecs.iter().any(|codec| codec.rtx_payload_type.is_some());
+    taken.map(|(section, ids)| SenderIds { rtx_ssrc: ids.rtx_ssrc.filter(|_| repeats(section)), ..*ids }).collect()
 }
 
 /// What was agreed on for pictures, each codec once.

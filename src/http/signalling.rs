@@ -95,7 +95,8 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
     if let Some(session) = response.session {
         span.record("session", display(session));
     }
-    if response.problem.is_some() && head.method == Method::POST {
+    // An offer of ours is no refusal yet: its session is counted when it ends, or when nobody answers.
+    if response.problem.is_some() && response.session.is_none() && head.method == Method::POST {
         state.metrics.count_session(protocol, REFUSED);
     }
     if let Some(denied) = response.denied {

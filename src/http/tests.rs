@@ -16,7 +16,10 @@ use sluice_signaling::{
     codec::{Codec, TrackFormat},
     error::Problem,
     ice::IceCredentials,
-    media_plane::{Direction, IceRestart, LayerChoice, LayerInfo, OpenRequest, SessionOwner, TransportParams},
+    media_plane::{
+        AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, OpenRequest,
+        SessionOwner, TransportParams,
+    },
     sdp::IceCandidate,
     token::{Claims, OneOrMany, Right, Rights},
 };
@@ -52,6 +55,15 @@ impl MediaPlane for Fake {
 
     fn open(&self, _: OpenRequest) -> Result<TransportParams, Problem> {
         Err(Problem::new(503, "full", "Full", "no place left"))
+    }
+    fn offer(&self, _: CounterOfferRequest) -> Result<TransportParams, Problem> {
+        Err(Problem::new(503, "full", "Full", "no place left"))
+    }
+    fn offered(&self, _: SessionId) -> Option<CounterOffered> {
+        None
+    }
+    fn accept(&self, _: SessionId, _: AnswerRequest) -> Result<(), Problem> {
+        Ok(())
     }
     fn ice_of(&self, _: SessionId, _: Direction) -> Option<(IceCredentials, IceCredentials)> {
         None

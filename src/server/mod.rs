@@ -94,7 +94,13 @@ impl Server {
         // It starts threads, so nothing that can fail comes after it.
         let workers = workers(config, &streams, &metrics)?;
         let addresses = Addresses { http: http_address, rtmp: rtmp_address, webrtc: workers.local_addr() };
-        let plane = Arc::new(Plane::new(streams.clone(), workers.clone(), certificate, config.publish.on_conflict));
+        let plane = Arc::new(Plane::new(
+            streams.clone(),
+            workers.clone(),
+            certificate,
+            config.publish.on_conflict,
+            metrics.clone(),
+        ));
         let rtmp = rtmp_listener.map(|listener| {
             let context = RtmpContext {
                 streams: streams.clone(),
@@ -121,7 +127,7 @@ impl Server {
             addresses,
             rtmp,
             http: tokio::spawn(http),
-            housekeeping: tokio::spawn(keep_house(streams, workers.clone(), drain.clone())),
+            housekeeping: tokio::spawn(keep_house(streams, workers.clone(), plane.clone(), drain.clone())),
             drain,
             http_stop,
             plane,
@@ -197,11 +203,12 @@ fn ice_servers(config: &Config) -> IceServers {
     IceServers { uris: ice.servers.clone(), turn }
 }
 
-async fn keep_house(streams: Arc<Streams>, workers: Arc<Workers>, drain: CancellationToken) {
+async fn keep_house(streams: Arc<Streams>, workers: Arc<Workers>, plane: Arc<Plane>, drain: CancellationToken) {
     let mut tick = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while drain.run_until_cancelled(tick.tick()).await.is_some() {
         workers.sweep();
+        plane.sweep();
         streams.prune();
     }
 }

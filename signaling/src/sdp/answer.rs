@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    AcceptedCodec, CandidateTransport, IceCandidate, MediaOffer, MediaSection, Negotiated, NegotiatedMedia, Setup,
+    AcceptedCodec, CandidateTransport, IceCandidate, MediaOffer, MediaSection, Negotiated, NegotiatedMedia,
     attribute as attr,
 };
 use crate::{
@@ -22,8 +22,7 @@ pub fn cname(session: SessionId) -> String {
 pub fn answer(offer: &MediaOffer, direction: Direction, negotiated: &Negotiated, params: &TransportParams) -> String {
     let mut out = Sdp::default();
     out.line("v=0");
-    // A session id of 63 bits (RFC 9429 section 5.2.1), out of the random ones of ours.
-    out.line(format_args!("o=- {} 1 IN IP4 127.0.0.1", params.session.0.as_u128() >> 65));
+    out.origin(params.session);
     out.line("s=-");
     out.line("t=0 0");
     let accepted: Vec<&NegotiatedMedia> = negotiated.media.iter().filter(|media| media.is_accepted()).collect();
@@ -78,12 +77,21 @@ pub(crate) const ICE_LINES: [&str; 2] = ["a=ice-lite", "a=ice-options:trickle ic
 
 /// The text so far.
 #[derive(Default)]
-struct Sdp(String);
+pub(super) struct Sdp(String);
 
 impl Sdp {
-    fn line(&mut self, line: impl std::fmt::Display) {
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+
+    pub(super) fn line(&mut self, line: impl std::fmt::Display) {
         // Writing to a string cannot fail.
         let _ = write!(self.0, "{line}\r\n");
+    }
+
+    /// A session id of 63 bits (RFC 9429 section 5.2.1), out of the random ones of ours.
+    pub(super) fn origin(&mut self, session: SessionId) {
+        self.line(format_args!("o=- {} 1 IN IP4 127.0.0.1", session.0.as_u128() >> 65));
     }
 
     /// Port 0, and the least that a section must have (RFC 3264 section 6).
@@ -97,7 +105,7 @@ impl Sdp {
         self.line("a=inactive");
     }
 
-    fn head(&mut self, section: &MediaSection, agreed: &NegotiatedMedia, direction: Direction) {
+    pub(super) fn head(&mut self, section: &MediaSection, agreed: &NegotiatedMedia, direction: Direction) {
         let mut formats = String::new();
         for codec in &agreed.codecs {
             for payload_type in std::iter::once(codec.payload_type).chain(codec.rtx_payload_type) {
@@ -122,13 +130,11 @@ impl Sdp {
     }
 
     /// ICE and DTLS, in every section for clients that look only at one; candidates where the transport is.
-    fn transport(&mut self, params: &TransportParams, tagged: bool) {
+    pub(super) fn transport(&mut self, params: &TransportParams, tagged: bool) {
         self.line(format_args!("a=ice-ufrag:{}", params.ice.ufrag));
         self.line(format_args!("a=ice-pwd:{}", params.ice.pwd));
         self.line(format_args!("a=fingerprint:{}", params.fingerprint));
-        // An answer never leaves the choice open (RFC 8842 section 5.3).
-        let setup = if params.setup == Setup::ActPass { Setup::Passive } else { params.setup };
-        self.line(format_args!("a=setup:{}", setup.as_str()));
+        self.line(format_args!("a=setup:{}", params.setup.as_str()));
         if !tagged {
             return;
         }
@@ -138,7 +144,7 @@ impl Sdp {
         self.line("a=end-of-candidates");
     }
 
-    fn codecs(&mut self, agreed: &NegotiatedMedia, section: &MediaSection) {
+    pub(super) fn codecs(&mut self, agreed: &NegotiatedMedia, section: &MediaSection) {
         let ids = &agreed.extensions;
         for (id, uri) in [
             (ids.mid, attr::MID_URI),
@@ -210,7 +216,7 @@ impl Sdp {
     }
 
     /// What we send: one media stream for all sections (RFC 8830), its SSRCs, retransmissions grouped with what they repeat (RFC 5576).
-    fn sender(&mut self, session: SessionId, kind: MediaKind, ids: SenderIds) {
+    pub(super) fn sender(&mut self, session: SessionId, kind: MediaKind, ids: SenderIds) {
         let cname = cname(session);
         let msid = format!("{cname} {}", kind.as_str());
         self.line(format_args!("a=msid:{msid}"));

@@ -9,6 +9,7 @@
 
 mod answer;
 mod attribute;
+mod counter_offer;
 mod formats;
 #[cfg(test)]
 pub(crate) mod fuzz;
@@ -23,6 +24,7 @@ pub(crate) use self::{
 };
 pub use self::{
     answer::{answer, cname},
+    counter_offer::{counter_offer, offered},
     h264::H264Profile,
     negotiate::{negotiate_egress, negotiate_ingest},
     offer::{MediaFlow, MediaOffer, MediaSection, OfferedCodec, OfferedLayer},

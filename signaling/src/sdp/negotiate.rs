@@ -191,7 +191,7 @@ fn nothing_in_common(kind: MediaKind, section: &MediaSection, status: u16) -> Pr
 fn cannot_carry(live: &TrackFormat, section: &MediaSection) -> Problem {
     let fmtp = if live.fmtp.is_empty() { String::new() } else { format!(" ({})", live.fmtp) };
     let kind = live.codec.kind().as_str();
-    let detail = format!("the stream's {kind} is {}{fmtp}; the offer has {}", live.codec, names(section));
+    let detail = format!("the stream's {kind} is {}{fmtp}; the client has {}", live.codec, names(section));
     Problem::new(406, NO_COMMON_CODEC.0, NO_COMMON_CODEC.1, detail)
 }
 
@@ -199,7 +199,8 @@ fn cannot_carry(live: &TrackFormat, section: &MediaSection) -> Problem {
 fn names(section: &MediaSection) -> String {
     const NAMES_MAX: usize = 16;
     let mut names: Vec<&str> = Vec::new();
-    for codec in &section.codecs {
+    let repairs = |name: &str| ["rtx", "red", "ulpfec"].iter().any(|repair| repair.eq_ignore_ascii_case(name));
+    for codec in section.codecs.iter().filter(|codec| !repairs(&codec.name)) {
         if names.len() < NAMES_MAX && !names.contains(&codec.name.as_str()) {
             names.push(&codec.name);
         }

@@ -13,12 +13,12 @@ use sluice_signaling::{
     http::{FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
     ice::IceCredentials,
     media_plane::{
-        Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane, OpenRequest, SenderIds, SessionOwner,
-        TransportParams,
+        AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane,
+        OpenRequest, SenderIds, SessionOwner, TransportParams,
     },
     name::{SessionId, StreamName},
-    sdp::{CandidateTransport, Fingerprint, IceCandidate},
-    token::{Authenticator, Claims, OneOrMany, Right, Rights},
+    sdp::{CandidateTransport, Fingerprint, IceCandidate, Setup},
+    token::{Authenticator, Claims, Grant, OneOrMany, Right, Rights},
 };
 
 /// `(name, text)` of every offer under `fixtures/`; Chromium's were made by Chromium, the others follow what the clients' sources write.
@@ -92,6 +92,23 @@ pub fn params(request: &OpenRequest) -> TransportParams {
     }
 }
 
+/// Of an offer of ours.
+pub fn offer_params(sections: usize) -> TransportParams {
+    TransportParams {
+        session: SessionId::random(),
+        ice: IceCredentials::random(),
+        fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![7; 32] },
+        setup: Setup::ActPass,
+        candidates: vec![IceCandidate {
+            transport: CandidateTransport::Udp,
+            ip: [192, 0, 2, 1].into(),
+            port: 8189,
+            priority: 9,
+        }],
+        senders: (0..sections).map(|index| SenderIds { ssrc: 1000 + index as u32, rtx_ssrc: None }).collect(),
+    }
+}
+
 pub struct Open {
     id: SessionId,
     request: OpenRequest,
@@ -105,6 +122,7 @@ pub struct FakePlane {
     pub live: Option<Vec<TrackFormat>>,
     pub refuse: Option<Problem>,
     pub open: Mutex<Vec<Open>>,
+    pub offered: Mutex<Vec<(SessionId, IceCredentials, CounterOfferRequest)>>,
     pub candidates: Mutex<Vec<IceCandidate>>,
     pub layers: Vec<LayerInfo>,
     pub chosen: Mutex<Vec<LayerChoice>>,
@@ -148,6 +166,43 @@ impl MediaPlane for FakePlane {
         Ok(params)
     }
 
+    fn offer(&self, request: CounterOfferRequest) -> Result<TransportParams, Problem> {
+        if let Some(problem) = &self.refuse {
+            return Err(problem.clone());
+        }
+        let params = offer_params(request.media.media.len());
+        self.offered.lock().unwrap().push((params.session, params.ice.clone(), request));
+        Ok(params)
+    }
+
+    fn offered(&self, session: SessionId) -> Option<CounterOffered> {
+        let offered = self.offered.lock().unwrap();
+        let (.., request) = offered.iter().find(|(id, ..)| *id == session)?;
+        let kinds = request.media.media.iter().map(|media| media.kind).collect();
+        Some(CounterOffered { kinds, live: request.live.clone() })
+    }
+
+    fn accept(&self, session: SessionId, answer: AnswerRequest) -> Result<(), Problem> {
+        let mut offered = self.offered.lock().unwrap();
+        let at = offered.iter().position(|(id, ..)| *id == session).unwrap();
+        let (id, local, request) = offered.remove(at);
+        let request = OpenRequest {
+            direction: Direction::Egress,
+            stream: request.stream,
+            grant: request.grant,
+            from: request.from,
+            user_agent: request.user_agent,
+            remote_ice: answer.remote_ice,
+            remote_fingerprints: answer.remote_fingerprints,
+            remote_setup: answer.remote_setup,
+            remote_candidates: answer.remote_candidates,
+            media: answer.media,
+            video_line: answer.video_line,
+        };
+        self.open.lock().unwrap().push(Open { id, request, local, earlier_remote: Vec::new() });
+        Ok(())
+    }
+
     fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)> {
         let open = self.open.lock().unwrap();
         let found = open.iter().find(|open| open.id == session && open.request.direction == direction)?;
@@ -173,14 +228,18 @@ impl MediaPlane for FakePlane {
     }
 
     fn owner_of(&self, session: SessionId, direction: Direction) -> Option<SessionOwner> {
+        let owner = |stream: &StreamName, grant: &Grant| SessionOwner {
+            stream: stream.clone(),
+            subject: grant.subject.clone(),
+            from: from().ip(),
+            expires: grant.expires,
+        };
+        if let Some((.., offered)) = self.offered.lock().unwrap().iter().find(|(id, ..)| *id == session) {
+            return (direction == Direction::Egress).then(|| owner(&offered.stream, &offered.grant));
+        }
         let open = self.open.lock().unwrap();
         let found = open.iter().find(|open| open.id == session && open.request.direction == direction)?;
-        Some(SessionOwner {
-            stream: found.request.stream.clone(),
-            subject: found.request.grant.subject.clone(),
-            from: found.request.from.ip(),
-            expires: found.request.grant.expires,
-        })
+        Some(owner(&found.request.stream, &found.request.grant))
     }
 
     fn add_candidates(&self, _session: SessionId, candidates: Vec<IceCandidate>) {
@@ -188,10 +247,11 @@ impl MediaPlane for FakePlane {
     }
 
     fn close(&self, session: SessionId, direction: Direction) -> bool {
-        let mut open = self.open.lock().unwrap();
-        let before = open.len();
+        let (mut open, mut offered) = (self.open.lock().unwrap(), self.offered.lock().unwrap());
+        let before = open.len() + offered.len();
         open.retain(|open| open.id != session || open.request.direction != direction);
-        open.len() < before
+        offered.retain(|(id, ..)| *id != session || direction != Direction::Egress);
+        open.len() + offered.len() < before
     }
 
     fn layers(&self, session: SessionId) -> Vec<LayerInfo> {

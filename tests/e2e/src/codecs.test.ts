@@ -10,11 +10,11 @@ import { until } from "./support/wait.ts";
 
 const stage = Stage.set();
 
-/** A browser whose first sessions know VP8 only. */
-function vp8Only(sessions: number): (page: Page) => Promise<unknown> {
+/** A browser whose first sessions know VP8 only; in their offers, or in their answers to the server's offers too. */
+function vp8Only(sessions: number, inAnswers = true): (page: Page) => Promise<unknown> {
   return (page) =>
-    page.addInitScript((count) => {
-      let left = count;
+    page.addInitScript(({ sessions, inAnswers }) => {
+      let left = sessions;
       const add = RTCPeerConnection.prototype.addTransceiver;
       RTCPeerConnection.prototype.addTransceiver = function (...given) {
         const transceiver = add.apply(this, given);
@@ -25,7 +25,19 @@ function vp8Only(sessions: number): (page: Page) => Promise<unknown> {
         }
         return transceiver;
       };
-    }, sessions);
+      if (!inAnswers) return;
+      const answer = RTCPeerConnection.prototype.createAnswer as () => Promise<RTCSessionDescriptionInit>;
+      Object.assign(RTCPeerConnection.prototype, {
+        async createAnswer(this: RTCPeerConnection): Promise<RTCSessionDescriptionInit> {
+          for (const transceiver of left > 0 ? this.getTransceivers() : []) {
+            if (transceiver.receiver.track.kind !== "video") continue;
+            const codecs = RTCRtpReceiver.getCapabilities("video")?.codecs ?? [];
+            transceiver.setCodecPreferences(codecs.filter(({ mimeType }) => /\/(vp8|rtx)$/i.test(mimeType)));
+          }
+          return answer.call(this);
+        },
+      });
+    }, { sessions, inAnswers });
 }
 
 const ended = (): Promise<number> =>
@@ -55,6 +67,26 @@ test(
     await first.close();
     await stage.publisher({ endpoint: server.whip("mixed"), source: 3, codec: "VP8" });
     await playing(page);
+    assert.deepEqual(complaints, []);
+  }),
+);
+
+test(
+  "A viewer that offered too few codecs answers the server's offer, and plays",
+  stage.act(async () => {
+    const { server } = stage;
+    const refused = await server.metric("sluice_sessions_total", 'outcome="refused"');
+    await stage.ffmpeg({ source: 1, gopSeconds: 2 }, flv(server.rtmp("counter")));
+    const asked: string[] = [];
+    const { page, complaints } = await stage.page("/watch/counter", async (page) => {
+      page.on("response", (response) => {
+        if (response.url().includes("/whep/")) asked.push(`${response.request().method()} ${response.status()}`);
+      });
+      await vp8Only(Number.MAX_SAFE_INTEGER, false)(page);
+    });
+    await playing(page);
+    assert.deepEqual(asked.slice(0, 2), ["POST 406", "PATCH 204"]);
+    assert.equal(await server.metric("sluice_sessions_total", 'outcome="refused"'), refused, "it was not refused");
     assert.deepEqual(complaints, []);
   }),
 );

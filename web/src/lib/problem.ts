@@ -16,7 +16,7 @@ export interface Problem {
 export type ErrorKind =
   /** 409 from WHEP: nobody publishes the stream now. */
   | "not-live"
-  /** 406 from WHEP: this browser has no decoder for what is published now; another publisher may send something else. */
+  /** 406 from WHEP, or 422 to the answer of its counter-offer: this browser has no decoder for what is published now; another publisher may send something else. */
   | "undecodable"
   /** 409 from WHIP: the stream has a publisher, and the server lets it stay. */
   | "conflict"

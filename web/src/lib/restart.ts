@@ -36,6 +36,8 @@ export function withIceOf(answer: string, fragment: string): string {
     .filter((line) => !/^a=(candidate:|end-of-candidates)/.test(line))
     .flatMap((line) => {
       if (line.startsWith("a=ice-ufrag:")) return [ufrag];
+      // The server's side of a session that began with its offer (WHEP's counter-offer): browsers answered "active".
+      if (line === "a=setup:actpass") return ["a=setup:passive"];
       if (!line.startsWith("a=ice-pwd:")) return [line];
       // The first section's transport is everybody's.
       const here = placed ? [] : candidates;

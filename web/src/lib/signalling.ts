@@ -30,11 +30,20 @@ function authorisation(token: string | null | undefined): Record<string, string>
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
+/** What came back for an offer: an answer, or (WHEP) an offer of the server's, which `patchAnswer` completes. */
+export interface Reply extends Answer {
+  readonly type: "answer" | "offer";
+}
+
+const isSdp = (response: Response): boolean =>
+  /^application\/sdp\b/i.test(response.headers.get("Content-Type") ?? "");
+
 /** Posts the offer. Throws a `SignallingError`, or the signal's reason when it was aborted. */
-export async function postOffer(endpoint: Endpoint, offer: string, signal: AbortSignal): Promise<Answer> {
+export async function postOffer(endpoint: Endpoint, offer: string, signal: AbortSignal): Promise<Reply> {
   const fetch_ = endpoint.fetch ?? fetch;
   let response: Response;
   let sdp: string;
+  let type: Reply["type"];
   try {
     response = await fetch_(endpoint.url, {
       method: "POST",
@@ -44,7 +53,8 @@ export async function postOffer(endpoint: Endpoint, offer: string, signal: Abort
       cache: "no-store",
       referrerPolicy: "no-referrer",
     });
-    if (response.status !== 201) throw await errorOf(response, endpoint.protocol);
+    type = endpoint.protocol === "whep" && response.status === 406 && isSdp(response) ? "offer" : "answer";
+    if (response.status !== 201 && type === "answer") throw await errorOf(response, endpoint.protocol);
     sdp = await response.text();
   } catch (thrown) {
     if (signal.aborted) throw signal.reason;
@@ -57,7 +67,34 @@ export async function postOffer(endpoint: Endpoint, offer: string, signal: Abort
   // `url` is empty only for responses made by hand.
   const base = response.url || new URL(endpoint.url, globalThis.location?.href).href;
   const iceServers = iceServersOf(response.headers.get("Link"));
-  return { sdp, resource: new URL(location, base).href, iceServers };
+  return { type, sdp, resource: new URL(location, base).href, iceServers };
+}
+
+/** Completes the server's offer with the browser's answer. Throws as `postOffer` does. */
+export async function patchAnswer(
+  endpoint: Endpoint,
+  resource: string,
+  answer: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const fetch_ = endpoint.fetch ?? fetch;
+  try {
+    const response = await fetch_(resource, {
+      method: "PATCH",
+      headers: { "Content-Type": "application/sdp", ...authorisation(endpoint.token) },
+      body: answer,
+      signal,
+      referrerPolicy: "no-referrer",
+    });
+    if (response.ok) return;
+    const error = await errorOf(response, endpoint.protocol);
+    // The server offered all it has of the stream, so what is missing is a decoder.
+    const { message, problem, retryAfterMs, status } = error;
+    throw status === 422 ? new SignallingError("undecodable", message, problem, retryAfterMs, status) : error;
+  } catch (thrown) {
+    if (signal.aborted) throw signal.reason;
+    throw asSignallingError(thrown);
+  }
 }
 
 /** Asks for an ICE restart, and gives the server's fragment. Throws a `SignallingError`. */

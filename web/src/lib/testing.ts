@@ -30,6 +30,10 @@ export class FakePeer extends EventTarget {
     return { type: "offer", sdp: "v=0\r\na=rtpmap:111 opus/48000/2\r\n" };
   }
 
+  async createAnswer(): Promise<RTCSessionDescriptionInit> {
+    return { type: "answer", sdp: "v=0\r\na=rtpmap:111 opus/48000/2\r\n" };
+  }
+
   async setLocalDescription(description: RTCSessionDescriptionInit): Promise<void> {
     this.localDescription = description;
   }
@@ -94,6 +98,12 @@ export function fakeServer(...answers: (() => Response)[]): { fetch: typeof fetc
 export function created(session = "1", more: Record<string, string> = {}): Response {
   const headers = { ...more, "Content-Type": "application/sdp", Location: `/whep/cam1/${session}` };
   return new Response("v=0 the answer", { status: 201, headers });
+}
+
+/** 406 with an offer of the server's. */
+export function countered(session = "1"): Response {
+  const headers = { "Content-Type": "application/sdp", Location: `/whep/cam1/${session}` };
+  return new Response("v=0 the counter-offer", { status: 406, headers });
 }
 
 export function refused(status: number, headers: Record<string, string> = {}): Response {

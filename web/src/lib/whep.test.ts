@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { created, FakeMediaStream, FakePeer, fakeServer, refused } from "./testing";
+import { countered, created, FakeMediaStream, FakePeer, fakeServer, refused } from "./testing";
 import { watch } from "./whep";
 
 const URL_ = "https://sluice.example/whep/cam1";
@@ -67,6 +67,35 @@ describe("watch", () => {
       message: "refused with 403",
     });
     expect(peer.closed).toBe(true);
+  });
+
+  it("answers an offer of the server's, on a fresh connection", async () => {
+    const server = fakeServer(
+      () => countered(),
+      () => new Response(null, { status: 204 }),
+    );
+    const session = await watch({ url: URL_, token: "secret", fetch: server.fetch, createPeer });
+    expect(peer.remoteDescription).toEqual({ type: "offer", sdp: "v=0 the counter-offer" });
+    const patch = server.asked.at(-1);
+    expect(patch).toMatchObject({ method: "PATCH", url: session.resource, body: peer.localDescription?.sdp });
+    expect(patch?.body).toContain("a=fmtp:111 stereo=1");
+    expect(patch?.headers.get("content-type")).toBe("application/sdp");
+    expect(patch?.headers.get("authorization")).toBe("Bearer secret");
+    expect(session.pc).toBe(peer);
+  });
+
+  it("says that it cannot decode the stream when the server does not take its answer either", async () => {
+    const server = fakeServer(
+      () => countered(),
+      () => refused(422),
+    );
+    await expect(watch({ url: URL_, fetch: server.fetch, createPeer })).rejects.toMatchObject({
+      kind: "undecodable",
+      message: "refused with 422",
+      isTransient: true,
+    });
+    expect(peer.closed).toBe(true);
+    expect(server.asked.at(-1)?.method).toBe("DELETE");
   });
 
   it("refuses an answer whose session could not be ended", async () => {

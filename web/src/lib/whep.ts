@@ -3,7 +3,7 @@
 import type { LossReason } from "./peer";
 import { setFormatParameters } from "./sdp";
 import { holdSession, takeServers } from "./session";
-import { deleteSession, postOffer, type Endpoint } from "./signalling";
+import { deleteSession, patchAnswer, postOffer, type Endpoint } from "./signalling";
 
 export interface WatchOptions {
   /** The WHEP endpoint, `/whep/{stream}`. */
@@ -54,15 +54,19 @@ export async function watch(options: WatchOptions): Promise<WatchSession> {
   const signal = options.signal ?? new AbortController().signal;
   const createPeer = options.createPeer ?? ((configuration) => new RTCPeerConnection(configuration));
   const configuration: RTCConfiguration = { bundlePolicy: "max-bundle", ...options.configuration };
-  const pc = createPeer(configuration);
   const stream = new MediaStream();
-  let resource: string | null = null;
-  try {
+  const open = (): RTCPeerConnection => {
+    const pc = createPeer(configuration);
     pc.addEventListener("track", (event) => {
       lowDelay(event.receiver);
       stream.addTrack(event.track);
       options.onTrack?.(event.track, stream);
     });
+    return pc;
+  };
+  let pc = open();
+  let resource: string | null = null;
+  try {
     for (const kind of ["video", "audio"] as const) {
       lowDelay(pc.addTransceiver(kind, { direction: "recvonly", streams: [stream] }).receiver);
     }
@@ -73,11 +77,21 @@ export async function watch(options: WatchOptions): Promise<WatchSession> {
     const postedAtMs = performance.now();
     const set = pc.setLocalDescription({ type: "offer", sdp });
     const posted = postOffer(endpoint, sdp, signal);
-    const [answer] = await Promise.all([posted, set]);
-    resource = answer.resource;
+    const [reply] = await Promise.all([posted, set]);
+    resource = reply.resource;
     const answeredAtMs = performance.now();
-    const relays = takeServers(pc, configuration, answer.iceServers);
-    await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    if (reply.type === "offer") {
+      // A fresh connection: rolling the first one's offer back would leave its transceivers unused beside the new ones.
+      pc.close();
+      pc = open();
+    }
+    const relays = takeServers(pc, configuration, reply.iceServers);
+    await pc.setRemoteDescription({ type: reply.type, sdp: reply.sdp });
+    if (reply.type === "offer") {
+      const answer = tune((await pc.createAnswer()).sdp ?? "");
+      await pc.setLocalDescription({ type: "answer", sdp: answer });
+      await patchAnswer(endpoint, resource, answer, signal);
+    }
     signal.throwIfAborted();
 
     const session = holdSession(pc, endpoint, resource, options, { tune, relays });
