@@ -1,7 +1,7 @@
 // A network beyond a link: browsers live there, and on the way packets are lost, filtered and renumbered as a test says.
 //
-// `scripts/test` gives the whole run a network of its own when it may, so nobody outside meets the tests' doors and no rule
-// made here touches anybody else. A far network is held by one process that ends with this one; its end takes links and rules along.
+// `scripts/test` gives these tests a network of their own when it may, so nobody outside meets their doors and no rule made
+// here touches anybody else. A far network is held by one process that ends with this one; its end takes links and rules along.
 
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
