@@ -74,6 +74,7 @@ pub struct Metrics {
     pub join_seconds: Histogram,
     pub forward_seconds: Histogram,
     pub auth_failures: Family<ReasonLabel, Counter>,
+    pub rate_limited: Counter,
     pub sessions: Family<OutcomeLabels, Counter>,
     /// Once per viewer and format.
     pub undecodable_tracks: Family<CodecLabel, Counter>,
@@ -105,6 +106,7 @@ impl Metrics {
             // 20 us to 0.3 s: forwarding is well under a millisecond, or something is wrong.
             forward_seconds: Histogram::new(exponential_buckets(0.000_02, 2.0, 15)),
             auth_failures: Family::default(),
+            rate_limited: Counter::default(),
             sessions: Family::default(),
             undecodable_tracks: Family::default(),
             registry: Registry::default(),
@@ -131,6 +133,11 @@ impl Metrics {
             metrics.forward_seconds.clone(),
         );
         r.register("auth_failures", "Requests refused for their token", metrics.auth_failures.clone());
+        r.register(
+            "rate_limited",
+            "Requests refused because their client's address asks too often",
+            metrics.rate_limited.clone(),
+        );
         r.register("sessions", "Sessions that ended", metrics.sessions.clone());
         r.register(
             "undecodable_tracks",

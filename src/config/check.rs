@@ -40,6 +40,8 @@ fn ranges(config: &Config, faults: &mut Vec<Fault>) {
         }
     };
     within("http.connections_max", config.http.connections_max, 1..=65_536);
+    within("http.client_requests_per_s", config.http.client_requests_per_s, 0..=100_000);
+    within("http.client_requests_burst", config.http.client_requests_burst, 1..=100_000);
     within("webrtc.workers", config.webrtc.workers.into(), 0..=256);
     within("webrtc.join_burst_mbps", config.webrtc.join_burst_mbps, 0..=1_000);
     within("webrtc.playout_delay_max_ms", u32::from(config.webrtc.playout_delay_max_ms), 10..=10_000);

@@ -50,6 +50,12 @@ pub struct HttpConfig {
     /// logs, in the API and for the `ip` claim of tokens. Default: none; whoever connects is the client. List no address that
     /// clients can have themselves.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// POST, PATCH and DELETE requests on WHIP and WHEP that one client address (IPv6: one /64) may make per second in the long run, each
+    /// method by itself; further ones get 429. Default: 50, which lets a hundred viewers behind one address wait for a stream. 0
+    /// turns it off. Each costs up to a millisecond of a core. Not for this machine's own addresses.
+    pub client_requests_per_s: u32,
+    /// How many of those may come at once after a quiet time. Default: 500, an auditorium that joins at the same moment.
+    pub client_requests_burst: u32,
 }
 
 /// All WebRTC media, of publishers and viewers.
@@ -188,7 +194,13 @@ pub enum LogFormat {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), connections_max: 1_024, trusted_proxies: Vec::new() }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            connections_max: 1_024,
+            trusted_proxies: Vec::new(),
+            client_requests_per_s: 50,
+            client_requests_burst: 500,
+        }
     }
 }
 

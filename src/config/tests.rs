@@ -44,7 +44,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     }
     let config = Config::default();
     let Config { http: _, webrtc: _, ice: _, rtmp: _, auth: _, publish: _, log: _ } = &config;
-    section!(config.http: HttpConfig { listen, connections_max, trusted_proxies });
+    section!(config.http: HttpConfig { listen, connections_max, trusted_proxies, client_requests_per_s, client_requests_burst });
     section!(config.webrtc: WebrtcConfig { listen, advertise, workers, join_burst_mbps, playout_delay_max_ms, sessions_max });
     section!(config.ice: IceConfig { servers, turn_secret, turn_ttl_s, turn_username, turn_credential });
     section!(config.rtmp: RtmpConfig { listen, enabled });
@@ -136,6 +136,7 @@ fn every_problem_is_named_at_once() {
 fn values_out_of_range_name_the_range() {
     refused("[webrtc]\nsessions_max = 0\n", "sluice.toml:2: webrtc.sessions_max: 0 is out of range", &["1 to 1000000"]);
     refused("[http]\nconnections_max = 0\n", "sluice.toml:2: http.connections_max: ", &["1 to 65536"]);
+    refused("[http]\nclient_requests_burst = 0\n", "sluice.toml:2: http.client_requests_burst: ", &["1 to 100000"]);
     refused("[log]\nlevel = 'a=b=c'\n", "sluice.toml:2: log.level: ", &["no filter"]);
 }
 

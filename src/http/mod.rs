@@ -14,6 +14,7 @@ pub mod plane;
 mod presented;
 mod probes;
 mod problem;
+mod rate_limit;
 mod request_log;
 mod sessions;
 mod signalling;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{config::TrustedProxy, metrics::Metrics, track::Streams};
 
 pub use listener::serve;
+pub use rate_limit::{Rate, RateLimiter};
 pub use sessions::Sessions;
 
 /// What the routes stand on.
@@ -41,6 +43,8 @@ pub struct Services {
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
     pub signalling: sluice_signaling::endpoint::Settings,
+    /// How often one client may make, change and end sessions.
+    pub rate_limiter: RateLimiter,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Arc<[TrustedProxy]>,
     /// Where RTMP is served, for the addresses that pages show; `None`: it is not.
@@ -56,7 +60,7 @@ pub type AppState = Arc<Services>;
 /// All routes.
 pub fn router(state: AppState) -> Router {
     Router::new()
-        .merge(signalling::router())
+        .merge(signalling::router(&state))
         .merge(api::router(&state))
         .merge(probes::router())
         .merge(pages::router())

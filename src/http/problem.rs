@@ -1,5 +1,7 @@
 //! Problems as HTTP responses: `application/problem+json` (RFC 9457). No error leaves this server in any other form.
 
+use std::time::Duration;
+
 use axum::{
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -94,6 +96,13 @@ pub fn method_not_allowed(method: &Method) -> Problem {
 
 pub fn body_too_slow(limit_s: u64) -> Problem {
     Problem::new(408, "body-too-slow", "Body too slow", format!("the request's body did not arrive within {limit_s} s"))
+}
+
+/// The client's share is used up (RFC 6585 section 4); `wait` until it may ask once more.
+pub fn too_many_requests(method: &Method, wait: Duration) -> Problem {
+    let seconds = wait.as_secs_f64().ceil().max(1.0) as u32;
+    let detail = format!("too many {method} requests come from your address; wait {seconds} s");
+    Problem::new(429, "too-many-requests", "Too many requests", detail).retry_after(seconds)
 }
 
 /// No new sessions: the server is stopping. Another one, or this one restarted, may take it in a few seconds.

@@ -1,5 +1,5 @@
 //! WHIP and WHEP: HTTP on this side, [`sluice_signaling`] on the other. Reads a bounded body in bounded time, hands the
-//! request over as plain values, writes out the plain response. Decides nothing itself but 408 and,
+//! request over as plain values, writes out the plain response. Decides nothing itself but 408, 429 and,
 //! while draining, 503.
 
 use std::{net::SocketAddr, time::Duration};
@@ -24,14 +24,18 @@ use sluice_signaling::{
 };
 use tracing::{Span, field::display};
 
-use super::{AppState, cors, now, presented, problem, problem::Refusal};
+use super::{AppState, cors, now, presented, problem, problem::Refusal, rate_limit};
 use crate::track::Protocol;
 
 /// How long a body may take: an offer is a few packets, even over a slow phone.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub fn router() -> Router<AppState> {
-    Router::new().merge(routes(&WHIP)).merge(routes(&WHEP)).layer(middleware::from_fn(cors::allow_any_origin))
+pub fn router(state: &AppState) -> Router<AppState> {
+    Router::new()
+        .merge(routes(&WHIP))
+        .merge(routes(&WHEP))
+        .layer(middleware::from_fn_with_state(state.clone(), rate_limit::limit))
+        .layer(middleware::from_fn(cors::allow_any_origin))
 }
 
 /// A door's endpoints and sessions.

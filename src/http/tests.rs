@@ -129,6 +129,7 @@ fn house(authenticator: Authenticator, fake: Fake) -> House {
         plane: fake.clone(),
         sessions: fake.clone(),
         signalling: sluice_signaling::endpoint::Settings::default(),
+        rate_limiter: RateLimiter::new(Rate { per_s: 1, burst: 3 }),
         trusted_proxies: ["127.0.0.1".parse().unwrap()].into(),
         rtmp_port: Some(1936),
         loopback_only: true,
@@ -254,6 +255,27 @@ async fn ready_until_draining_and_then_no_new_sessions() {
         assert_eq!(answer.header("retry-after"), "5");
         assert_eq!(answer.header("access-control-allow-origin"), "*", "pages must be able to read it");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_often_is_told_when_to_come_back() {
+    let house = open_house();
+    let session = "/whep/cam1/7c0bd4f5-2a6b-4f38-9f0b-6b8f2a3f9a51";
+    // A proxy's clients, each with its own share.
+    let client = |ip: &'static str| [("x-forwarded-for", ip), ("origin", "https://player.example")];
+    for (method, path) in [("POST", "/whip/cam1"), ("PATCH", session), ("DELETE", session)] {
+        for _ in 0..3 {
+            let answer = house.send(method, path, &client("203.0.113.7"), Body::empty()).await;
+            assert!(answer.status.is_client_error() && answer.status != 429, "{method} {}", answer.status);
+        }
+        let answer = house.send(method, path, &client("203.0.113.7"), Body::empty()).await;
+        answer.is_problem(429);
+        assert_eq!(answer.header("retry-after"), "1");
+        assert_eq!(answer.header("access-control-allow-origin"), "*", "pages must be able to read it");
+        assert_ne!(house.send(method, path, &client("203.0.113.8"), Body::empty()).await.status, 429);
+    }
+    assert_eq!(house.send("OPTIONS", session, &client("203.0.113.7"), Body::empty()).await.status, 200);
+    assert_eq!(house.metrics.rate_limited.get(), 3);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use crate::{
     config::{AuthMode, Config},
     egress::whep::SenderSettings,
-    http::{self, Services, plane::Plane},
+    http::{self, Rate, RateLimiter, Services, plane::Plane},
     ingest::rtmp::{self, RtmpContext},
     metrics::Metrics,
     track::Streams,
@@ -117,6 +117,10 @@ impl Server {
             plane: plane.clone(),
             sessions: workers.clone(),
             signalling: Settings { ice_servers: ice_servers(config), ..Settings::default() },
+            rate_limiter: RateLimiter::new(Rate {
+                per_s: config.http.client_requests_per_s,
+                burst: config.http.client_requests_burst,
+            }),
             trusted_proxies: config.http.trusted_proxies.clone().into(),
             rtmp_port: rtmp_address.map(|address| address.port()),
             loopback_only: config.auth.mode == AuthMode::Open && !config.auth.allow_open,
