@@ -26,9 +26,21 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
-/// How sessions end: the values of `outcome`. `undecodable`: a viewer's, over what another publisher sends.
-pub const OUTCOMES: [&str; 9] =
-    ["ended", "refused", "failed", "expired", "kicked", "superseded", "timeout", "draining", "undecodable"];
+/// How sessions end: the values of `outcome`. `undecodable`: a viewer's, over what another publisher sends. `unserved`: a viewer's that
+/// waited in vain. `unanswered`: our offer to a viewer was.
+pub const OUTCOMES: [&str; 11] = [
+    "ended",
+    "refused",
+    "failed",
+    "expired",
+    "kicked",
+    "superseded",
+    "timeout",
+    "draining",
+    "undecodable",
+    "unserved",
+    "unanswered",
+];
 const PROTOCOLS: [&str; 3] = ["whip", "whep", "rtmp"];
 
 /// `protocol`: `whip`, `whep`, `rtmp`. `outcome`: one of [`OUTCOMES`].

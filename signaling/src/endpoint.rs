@@ -27,13 +27,15 @@ pub struct Settings {
     /// What a viewer of a stream that is not live is told to wait before it asks again, in seconds. Longer means fewer
     /// requests by waiting viewers, shorter a sooner picture.
     pub not_live_retry_after_s: u32,
+    /// A viewer of a stream that is not live gets a session that waits for it, instead of being told to come again.
+    pub wait_until_live: bool,
     /// STUN and TURN servers that clients are told of.
     pub ice_servers: IceServers,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { not_live_retry_after_s: 2, ice_servers: IceServers::default() }
+        Self { not_live_retry_after_s: 2, wait_until_live: false, ice_servers: IceServers::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Offers that cannot carry the stream are met with one of ours: `counter_offer`.
 //!
-//! Not here yet: sessions that wait for their stream (409 instead), events and layers, rate limits.
+//! Not here yet: events and layers, rate limits.
 
 use crate::{
     endpoint::{Call, Door},
@@ -18,10 +18,15 @@ pub const WHEP: Door =
     Door { prefix: "/whep", direction: Direction::Egress, right: Right::Subscribe, discoverable: true, negotiate };
 
 fn negotiate(call: &Call<'_>, stream: &StreamName, offer: &MediaOffer) -> Result<Negotiated, Problem> {
-    let live = call.plane.live_formats(stream).ok_or_else(|| {
-        let detail = format!("nobody publishes {:?} at the moment", stream.as_str());
-        Problem::new(409, "not-live", "The stream is not live", detail)
-            .retry_after(call.settings.not_live_retry_after_s)
-    })?;
+    let live = match call.plane.live_formats(stream) {
+        Some(live) => live,
+        // Whatever comes: all that both sides have is agreed on, and the publisher's choice decides.
+        None if call.settings.wait_until_live => Vec::new(),
+        None => {
+            let detail = format!("nobody publishes {:?} at the moment", stream.as_str());
+            let problem = Problem::new(409, "not-live", "The stream is not live", detail);
+            return Err(problem.retry_after(call.settings.not_live_retry_after_s));
+        }
+    };
     negotiate_egress(offer, &live)
 }

@@ -43,6 +43,20 @@ fn a_stream_that_is_not_live_is_409_with_retry_after() {
 }
 
 #[test]
+fn a_stream_that_is_not_live_is_waited_for_where_the_server_is_set_so() {
+    let (plane, waiting) = (FakePlane::default(), Settings { wait_until_live: true, ..Settings::default() });
+    let ask = |offer| WHEP.answer(&post(offer), &Authenticator::open(), &plane, &waiting, now());
+    let response = ask(CHROMIUM_WATCH);
+    assert_eq!(response.status, 201, "{}", text(&response));
+    // All that can be forwarded is agreed on: nobody knows what the publisher will bring.
+    for name in ["VP8", "VP9", "H264", "AV1", "opus"] {
+        assert!(text(&response).contains(&format!(" {name}/")), "{name} in {}", text(&response));
+    }
+    assert_problem(&ask(OBS), 422, "unusable-offer");
+    assert_problem(&ask("hello"), 400, "malformed-sdp");
+}
+
+#[test]
 fn a_publishers_offer_is_422() {
     assert_problem(&ask(&live(), &post(OBS)), 422, "unusable-offer");
 }

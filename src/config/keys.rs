@@ -114,6 +114,8 @@ settings! {
     auth.hs256_secret: Secret, "a text of at least 32 bytes";
     auth.allow_open: Switch, "true or false";
     publish.on_conflict: Text, "\"takeover\" or \"reject\"";
+    whep.not_live: Text, "\"reject\" or \"wait\"";
+    whep.wait_max_s: Whole, "a time in seconds, 10 to 86400";
     log.format: Text, "\"text\" or \"json\"";
     log.level: Text, "error, warn, info, debug, trace, or a filter such as \"info,sluice::worker=debug\"";
 }

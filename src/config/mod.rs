@@ -34,6 +34,7 @@ pub struct Config {
     pub rtmp: RtmpConfig,
     pub auth: AuthConfig,
     pub publish: PublishConfig,
+    pub whep: WhepConfig,
     pub log: LogConfig,
 }
 
@@ -171,6 +172,27 @@ pub enum OnConflict {
     Reject,
 }
 
+/// What viewers get by WHEP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WhepConfig {
+    /// `reject` or `wait`. Default: `reject`: 409 with `Retry-After`, and clients ask again. With `wait` they get a session at once and the
+    /// picture from the publisher's first keyframe on; each waiting viewer costs a session (`webrtc.sessions_max`).
+    pub not_live: NotLive,
+    /// How long a session waits for its first picture or sound, in seconds. Default: 3600. Then it ends, and its client may ask again.
+    pub wait_max_s: u32,
+}
+
+/// What happens when a viewer comes to a stream that is not live (`whep.not_live`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotLive {
+    /// It is told to come again.
+    #[default]
+    Reject,
+    /// It waits in its session.
+    Wait,
+}
+
 /// What is logged, to standard error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
@@ -226,6 +248,12 @@ impl Default for IceConfig {
 impl Default for RtmpConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 1935)), enabled: true }
+    }
+}
+
+impl Default for WhepConfig {
+    fn default() -> Self {
+        Self { not_live: NotLive::Reject, wait_max_s: 3_600 }
     }
 }
 

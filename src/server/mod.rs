@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    config::{AuthMode, Config},
+    config::{AuthMode, Config, NotLive},
     egress::whep::SenderSettings,
     http::{self, Rate, RateLimiter, Services, plane::Plane},
     ingest::rtmp::{self, RtmpContext},
@@ -116,7 +116,11 @@ impl Server {
             authenticator,
             plane: plane.clone(),
             sessions: workers.clone(),
-            signalling: Settings { ice_servers: ice_servers(config), ..Settings::default() },
+            signalling: Settings {
+                ice_servers: ice_servers(config),
+                wait_until_live: config.whep.not_live == NotLive::Wait,
+                ..Settings::default()
+            },
             rate_limiter: RateLimiter::new(Rate {
                 per_s: config.http.client_requests_per_s,
                 burst: config.http.client_requests_burst,
@@ -180,6 +184,7 @@ fn workers(config: &Config, streams: &Arc<Streams>, metrics: &Arc<Metrics>) -> R
             playout_delay_max_ms: webrtc.playout_delay_max_ms,
         },
         sessions_max: webrtc.sessions_max as usize,
+        wait_max: Duration::from_secs(config.whep.wait_max_s.into()),
         on_conflict: config.publish.on_conflict,
     };
     let workers = Workers::start(&settings, streams.clone(), metrics.clone());

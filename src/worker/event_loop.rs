@@ -57,6 +57,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub inboxes: Vec<Arc<Inbox>>,
     pub sender: SenderSettings,
+    /// How long a viewer waits for its first picture or sound.
+    pub wait_max: Duration,
     pub on_conflict: OnConflict,
     pub stopping: AtomicBool,
     /// It was said that the kernel refuses segmentation offload.

@@ -26,7 +26,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use mio::{Poll, Waker, net::TcpListener};
@@ -60,6 +60,8 @@ pub struct WorkerSettings {
     pub workers: u16,
     pub sender: SenderSettings,
     pub sessions_max: usize,
+    /// How long a viewer waits for its first picture or sound.
+    pub wait_max: Duration,
     pub on_conflict: OnConflict,
 }
 
@@ -115,6 +117,7 @@ impl Workers {
             metrics,
             inboxes,
             sender: settings.sender,
+            wait_max: settings.wait_max,
             on_conflict: settings.on_conflict,
             stopping: AtomicBool::new(false),
             lost_offload: AtomicBool::new(false),

@@ -1,6 +1,9 @@
 //! A session that this worker has claimed: its transport, and what it carries.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     inbox::{Inbox, Message},
@@ -48,6 +51,16 @@ pub struct Session {
 }
 
 impl Session {
+    /// How long a viewer has been without anything of its stream; no time for all others.
+    pub fn waits_since(&self, now: Instant) -> Duration {
+        match &self.role {
+            Role::Viewer(viewer) if !viewer.sender.has_begun() => {
+                now.saturating_duration_since(self.entry.info.offered_at)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
     /// When the session wants to be looked at next.
     pub fn next_timeout(&self) -> Option<Instant> {
         let role = match &self.role {

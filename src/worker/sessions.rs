@@ -38,6 +38,8 @@ pub(super) enum Outcome {
     Timeout,
     /// A viewer's: its publisher now sends what it cannot decode.
     Undecodable,
+    /// A viewer's: nobody published what it waited for (`whep.wait_max_s`).
+    Unserved,
     /// We ended it.
     ByUs(EndReason),
 }
@@ -54,6 +56,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Timeout => "timeout",
             Self::Undecodable => "undecodable",
+            Self::Unserved => "unserved",
             Self::ByUs(EndReason::Superseded) => "superseded",
             Self::ByUs(EndReason::Kicked) => "kicked",
             Self::ByUs(EndReason::TokenExpired) => "expired",
@@ -388,6 +391,16 @@ impl Worker {
             self.sessions.iter().filter_map(|(slot, session)| Some((slot, session.entry.end_due(wall)?))).collect();
         for (slot, reason) in due {
             self.end(now, slot, Outcome::ByUs(reason));
+        }
+        let wait_max = self.shared.wait_max;
+        let unserved: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.waits_since(now) >= wait_max)
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in unserved {
+            self.end(now, slot, Outcome::Unserved);
         }
         let sessions = &self.sessions;
         let forgotten = self.routes.forget_silent(now, |key, slot| {

@@ -137,6 +137,11 @@ impl WhepSender {
         kind == MediaKind::Video || self.media.iter().all(|media| media.kind() == kind)
     }
 
+    /// Whether the viewer has got anything yet.
+    pub fn has_begun(&self) -> bool {
+        self.next_report.is_some()
+    }
+
     pub fn is_waiting(&self) -> bool {
         self.media.iter().any(|media| !media.is_started())
     }
