@@ -130,12 +130,14 @@ need_chromium() {
 }
 
 # Sets SLUICE_ALONE to a command prefix that runs a command in a network of its own, with loopback alone, in which tests make
-# further networks, lossy and filtered. Empty where that may not be: only root may, and not in every container.
+# further networks, lossy and filtered. Its processes, and so the networks, end with it, however it ends. Empty where that may
+# not be: only root may, and not in every container.
 need_networks() {
+    local unshare=(unshare --net --pid --fork --kill-child --mount-proc)
     SLUICE_ALONE=()
-    if [ "$(id -u)" -eq 0 ] && have unshare && unshare --net true 2>/dev/null; then
+    if [ "$(id -u)" -eq 0 ] && "${unshare[@]}" true 2>/dev/null; then
         install_packages ip=iproute2 iptables=iptables ethtool=ethtool conntrack=conntrack
-        # shellcheck disable=SC2016 # The inner shell expands it.
-        SLUICE_ALONE=(unshare --net -- sh -c 'ip link set lo up && SLUICE_E2E_NETWORK=own exec "$@"' sh)
+        # shellcheck disable=SC2016 # The inner shell expands it; it stays, to be the parent of what is left behind.
+        SLUICE_ALONE=("${unshare[@]}" sh -c 'ip link set lo up && SLUICE_E2E_NETWORK=own "$@"' sh)
     fi
 }
