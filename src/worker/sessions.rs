@@ -65,6 +65,13 @@ impl Outcome {
     }
 }
 
+/// Whether a client understands DTLS's close_notify. ffmpeg's `whip` muxer (seen with 9.0.2) sends it back as data and then waits for
+/// a datagram from us for ever, deaf to a signal. Left alone it misses the answers to its checks and ends with an error after 30 s
+/// (RFC 7675 section 5.1).
+fn takes_goodbye(user_agent: &str) -> bool {
+    !user_agent.starts_with("Lavf/")
+}
+
 impl Worker {
     /// Takes the session that the route from `path` leads to, for life; its slot, or `None` when it is somebody else's.
     pub(super) fn claim(&mut self, now: Instant, path: Path) -> Option<usize> {
@@ -342,10 +349,12 @@ impl Worker {
         }
     }
 
-    /// Ends a session at once: the peer is told by DTLS, its routes are forgotten.
+    /// Ends a session at once: the peer is told by DTLS if it can be, its routes are forgotten.
     pub(super) fn end(&mut self, now: Instant, slot: usize, outcome: Outcome) {
         let Some(mut session) = self.sessions.try_remove(slot) else { return };
-        session.transport.close(now);
+        if takes_goodbye(&session.entry.info.user_agent) {
+            session.transport.close(now);
+        }
         while let Some(transmit) = session.transport.poll_transmit() {
             self.links.send(&transmit.path, &transmit.datagram, transmit.datagram.len());
         }

@@ -127,3 +127,17 @@ test(
     }
   }),
 );
+
+test(
+  "ffmpeg's whip muxer ends when its session has: it neither hangs nor goes on sending to nobody",
+  stage.act(async () => {
+    const exp = seconds(6);
+    const token = sign({ stream: "muxed", can: ["publish"], exp });
+    const muxer = await stage.ffmpeg({ source: 1, gopSeconds: 1 }, whip(stage.server.whip("muxed"), token));
+    await until("the stream is live", () => stage.server.stream("muxed", admin));
+    await until("the session is over", async () => (await stage.server.stream("muxed", admin)) === undefined);
+    // It waits 30 s for answers to its checks.
+    assert.notEqual(await muxer.end(45_000), 0, "it takes the end for a success");
+    record("WHIP, ffmpeg: its own end after exp", Date.now() - exp * 1000, "ms", 40_000);
+  }),
+);
