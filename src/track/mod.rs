@@ -12,7 +12,7 @@ mod streams;
 mod subscription;
 
 pub use keyframe::KeyframeGate;
-pub use packet::{ClockReference, TrackPacket};
+pub use packet::{ClockReference, PAYLOAD_BYTES_MAX, TrackPacket};
 pub use packet_ring::{Insertion, PacketRing, RingLimits};
 pub use replica::{News, Replica, ReplicaTrack, Run};
 pub use stream::{

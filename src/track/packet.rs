@@ -6,6 +6,10 @@ use bytes::Bytes;
 
 use crate::media::ExtendedSeq;
 
+/// The longest payload that goes into the tree: a jumbo frame's. A datagram may bring seven times as much, which would not fit
+/// into a datagram of ours with its header, extensions and tag.
+pub const PAYLOAD_BYTES_MAX: usize = 9_000;
+
 /// One RTP packet of a layer, stripped of everything that is rewritten for each viewer.
 #[derive(Debug, Clone)]
 pub struct TrackPacket {
@@ -18,7 +22,7 @@ pub struct TrackPacket {
     pub marker: bool,
     /// The first packet of a picture that a decoder can begin with.
     pub keyframe_start: bool,
-    /// The codec's RTP payload, without padding.
+    /// The codec's RTP payload, without padding; at most [`PAYLOAD_BYTES_MAX`].
     pub payload: Bytes,
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     media::{Codec, RtpPacket, TrackFormat, testing::epoch},
     rtp::rtcp::{write_nack, write_pli},
-    track::{Batch, Delivery, LayerIndex, News, Snapshot, TrackPacket, TrackSnapshot},
+    track::{Batch, Delivery, LayerIndex, News, PAYLOAD_BYTES_MAX, Snapshot, TrackPacket, TrackSnapshot},
     transport::SrtpProfile,
 };
 
@@ -217,6 +217,18 @@ fn a_packet_too_short_to_pad_ends_its_call() {
     bench.send();
     assert_eq!(bench.browser.calls.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
     assert_eq!(bench.browser.open().len(), 4);
+}
+
+#[test]
+fn the_longest_packets_of_the_tree_go_out_too() {
+    let mut bench = Bench::new(true);
+    bench.picture(true, &[PAYLOAD_BYTES_MAX; 20]);
+    let mut sent = 0;
+    while sent < 20 {
+        bench.now += Duration::from_millis(10);
+        sent += bench.send().sent.packets;
+    }
+    assert!(bench.browser.open().iter().all(|packet| packet.payload.len() == PAYLOAD_BYTES_MAX));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use crate::{
     media::RTP_HEADER_BYTES,
-    track::{Outgoing, Playout, TrackPacket},
+    track::{Outgoing, PAYLOAD_BYTES_MAX, Playout, TrackPacket},
     transport::SrtpSealer,
 };
 
@@ -15,6 +15,10 @@ use crate::{
 pub const SEGMENTS_MAX: usize = 48;
 /// What one UDP call may carry: 65,535 less the IP and UDP headers of IPv6.
 const CALL_BYTES_MAX: usize = 65_535 - 48;
+const _: () = assert!(
+    RTP_HEADER_BYTES + PLAYOUT_DELAY_BYTES + OSN_BYTES + PAYLOAD_BYTES_MAX + 16 <= CALL_BYTES_MAX,
+    "every packet of the tree fits into a call, with the longest tag"
+);
 /// RTP padding's length is one byte (RFC 3550 section 5.1).
 const PADDING_BYTES_MAX: usize = 255;
 /// The one-byte-header extension block with the playout delay alone (RFC 8285): 4 bytes of header, 1 + 3 of element.

@@ -41,7 +41,7 @@ use self::{
 use crate::{
     media::RtpPacket,
     rtp::rtcp::{Rtcp, RtcpReader, SenderReport},
-    track::{LayerIndex, Publication, Superseded, TrackIndex},
+    track::{LayerIndex, PAYLOAD_BYTES_MAX, Publication, Superseded, TrackIndex},
 };
 
 /// What happened since the last call of [`WhipReceiver::counters`].
@@ -115,7 +115,8 @@ impl WhipReceiver {
     pub fn handle_rtp(&mut self, now: Instant, packet: Bytes) {
         self.counters.packets += 1;
         self.counters.bytes += packet.len() as u64;
-        let Ok(packet) = RtpPacket::parse(packet, &self.extensions) else {
+        let packet = RtpPacket::parse(packet, &self.extensions).ok();
+        let Some(packet) = packet.filter(|packet| packet.payload.len() <= PAYLOAD_BYTES_MAX) else {
             self.counters.unusable += 1;
             return;
         };

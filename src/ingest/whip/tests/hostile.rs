@@ -1,6 +1,7 @@
 //! A publisher that means ill harms itself only.
 
 use super::*;
+use crate::track::PAYLOAD_BYTES_MAX;
 
 /// Packets that are nearly right: the right SSRCs, payload types and extensions, with everything else at random.
 fn nearly_right(random: &mut Random) -> Bytes {
@@ -68,4 +69,17 @@ fn no_sequence_of_packets_makes_the_receiver_panic_spin_or_grow() {
         let counters = bench.receiver.counters();
         assert!(counters.packets > counters.unusable + counters.useless, "{counters:?}");
     }
+}
+
+#[test]
+fn a_datagram_too_large_to_be_sent_on_goes_no_further() {
+    let mut bench = Bench::new(&browser());
+    // As much as UDP over IPv4 carries, less header and tag; it would not fit into a viewer's datagram.
+    for (sequence, payload_bytes) in [(1, 65_479), (2, PAYLOAD_BYTES_MAX + 1), (3, PAYLOAD_BYTES_MAX)] {
+        bench.receive(ms(1), &video(sequence, 0, &vec![0x10; payload_bytes]));
+    }
+    bench.receiver.flush(ms(1)).unwrap();
+    let lengths: Vec<_> = bench.packets(TrackIndex(1)).iter().map(|packet| packet.payload.len()).collect();
+    assert_eq!(lengths, [PAYLOAD_BYTES_MAX]);
+    assert_eq!(bench.receiver.counters().unusable, 2);
 }
