@@ -2,6 +2,9 @@
 //!
 //! The rooms, in layers; imports point downwards only (`tests/house` checks it). `ARCHITECTURE.md` is the map.
 
+// What comes from the network is no reason to panic; what cannot fail is written so that it cannot.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::unreachable, clippy::unimplemented, clippy::todo)]
+
 pub mod bench;
 pub mod codec;
 pub mod config;

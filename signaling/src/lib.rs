@@ -4,6 +4,9 @@
 //! carries packets stands behind the [`MediaPlane`](media_plane::MediaPlane) trait.
 //! Rules: RFC 9725 (WHIP), draft-ietf-wish-whep (WHEP), RFC 8866 (SDP), RFC 8840 (trickle ICE), RFC 7519 (JWT).
 
+// What comes from the network is no reason to panic; what cannot fail is written so that it cannot.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::unreachable, clippy::unimplemented, clippy::todo)]
+
 pub mod codec;
 mod counter_offer;
 pub mod endpoint;
