@@ -85,6 +85,19 @@ need_cargo_deny() {
     PATH="$PATH:$tools/bin"
 }
 
+# need_python_package MODULE PACKAGE: in a Python environment of our own, whose interpreter is $tools/python/bin/python.
+need_python_package() {
+    local python="$tools/python"
+    "$python/bin/python" -c "import $1" 2>/dev/null && return 0
+    say "fetching $2 from PyPI"
+    have python3 || install_packages python3=python3
+    [ -x "$python/bin/pip" ] || python3 -m venv "$python" 2>/dev/null || {
+        install_packages no-such-command=python3-venv
+        python3 -m venv --clear "$python"
+    }
+    "$python/bin/python" -m pip install --quiet --disable-pip-version-check "$2" >&2
+}
+
 # Sets SLUICE_FFMPEG to an ffmpeg that speaks WHIP (7.1 or newer); Debian's is older.
 need_ffmpeg() {
     local ffmpeg
@@ -94,22 +107,39 @@ need_ffmpeg() {
             return 0
         fi
     done
+    need_python_package imageio_ffmpeg imageio-ffmpeg
     local python="$tools/python"
-    if ! "$python/bin/python" -c 'import imageio_ffmpeg' 2>/dev/null; then
-        say "fetching an ffmpeg that speaks WHIP"
-        have python3 || install_packages python3=python3
-        python3 -m venv "$python" 2>/dev/null || {
-            install_packages no-such-command=python3-venv
-            python3 -m venv --clear "$python"
-        }
-        "$python/bin/python" -m pip install --quiet --disable-pip-version-check imageio-ffmpeg >&2
-    fi
     SLUICE_FFMPEG=$("$python/bin/python" -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())')
     export SLUICE_FFMPEG
 }
 
 # The README's examples are run as they stand there.
 need_php() { install_packages php=php-cli; }
+
+# Sets SLUICE_FIREFOX to a Firefox of the system.
+need_firefox() {
+    local name
+    [ -n "${SLUICE_FIREFOX:-}" ] && return 0
+    have firefox || install_packages firefox-esr=firefox-esr
+    for name in firefox-esr firefox; do
+        if have "$name"; then
+            SLUICE_FIREFOX=$(command -v "$name")
+            export SLUICE_FIREFOX
+            return 0
+        fi
+    done
+    fail "no Firefox: install it, or name one in SLUICE_FIREFOX"
+}
+
+# Sets SLUICE_PYTHON to a Python that has aiortc, and builds the client that is made of the webrtc crate.
+need_webrtc_clients() {
+    need_python_package aiortc aiortc
+    export SLUICE_PYTHON="$tools/python/bin/python"
+    if [ -z "${SLUICE_WEBRTC_RS:-}" ]; then
+        cargo build --quiet --locked --package sluice-webrtc-rs
+        export SLUICE_WEBRTC_RS="$PWD/target/debug/sluice-webrtc-rs"
+    fi
+}
 
 # Sets SLUICE_CHROMIUM to a Chromium of the system.
 need_chromium() {

@@ -11,6 +11,8 @@ export interface PublisherOptions {
   source: number;
   /** With grain, so that a picture costs about what a camera's does: several packets. */
   busy?: boolean;
+  /** Sends what the browser's microphone hears instead of the hum and the beeps. */
+  microphone?: boolean;
 }
 
 export interface PublisherReport {
@@ -42,7 +44,7 @@ function grain(): OffscreenCanvas {
   return canvas;
 }
 
-function drawLoop(canvas: HTMLCanvasElement, track: CanvasCaptureMediaStreamTrack, options: PublisherOptions): void {
+function drawLoop(canvas: HTMLCanvasElement, shutter: Pick<CanvasCaptureMediaStreamTrack, "requestFrame">, options: PublisherOptions): void {
   const { source } = options;
   const noise = options.busy === true ? grain() : undefined;
   const context = canvas.getContext("2d", { alpha: false });
@@ -76,9 +78,15 @@ function drawLoop(canvas: HTMLCanvasElement, track: CanvasCaptureMediaStreamTrac
       const y = Math.floor(cell / clock.COLUMNS) * clock.CELL_HEIGHT;
       context.fillRect(x, y, clock.CELL_WIDTH, clock.CELL_HEIGHT);
     });
-    track.requestFrame();
+    shutter.requestFrame();
   };
   draw();
+}
+
+async function microphone(): Promise<MediaStreamTrack> {
+  const [track] = (await navigator.mediaDevices.getUserMedia({ audio: true })).getAudioTracks();
+  if (track === undefined) throw new Error("no microphone");
+  return track;
 }
 
 async function hum(): Promise<MediaStreamTrack> {
@@ -112,9 +120,12 @@ async function start(options: PublisherOptions): Promise<void> {
   canvas.width = clock.WIDTH;
   canvas.height = clock.HEIGHT;
   document.body.append(canvas);
-  const video = canvas.captureStream(0).getVideoTracks()[0] as CanvasCaptureMediaStreamTrack;
-  drawLoop(canvas, video, options);
-  const audio = await hum();
+  const captured = canvas.captureStream(0);
+  const video = captured.getVideoTracks()[0] as CanvasCaptureMediaStreamTrack;
+  // Firefox has requestFrame on the stream, as an older draft had it.
+  const shutter = "requestFrame" in video ? video : (captured as unknown as CanvasCaptureMediaStreamTrack);
+  drawLoop(canvas, shutter, options);
+  const audio = options.microphone === true ? await microphone() : await hum();
 
   const peer = new RTCPeerConnection();
   peer.addEventListener("connectionstatechange", () => {

@@ -99,7 +99,9 @@ function watchFrames(): void {
 
 async function listen(stream: MediaStream): Promise<void> {
   const sound = new AudioContext({ sampleRate: 48000 });
-  await sound.resume();
+  // Without a sound card Firefox starts none, ever; there the statistics have to do.
+  await Promise.race([sound.resume(), new Promise((resolve) => setTimeout(resolve, 1000))]);
+  if (sound.state !== "running") return;
   await sound.audioWorklet.addModule("/listener.js");
   const listener = new AudioWorkletNode(sound, "listener");
   listener.port.onmessage = ({ data }: MessageEvent<{ onsetMs?: number; rms?: number }>) => {
