@@ -28,9 +28,11 @@ pub struct ReasonLabel {
 
 /// How sessions end: the values of `outcome`. `undecodable`: a viewer's, over what another publisher sends. `unserved`: a viewer's that
 /// waited in vain. `unanswered`: our offer to a viewer was.
-pub const OUTCOMES: [&str; 11] = [
+/// `redirected`: sent to another node.
+pub const OUTCOMES: [&str; 12] = [
     "ended",
     "refused",
+    "redirected",
     "failed",
     "expired",
     "kicked",

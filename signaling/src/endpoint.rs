@@ -14,6 +14,7 @@ use crate::{
     ice_server::IceServers,
     media_plane::{Direction, MediaPlane, OpenRequest, SessionOwner},
     name::{SessionId, StreamName},
+    redirect::NodeUrl,
     sdp::{MediaOffer, Negotiated, OfferError, answer},
     token::{Authenticator, Denied, Grant, Presenter, Right},
 };
@@ -31,11 +32,18 @@ pub struct Settings {
     pub wait_until_live: bool,
     /// STUN and TURN servers that clients are told of.
     pub ice_servers: IceServers,
+    /// The node that newcomers are sent to while this one is full or stopping.
+    pub overflow_to: Option<NodeUrl>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { not_live_retry_after_s: 2, wait_until_live: false, ice_servers: IceServers::default() }
+        Self {
+            not_live_retry_after_s: 2,
+            wait_until_live: false,
+            ice_servers: IceServers::default(),
+            overflow_to: None,
+        }
     }
 }
 
@@ -158,13 +166,16 @@ impl Call<'_> {
     /// POST on an endpoint (RFC 9725 section 4.2).
     fn open(&self, stream: &StreamName) -> Result<Response, Refused> {
         let grant = self.authorise(stream)?;
+        if let Some(why) = self.plane.unavailable() {
+            return Err(self.elsewhere(stream, why));
+        }
         let offer = self.body(SDP_TYPE, "Accept-Post")?;
         let offer = MediaOffer::parse(offer).map_err(|error| error.problem())?;
         let media = match (self.door.negotiate)(self, stream, &offer) {
             Err(problem) if problem.status == 406 => return Ok(self.counter_offer(stream, grant, &offer, problem)?),
             negotiated => negotiated?,
         };
-        let params = self.plane.open(OpenRequest {
+        let opened = self.plane.open(OpenRequest {
             direction: self.door.direction,
             stream: stream.clone(),
             grant: grant.clone(),
@@ -176,6 +187,11 @@ impl Call<'_> {
             remote_candidates: offer.candidates.clone(),
             media: media.clone(),
             video_line: offer.line_of(MediaKind::Video),
+        });
+        let params = opened.map_err(|why| match why.status {
+            // The last place was taken meanwhile.
+            503 => self.elsewhere(stream, why),
+            _ => why.into(),
         })?;
         let mut response = Response::new(201)
             .header("Content-Type", SDP_TYPE)
@@ -261,7 +277,7 @@ impl Call<'_> {
 }
 
 /// RFC 3986 section 2.3.
-fn is_unreserved(byte: u8) -> bool {
+pub(crate) fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 

@@ -64,6 +64,8 @@ pub struct Request<'a> {
     pub user_agent: Option<&'a str>,
     /// A browser asks whether a page may ask (Fetch standard: OPTIONS with `Access-Control-Request-Method`).
     pub is_preflight: bool,
+    /// The query says that another node sent the client here ([`redirect::REDIRECTED`](crate::redirect::REDIRECTED)).
+    pub is_redirected: bool,
     /// Read up to one byte past [`BODY_MAX_BYTES`]: that is enough to refuse it.
     pub body: &'a [u8],
     /// The client's address.
@@ -84,6 +86,7 @@ impl<'a> Request<'a> {
             if_match: None,
             user_agent: None,
             is_preflight: false,
+            is_redirected: false,
             body: &[],
             from,
         }

@@ -17,6 +17,7 @@ pub mod ice_server;
 pub mod media_plane;
 pub mod name;
 mod patch;
+pub mod redirect;
 pub mod sdp;
 pub mod token;
 pub mod whep;

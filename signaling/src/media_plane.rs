@@ -118,6 +118,9 @@ pub trait MediaPlane: Send + Sync {
     /// each publisher that comes.
     fn viewer_codecs(&self, stream: &StreamName) -> Option<Vec<Codec>>;
 
+    /// Why no session can be made at present, a 503 with `Retry-After`: the server is full or stopping.
+    fn unavailable(&self) -> Option<Problem>;
+
     /// Makes a pending session: from now on it answers connectivity checks.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! Offers that cannot carry the stream are met with one of ours: `counter_offer`.
 //!
-//! Not here yet: events and layers, rate limits.
+//! Not here yet: events and layers.
 
 use crate::{
     endpoint::{Call, Door},

@@ -1,6 +1,4 @@
 //! WHIP (RFC 9725): how publishers come in by HTTP.
-//!
-//! Not here yet: rate limits, redirects.
 
 use crate::{endpoint::Door, media_plane::Direction, sdp::negotiate_ingest, token::Right};
 

@@ -97,6 +97,7 @@ settings! {
     http.trusted_proxies: List, "a list of addresses and CIDR ranges, such as [\"127.0.0.1\", \"10.0.0.0/8\"]";
     http.client_requests_per_s: Whole, "a number of requests, 0 (off) to 100000";
     http.client_requests_burst: Whole, "a number of requests, 1 to 100000";
+    http.overflow_to: Text, "a URL such as \"https://b.example.net\"";
     webrtc.listen: Text, "an address and port such as \"[::]:8189\"";
     webrtc.advertise: List, "a list of addresses, each IP or IP:port, such as [\"203.0.113.7\"]";
     webrtc.workers: Whole, "a number of threads, 0 (one per core) to 256";

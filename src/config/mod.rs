@@ -17,7 +17,7 @@ mod trusted_proxy;
 use std::{fmt, net::SocketAddr};
 
 use serde::Deserialize;
-use sluice_signaling::ice_server::IceServerUri;
+use sluice_signaling::{ice_server::IceServerUri, redirect::NodeUrl};
 
 pub use advertise::{Advertise, InvalidAdvertise};
 pub use check::HS256_SECRET_MIN_BYTES;
@@ -57,6 +57,9 @@ pub struct HttpConfig {
     pub client_requests_per_s: u32,
     /// How many of those may come at once after a quiet time. Default: 500, an auditorium that joins at the same moment.
     pub client_requests_burst: u32,
+    /// Base URL of another node, such as `https://b.example.net`: publishers and viewers are sent there by 307 while this one is full
+    /// (`webrtc.sessions_max`) or draining. Default: none, they get 503.
+    pub overflow_to: Option<NodeUrl>,
 }
 
 /// All WebRTC media, of publishers and viewers.
@@ -222,6 +225,7 @@ impl Default for HttpConfig {
             trusted_proxies: Vec::new(),
             client_requests_per_s: 50,
             client_requests_burst: 500,
+            overflow_to: None,
         }
     }
 }

@@ -44,7 +44,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     }
     let config = Config::default();
     let Config { http: _, webrtc: _, ice: _, rtmp: _, auth: _, publish: _, whep: _, log: _ } = &config;
-    section!(config.http: HttpConfig { listen, connections_max, trusted_proxies, client_requests_per_s, client_requests_burst });
+    section!(config.http: HttpConfig { listen, connections_max, trusted_proxies, client_requests_per_s, client_requests_burst, overflow_to });
     section!(config.webrtc: WebrtcConfig { listen, advertise, workers, join_burst_mbps, playout_delay_max_ms, sessions_max });
     section!(config.ice: IceConfig { servers, turn_secret, turn_ttl_s, turn_username, turn_credential });
     section!(config.rtmp: RtmpConfig { listen, enabled });
@@ -114,6 +114,7 @@ fn a_value_of_the_wrong_kind_names_its_line_and_what_is_expected() {
     let proxies = "sluice.toml:2: http.trusted_proxies: expected a list of addresses and CIDR ranges";
     refused("[http]\ntrusted_proxies = ['nginx']\n", proxies, &["\"nginx\""]);
     refused("[http]\ntrusted_proxies = ['0.0.0.0/0']\n", proxies, &["anybody could claim"]);
+    refused("[http]\noverflow_to = 'b'\n", "sluice.toml:2: http.overflow_to: expected a URL such as", &["\"b\""]);
     refused("[auth]\nmode = 'jtw'\n", "sluice.toml:2: auth.mode: expected \"open\" or \"jwt\"", &["jtw"]);
     refused("[rtmp]\nenabled = 'yes'\n", "sluice.toml:2: rtmp.enabled: expected true or false", &[]);
     refused("http = 1\n", "sluice.toml:1: http: expected a section ([http]), found a number", &[]);

@@ -25,7 +25,6 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::{Router, http::Method, middleware, response::Response};
 use sluice_signaling::{media_plane::MediaPlane, token::Authenticator};
-use tokio_util::sync::CancellationToken;
 
 use crate::{config::TrustedProxy, metrics::Metrics, track::Streams};
 
@@ -51,8 +50,6 @@ pub struct Services {
     pub rtmp_port: Option<u16>,
     /// All doors are on loopback by rule: nobody but this machine's users is meant to come.
     pub loopback_only: bool,
-    /// Cancelled when the server begins to stop: no new sessions from then on.
-    pub drain: CancellationToken,
 }
 
 pub type AppState = Arc<Services>;

@@ -69,6 +69,10 @@ impl Plane {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    fn check_draining(&self) -> Result<(), Problem> {
+        if self.draining.load(Ordering::Relaxed) { Err(problem::draining()) } else { Ok(()) }
+    }
+
     /// Forgets what nobody came back for; to be called every second or so.
     pub fn sweep(&self) {
         let void = self.counter_offers.lock().sweep(Instant::now());
@@ -141,10 +145,13 @@ impl MediaPlane for Plane {
         self.workers.viewer_codecs(stream)
     }
 
+    fn unavailable(&self) -> Option<Problem> {
+        let full = || self.workers.check_room().err().map(|full| unavailable(&full.to_string()));
+        self.check_draining().err().or_else(full)
+    }
+
     fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem> {
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(unavailable("the server is stopping"));
-        }
+        self.check_draining()?;
         let busy = || self.streams.get(&request.stream).is_some_and(|stream| stream.is_live());
         if request.direction == Direction::Ingest && self.on_conflict == OnConflict::Reject && busy() {
             return Err(conflict());
@@ -161,9 +168,7 @@ impl MediaPlane for Plane {
     }
 
     fn offer(&self, request: CounterOfferRequest) -> Result<TransportParams, Problem> {
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(unavailable("the server is stopping"));
-        }
+        self.check_draining()?;
         let (session, local_ice, senders) = (SessionId::random(), IceCredentials::random(), sender_ids(&request.media));
         let params = self.params(session, local_ice.clone(), Setup::ActPass, senders.clone());
         let offer = CounterOffer { request, local_ice, senders, made_at: Instant::now() };
@@ -176,9 +181,7 @@ impl MediaPlane for Plane {
     }
 
     fn accept(&self, session: SessionId, answer: AnswerRequest) -> Result<(), Problem> {
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(unavailable("the server is stopping"));
-        }
+        self.check_draining()?;
         let offer = self.counter_offers.lock().take(Instant::now(), session);
         let CounterOffer { request, local_ice, senders, .. } =
             offer.ok_or_else(|| problem::not_found("no answer is waited for: POST a new offer"))?;

@@ -11,21 +11,30 @@ use sluice_signaling::{error::Problem, token::Presenter};
 
 use super::problem;
 
+/// What of the query means something, percent-decoded.
 #[derive(Deserialize)]
-struct TokenQuery {
-    token: Option<String>,
+pub struct Presented {
+    pub token: Option<String>,
+    /// [`sluice_signaling::redirect::REDIRECTED`].
+    pub redirected: Option<String>,
 }
 
-/// The query's `token`, percent-decoded.
-///
 /// # Errors
-/// 400 when the query cannot be read or has more than one.
-pub fn query_token(uri: &Uri) -> Result<Option<String>, Problem> {
+/// 400 when the query cannot be read or has one of its parts twice.
+pub fn query(uri: &Uri) -> Result<Presented, Problem> {
     // The rejection's own text could repeat the token.
-    let query = Query::<TokenQuery>::try_from_uri(uri).map_err(|_| {
+    let query = Query::<Presented>::try_from_uri(uri).map_err(|_| {
         problem::bad_request("the query cannot be read; expected at most one token=..., percent-encoded")
     })?;
-    Ok(query.0.token)
+    Ok(query.0)
+}
+
+/// The query's `token`.
+///
+/// # Errors
+/// As [`query`].
+pub fn query_token(uri: &Uri) -> Result<Option<String>, Problem> {
+    query(uri).map(|query| query.token)
 }
 
 /// A header's value where it is visible ASCII; anything else counts as absent.

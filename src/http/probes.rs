@@ -18,9 +18,9 @@ async fn alive() -> &'static str {
     "alive\n"
 }
 
-/// Able to take sessions: not while draining.
+/// Able to take sessions: not while draining, and not while full.
 async fn ready(State(state): State<AppState>) -> Response {
-    if state.drain.is_cancelled() { problem::respond(&problem::draining()) } else { "ready\n".into_response() }
+    state.plane.unavailable().map_or_else(|| "ready\n".into_response(), |why| problem::respond(&why))
 }
 
 async fn metrics(State(state): State<AppState>) -> Response {

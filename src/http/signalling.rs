@@ -1,6 +1,6 @@
 //! WHIP and WHEP: HTTP on this side, [`sluice_signaling`] on the other. Reads a bounded body in bounded time, hands the
-//! request over as plain values, writes out the plain response. Decides nothing itself but 408, 429 and,
-//! while draining, 503.
+//! request over as plain values, writes out the plain response. Decides nothing itself but 408 and
+//! 429.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -66,6 +66,8 @@ struct Place {
 
 /// The outcome of a session that signalling did not let begin (`sluice_sessions_total`).
 const REFUSED: &str = "refused";
+/// That of one that another node is to have.
+const REDIRECTED: &str = "redirected";
 
 type From = ConnectInfo<SocketAddr>;
 
@@ -75,22 +77,19 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
     let span = Span::current();
     span.record("stream", display(stream));
     let (head, body) = request.into_parts();
-    if state.drain.is_cancelled() && head.method == Method::POST {
-        state.metrics.count_session(protocol, REFUSED);
-        return problem::respond(&problem::draining());
-    }
-    let (token, body) = match (presented::query_token(&head.uri), read(body).await) {
-        (Ok(token), Ok(body)) => (token, body),
+    let (query, body) = match (presented::query(&head.uri), read(body).await) {
+        (Ok(query), Ok(body)) => (query, body),
         (Err(problem), _) | (_, Err(problem)) => return problem::respond(&problem),
     };
     let text = |name| presented::text(&head.headers, name);
     let request = plain::Request {
         content_type: text(header::CONTENT_TYPE),
         authorization: text(header::AUTHORIZATION),
-        query_token: token.as_deref(),
+        query_token: query.token.as_deref(),
         origin: text(header::ORIGIN),
         if_match: text(header::IF_MATCH),
         user_agent: text(header::USER_AGENT),
+        is_redirected: query.redirected.is_some(),
         is_preflight: cors::is_preflight(&head.method, &head.headers),
         body: &body,
         ..plain::Request::new(plain::Method::from_name(head.method.as_str()), stream, session, from)
@@ -99,9 +98,13 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
     if let Some(session) = response.session {
         span.record("session", display(session));
     }
-    // An offer of ours is no refusal yet: its session is counted when it ends, or when nobody answers.
-    if response.problem.is_some() && response.session.is_none() && head.method == Method::POST {
-        state.metrics.count_session(protocol, REFUSED);
+    if head.method == Method::POST {
+        match (response.status, &response.problem, response.session) {
+            (307, ..) => state.metrics.count_session(protocol, REDIRECTED),
+            // An offer of ours is no refusal yet: its session is counted when it ends, or when nobody answers.
+            (_, Some(_), None) => state.metrics.count_session(protocol, REFUSED),
+            _ => {}
+        }
     }
     if let Some(denied) = response.denied {
         state.metrics.count_auth_failure(denied.reason());

@@ -42,6 +42,7 @@ const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 #[derive(Default)]
 struct Fake {
     viewer: Option<(StreamName, ViewerState)>,
+    unavailable: Mutex<Option<Problem>>,
     ended: Mutex<Vec<(SessionId, EndReason)>>,
 }
 
@@ -53,6 +54,9 @@ impl MediaPlane for Fake {
         None
     }
 
+    fn unavailable(&self) -> Option<Problem> {
+        self.unavailable.lock().clone()
+    }
     fn open(&self, _: OpenRequest) -> Result<TransportParams, Problem> {
         Err(Problem::new(503, "full", "Full", "no place left"))
     }
@@ -115,12 +119,10 @@ struct House {
     fake: Arc<Fake>,
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
-    drain: CancellationToken,
 }
 
 fn house(authenticator: Authenticator, fake: Fake) -> House {
     let (fake, streams, metrics) = (Arc::new(fake), Arc::new(Streams::default()), Metrics::new());
-    let drain = CancellationToken::new();
     let from = SocketAddr::from(([127, 0, 0, 1], 50_000));
     let router = router(Arc::new(Services {
         streams: streams.clone(),
@@ -133,10 +135,9 @@ fn house(authenticator: Authenticator, fake: Fake) -> House {
         trusted_proxies: ["127.0.0.1".parse().unwrap()].into(),
         rtmp_port: Some(1936),
         loopback_only: true,
-        drain: drain.clone(),
     }))
     .layer(axum::Extension(ConnectInfo(from)));
-    House { router, fake, streams, metrics, drain }
+    House { router, fake, streams, metrics }
 }
 
 fn open_house() -> House {
@@ -242,11 +243,11 @@ async fn nothing_here_and_wrong_methods_are_problems() {
 }
 
 #[tokio::test]
-async fn ready_until_draining_and_then_no_new_sessions() {
+async fn ready_until_full_or_draining_and_then_no_new_sessions() {
     let house = open_house();
     assert_eq!(house.get("/healthz").await.status, 200);
     assert_eq!(house.get("/readyz").await.status, 200);
-    house.drain.cancel();
+    *house.fake.unavailable.lock() = Some(problem::draining());
     assert_eq!(house.get("/healthz").await.status, 200);
     house.get("/readyz").await.is_problem(503);
     for path in ["/whip/cam1", "/whep/cam1"] {
@@ -255,6 +256,8 @@ async fn ready_until_draining_and_then_no_new_sessions() {
         assert_eq!(answer.header("retry-after"), "5");
         assert_eq!(answer.header("access-control-allow-origin"), "*", "pages must be able to read it");
     }
+    *house.fake.unavailable.lock() = None;
+    assert_eq!(house.get("/readyz").await.status, 200, "there is room again");
 }
 
 #[tokio::test]

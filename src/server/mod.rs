@@ -119,6 +119,7 @@ impl Server {
             signalling: Settings {
                 ice_servers: ice_servers(config),
                 wait_until_live: config.whep.not_live == NotLive::Wait,
+                overflow_to: config.http.overflow_to.clone(),
                 ..Settings::default()
             },
             rate_limiter: RateLimiter::new(Rate {
@@ -128,7 +129,6 @@ impl Server {
             trusted_proxies: config.http.trusted_proxies.clone().into(),
             rtmp_port: rtmp_address.map(|address| address.port()),
             loopback_only: config.auth.mode == AuthMode::Open && !config.auth.allow_open,
-            drain: drain.clone(),
         }));
         let http = http::serve(http_listener, router, config.http.connections_max, http_stop.clone());
         Ok(Self {

@@ -150,6 +150,14 @@ impl Workers {
         self.shared.table.insert(Arc::new(SessionEntry::new(info, pending)))
     }
 
+    /// Whether one more session could be made now.
+    ///
+    /// # Errors
+    /// [`TableFull`] when not.
+    pub fn check_room(&self) -> Result<(), TableFull> {
+        self.shared.table.check_room()
+    }
+
     pub fn session(&self, id: SessionId) -> Option<Arc<SessionEntry>> {
         self.shared.table.by_id(id)
     }

@@ -242,6 +242,12 @@ impl SessionTable {
         Ok(())
     }
 
+    /// # Errors
+    /// [`TableFull`] when [`Self::insert`] would say so now.
+    pub fn check_room(&self) -> Result<(), TableFull> {
+        if self.count() < self.sessions_max { Ok(()) } else { Err(TableFull(self.sessions_max)) }
+    }
+
     pub fn by_id(&self, id: SessionId) -> Option<Arc<SessionEntry>> {
         self.by_id.read().get(&id).cloned()
     }
@@ -371,6 +377,7 @@ mod tests {
         let table = SessionTable::new(1);
         let first = entry(epoch(), None);
         table.insert(first.clone()).unwrap();
+        assert_eq!(table.check_room(), Err(TableFull(1)));
         assert_eq!(table.insert(entry(epoch(), None)), Err(TableFull(1)));
         assert!(table.by_id(first.info.id).is_some());
         assert!(table.by_ufrag(&first.info.ice.local.ufrag).is_some());

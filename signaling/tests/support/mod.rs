@@ -120,6 +120,7 @@ pub struct Open {
 #[derive(Default)]
 pub struct FakePlane {
     pub live: Option<Vec<TrackFormat>>,
+    pub unavailable: Option<Problem>,
     pub refuse: Option<Problem>,
     pub open: Mutex<Vec<Open>>,
     pub offered: Mutex<Vec<(SessionId, IceCredentials, CounterOfferRequest)>>,
@@ -150,6 +151,10 @@ impl MediaPlane for FakePlane {
 
     fn viewer_codecs(&self, _stream: &StreamName) -> Option<Vec<Codec>> {
         None
+    }
+
+    fn unavailable(&self) -> Option<Problem> {
+        self.unavailable.clone()
     }
 
     fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem> {

@@ -45,14 +45,18 @@ export async function postOffer(endpoint: Endpoint, offer: string, signal: Abort
   let sdp: string;
   let type: Reply["type"];
   try {
-    response = await fetch_(endpoint.url, {
-      method: "POST",
-      headers: { "Content-Type": "application/sdp", Accept: "application/sdp", ...authorisation(endpoint.token) },
-      body: offer,
-      signal,
-      cache: "no-store",
-      referrerPolicy: "no-referrer",
-    });
+    const post = (url: string | URL): Promise<Response> =>
+      fetch_(url, {
+        method: "POST",
+        headers: { "Content-Type": "application/sdp", Accept: "application/sdp", ...authorisation(endpoint.token) },
+        body: offer,
+        signal,
+        cache: "no-store",
+        referrerPolicy: "no-referrer",
+      });
+    response = await post(endpoint.url);
+    // Sent to another node by 307: browsers do not take the token along to another origin. The server that we trust with it chose.
+    if (response.status === 401 && response.redirected && endpoint.token) response = await post(response.url);
     type = endpoint.protocol === "whep" && response.status === 406 && isSdp(response) ? "offer" : "answer";
     if (response.status !== 201 && type === "answer") throw await errorOf(response, endpoint.protocol);
     sdp = await response.text();

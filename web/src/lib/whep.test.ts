@@ -60,6 +60,20 @@ describe("watch", () => {
     expect(peer.closed).toBe(true);
   });
 
+  it("shows its token again to the node that it is redirected to", async () => {
+    const node = "https://b.example/whep/cam1?redirected=1";
+    const at = (response: Response): Response =>
+      Object.defineProperties(response, { url: { value: node }, redirected: { value: true } });
+    const server = fakeServer(
+      () => at(refused(401)),
+      () => at(created()),
+    );
+    const session = await watch({ url: URL_, token: "secret", fetch: server.fetch, createPeer });
+    expect(server.asked.map(({ url }) => url)).toEqual([URL_, node]);
+    expect(server.asked[1]?.headers.get("authorization")).toBe("Bearer secret");
+    expect(session.resource).toBe("https://b.example/whep/cam1/1");
+  });
+
   it("throws the problem of a refusal and leaves nothing open", async () => {
     const server = fakeServer(() => refused(403));
     await expect(watch({ url: URL_, fetch: server.fetch, createPeer })).rejects.toMatchObject({
