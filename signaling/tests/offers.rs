@@ -109,6 +109,19 @@ fn session_level_transport_is_read() {
 }
 
 #[test]
+fn a_fingerprint_of_the_session_and_credentials_of_the_section_go_together() {
+    // libdatachannel's later versions write setup and credentials per section, and the fingerprint once.
+    let offer = read("libdatachannel-publish");
+    assert_eq!(offer.ice, IceCredentials { ufrag: "PPNP".into(), pwd: "M9tloUB+dP6J7SldLUEso0".into() });
+    assert_eq!((offer.fingerprints.len(), offer.candidates.len(), offer.setup), (1, 1, Setup::ActPass));
+    let answer = answered("libdatachannel-publish", &[]);
+    assert!(
+        answer.contains("a=rtpmap:96 H264/90000\r\n") && answer.contains("a=rtpmap:111 opus/48000/2\r\n"),
+        "{answer}"
+    );
+}
+
+#[test]
 fn the_tagged_section_has_the_transport() {
     // aiortc has other credentials in each section; those of the first of the group count (RFC 9143 section 7.2.1).
     let aiortc = read("aiortc-publish");

@@ -21,8 +21,9 @@ use sluice_signaling::{
     token::{Authenticator, Claims, Grant, OneOrMany, Right, Rights},
 };
 
-/// `(name, text)` of every offer under `fixtures/`; Chromium's were made by Chromium, the others follow what the clients' sources write.
-pub const OFFERS: [(&str, &str); 12] = [
+/// `(name, text)` of every offer under `fixtures/`; Chromium's were made by Chromium, libdatachannel's (which OBS is built on) stands in
+/// the logs of ZLMediaKit's issue 4324 and has their Content-Length, the others follow what the clients' sources write.
+pub const OFFERS: [(&str, &str); 13] = [
     ("chromium-publish", CHROMIUM_PUBLISH),
     ("chromium-simulcast", include_str!("../fixtures/chromium-simulcast.sdp")),
     ("chromium-watch", CHROMIUM_WATCH),
@@ -30,6 +31,7 @@ pub const OFFERS: [(&str, &str); 12] = [
     ("safari-watch", include_str!("../fixtures/safari-watch.sdp")),
     ("webrtc-rs-watch", include_str!("../fixtures/webrtc-rs-watch.sdp")),
     ("obs-30", OBS),
+    ("libdatachannel-publish", include_str!("../fixtures/libdatachannel-publish.sdp")),
     ("ffmpeg-8-0", include_str!("../fixtures/ffmpeg-8-0.sdp")),
     ("ffmpeg-8-1", include_str!("../fixtures/ffmpeg-8-1.sdp")),
     ("ffmpeg-8-1-dtls-active-video-only", include_str!("../fixtures/ffmpeg-8-1-dtls-active-video-only.sdp")),
