@@ -41,7 +41,9 @@ impl Call<'_> {
             media: media.clone(),
             live: wanted,
         })?;
-        Ok(self.with_ice_servers(self.response(stream, &media, &params, why), &grant))
+        let response = self.with_ice_servers(self.response(stream, &media, &params, why), &grant);
+        // There will be no 201 to say it in.
+        Ok(self.with_extensions(response, stream, params.session))
     }
 
     fn response(&self, stream: &StreamName, media: &Negotiated, params: &TransportParams, why: Problem) -> Response {

@@ -67,6 +67,7 @@ impl Door {
     /// - PATCH: 204 for candidates, 200 with a fragment of ours for an ICE restart; 204 for the answer to an offer of ours; 400, 401, 403, 404, 409 (credentials of an
     ///   earlier ICE session), 412, 413, 415, 428.
     /// - DELETE: 200, then 404.
+    /// - Below a session of WHEP's: see [`Resource`](crate::extensions::Resource).
     /// - GET, HEAD: 204; 200 with the type on a WHEP endpoint. OPTIONS: 200.
     ///
     /// Every failure has a [`Problem`] for a body.
@@ -116,6 +117,9 @@ impl Call<'_> {
         let stream: StreamName = self.request.stream.parse().map_err(|error| {
             Problem::new(400, "bad-stream-name", "This is no stream name", format!("{}: {error}", self.door.prefix))
         })?;
+        if let (Some(session), Some(resource)) = (self.request.session, self.request.resource) {
+            return self.extension(&stream, session, resource);
+        }
         match (self.request.session, self.request.method) {
             (None, Method::Options) => Ok(self.describe(&stream)),
             (None, Method::Post) => self.open(&stream),
@@ -200,6 +204,7 @@ impl Call<'_> {
             .header("Accept-Patch", FRAGMENT_TYPE)
             .of_session(params.session);
         response = self.with_ice_servers(response, &grant);
+        response = self.with_extensions(response, stream, params.session);
         response.body = answer(&offer, self.door.direction, &media, &params).into_bytes();
         Ok(response)
     }
@@ -216,7 +221,12 @@ impl Call<'_> {
     /// The path of a session's URL. A client that showed its token in the endpoint's URL can show it nowhere else, so the session's
     /// URL has it too (draft-ietf-wish-whep and RFC 9725 leave the form of that URL to us).
     pub(crate) fn session_url(&self, stream: &StreamName, session: SessionId) -> String {
-        let path = format!("{}/{stream}/{session}", self.door.prefix);
+        self.resource_url(stream, session, "")
+    }
+
+    /// Of what is below the session, likewise; `below` begins with a slash.
+    pub(crate) fn resource_url(&self, stream: &StreamName, session: SessionId, below: &str) -> String {
+        let path = format!("{}/{stream}/{session}{below}", self.door.prefix);
         let in_header = Presenter::new(self.request.authorization, None, self.request.from.ip(), None).token.is_some();
         match self.request.query_token {
             // What was verified has the letters of base64url and dots; anything else does not go into a header.
@@ -285,7 +295,7 @@ pub(crate) fn no_session() -> Problem {
     Problem::new(404, "no-session", "There is no such session", "it has ended, or never was: POST a new offer")
 }
 
-fn not_allowed(methods: &'static str) -> Refused {
+pub(crate) fn not_allowed(methods: &'static str) -> Refused {
     let detail = format!("this URL knows {methods}");
     let problem = Problem::new(405, "method-not-allowed", "The method is not allowed here", detail);
     Box::new(Response::from(problem).header("Allow", methods))

@@ -5,7 +5,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use crate::{error::Problem, name::SessionId, token::Denied};
+use crate::{error::Problem, events::EventStreamId, extensions::Resource, name::SessionId, token::Denied};
 
 /// The longest body of a signalling request, in bytes; a longer one is answered 413. Chromium's fullest offer has about 10 KB.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -15,6 +15,9 @@ pub const SDP_TYPE: &str = "application/sdp";
 
 /// The media type of trickle fragments (RFC 8840 section 9).
 pub const FRAGMENT_TYPE: &str = "application/trickle-ice-sdpfrag";
+
+/// What WHEP's extensions take.
+pub const JSON_TYPE: &str = "application/json";
 
 /// Response headers that a page's script must be able to read: for `Access-Control-Expose-Headers`.
 pub const EXPOSED_HEADERS: [&str; 6] = ["Location", "ETag", "Link", "Retry-After", "Accept-Patch", "WWW-Authenticate"];
@@ -54,6 +57,8 @@ pub struct Request<'a> {
     pub stream: &'a str,
     /// The path segment after that, where there is one.
     pub session: Option<&'a str>,
+    /// What comes below the session's URL (WHEP's extensions), where there is something.
+    pub resource: Option<Resource<'a>>,
     pub content_type: Option<&'a str>,
     /// The whole `Authorization` header.
     pub authorization: Option<&'a str>,
@@ -79,6 +84,7 @@ impl<'a> Request<'a> {
             method,
             stream,
             session,
+            resource: None,
             content_type: None,
             authorization: None,
             query_token: None,
@@ -106,6 +112,7 @@ impl fmt::Debug for Request<'_> {
             .field("method", &self.method)
             .field("stream", &self.stream)
             .field("session", &self.session)
+            .field("resource", &self.resource)
             .field("content_type", &self.content_type)
             .field("from", &self.from)
             .field("body_bytes", &self.body.len())
@@ -121,6 +128,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// The session that this request opened or spoke to.
     pub session: Option<SessionId>,
+    /// The session's event stream that is to be written into the body, for as long as it lasts.
+    pub events: Option<EventStreamId>,
     /// Why the token was refused, for the counter of refusals.
     pub denied: Option<Denied>,
     /// The problem in the body, for the log.
@@ -129,7 +138,7 @@ pub struct Response {
 
 impl Response {
     pub(crate) fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), session: None, denied: None, problem: None }
+        Self { status, headers: Vec::new(), body: Vec::new(), session: None, events: None, denied: None, problem: None }
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {

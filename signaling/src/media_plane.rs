@@ -2,12 +2,14 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use crate::{
     codec::{Codec, MediaKind, TrackFormat},
     error::Problem,
+    events::{EventStreams, News},
     ice::IceCredentials,
     name::{SessionId, StreamName},
     sdp::{Fingerprint, IceCandidate, Negotiated, Setup},
@@ -169,6 +171,9 @@ pub trait MediaPlane: Send + Sync {
     /// Ends a session at once; false when there is none (any more).
     fn close(&self, session: SessionId, direction: Direction) -> bool;
 
+    /// A viewer's session as its event streams see it; `None` for an unknown one.
+    fn watched(&self, session: SessionId) -> Option<Arc<dyn WatchedSession>>;
+
     /// The encodings of the stream's video that this viewer can choose among, best first; empty when there is no picture to choose, and
     /// for an unknown session.
     fn layers(&self, session: SessionId) -> Vec<LayerInfo>;
@@ -182,6 +187,13 @@ pub trait MediaPlane: Send + Sync {
 
     /// Moves a session's end, when its owner showed a token on its URL that lasts longer. Never called to shorten it.
     fn renew(&self, session: SessionId, expires: Option<SystemTime>);
+}
+
+/// A viewer's session, for who tells its client how it stands. Stays good after the session's end, and says that then.
+pub trait WatchedSession: Send + Sync {
+    fn news(&self) -> News;
+
+    fn event_streams(&self) -> &EventStreams;
 }
 
 /// Who opened a session, and on what.

@@ -1,8 +1,6 @@
 //! WHEP (draft-ietf-wish-whep): how viewers come in by HTTP.
 //!
-//! Offers that cannot carry the stream are met with one of ours: `counter_offer`.
-//!
-//! Not here yet: events and layers.
+//! Offers that cannot carry the stream are met with one of ours: `counter_offer`. Events and layers: `extensions`.
 
 use crate::{
     endpoint::{Call, Door},

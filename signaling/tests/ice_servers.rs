@@ -31,7 +31,8 @@ fn plane() -> FakePlane {
 }
 
 fn links(response: &Response) -> Vec<&str> {
-    response.headers.iter().filter(|(name, _)| *name == "Link").map(|(_, value)| value.as_str()).collect()
+    let links = response.headers.iter().filter(|(name, _)| *name == "Link").map(|(_, value)| value.as_str());
+    links.filter(|link| link.contains("ice-server")).collect()
 }
 
 /// Asks with a token of 60 s.

@@ -7,6 +7,7 @@
 
 mod api;
 mod cors;
+mod events;
 mod forwarded;
 mod listener;
 pub mod pages;
@@ -28,6 +29,7 @@ use sluice_signaling::{media_plane::MediaPlane, token::Authenticator};
 
 use crate::{config::TrustedProxy, metrics::Metrics, track::Streams};
 
+pub use events::EventPlaces;
 pub use listener::serve;
 pub use rate_limit::{Rate, RateLimiter};
 pub use sessions::Sessions;
@@ -42,6 +44,8 @@ pub struct Services {
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
     pub signalling: sluice_signaling::endpoint::Settings,
+    /// What event streams stand on.
+    pub events: EventPlaces,
     /// How often one client may make, change and end sessions.
     pub rate_limiter: RateLimiter,
     /// Whose `X-Forwarded-For` is believed.

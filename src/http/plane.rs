@@ -16,15 +16,19 @@ use sluice_signaling::{
     ice::IceCredentials,
     media_plane::{
         AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane,
-        OpenRequest, SenderIds, SessionOwner, TransportParams,
+        OpenRequest, SenderIds, SessionOwner, TransportParams, WatchedSession,
     },
     name::{SessionId, StreamName},
     sdp::{IceCandidate, Negotiated, NegotiatedMedia, Setup},
 };
 
 mod counter_offers;
+mod watched;
 
-use self::counter_offers::{CounterOffer, CounterOffers};
+use self::{
+    counter_offers::{CounterOffer, CounterOffers},
+    watched::Watched,
+};
 use super::problem;
 use crate::{
     config::OnConflict,
@@ -248,20 +252,14 @@ impl MediaPlane for Plane {
         self.session(session, direction).is_some() && self.workers.end_session(session, EndReason::Deleted)
     }
 
+    fn watched(&self, session: SessionId) -> Option<Arc<dyn WatchedSession>> {
+        let entry = self.session(session, Direction::Egress)?;
+        Some(Arc::new(Watched { streams: self.streams.clone(), entry }))
+    }
+
     fn layers(&self, session: SessionId) -> Vec<LayerInfo> {
         let Some(entry) = self.session(session, Direction::Egress) else { return Vec::new() };
-        let has_video =
-            |formats: Vec<TrackFormat>| formats.iter().any(|format| format.codec.kind() == MediaKind::Video);
-        let live = self.live_formats(&entry.info.stream).is_some_and(has_video);
-        let one = |media_id| LayerInfo {
-            media_id,
-            encoding_id: None,
-            width: None,
-            height: None,
-            bitrate_bps: 0,
-            active: true,
-        };
-        entry.info.video_line.filter(|_| live).map(one).into_iter().collect()
+        watched::layers(&self.streams, &entry)
     }
 
     fn select_layer(&self, session: SessionId, choice: LayerChoice) -> Result<(), Problem> {

@@ -18,13 +18,15 @@ use serde::Deserialize;
 use sluice_signaling::{
     endpoint::Door,
     error::Problem,
+    extensions::Resource,
     http::{self as plain, BODY_MAX_BYTES},
+    media_plane::Direction,
     whep::WHEP,
     whip::WHIP,
 };
 use tracing::{Span, field::display};
 
-use super::{AppState, cors, now, presented, problem, problem::Refusal, rate_limit};
+use super::{AppState, cors, events, now, presented, problem, problem::Refusal, rate_limit};
 use crate::track::Protocol;
 
 /// How long a body may take: an offer is a few packets, even over a slow phone.
@@ -52,16 +54,38 @@ fn routes(door: &'static Door) -> Router<AppState> {
         },
     );
     let prefix = door.prefix;
-    Router::new()
+    let router = Router::new()
         .route(&format!("{prefix}/{{stream}}"), answer.clone())
-        .route(&format!("{prefix}/{{stream}}/{{session}}"), answer)
+        .route(&format!("{prefix}/{{stream}}/{{session}}"), answer.clone());
+    match door.direction {
+        Direction::Ingest => router,
+        // WHEP's extensions.
+        Direction::Egress => router
+            .route(&format!("{prefix}/{{stream}}/{{session}}/{{resource}}"), answer.clone())
+            .route(&format!("{prefix}/{{stream}}/{{session}}/{{resource}}/{{id}}"), answer),
+    }
 }
 
-/// What the path names: an endpoint, or one of its sessions.
+/// What the path names: an endpoint, one of its sessions, or what is below that.
 #[derive(Deserialize)]
 struct Place {
     stream: String,
     session: Option<String>,
+    resource: Option<String>,
+    id: Option<String>,
+}
+
+impl Place {
+    /// What is below the session; an error for what nothing has.
+    fn resource(&self) -> Result<Option<Resource<'_>>, Problem> {
+        match (self.resource.as_deref(), self.id.as_deref()) {
+            (None, _) => Ok(None),
+            (Some("events"), None) => Ok(Some(Resource::Events)),
+            (Some("events"), Some(id)) => Ok(Some(Resource::EventStream(id))),
+            (Some("layer"), None) => Ok(Some(Resource::Layer)),
+            _ => Err(problem::not_found("a session has /events and /layer below it, and nothing else")),
+        }
+    }
 }
 
 /// The outcome of a session that signalling did not let begin (`sluice_sessions_total`).
@@ -77,12 +101,17 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
     let span = Span::current();
     span.record("stream", display(stream));
     let (head, body) = request.into_parts();
+    let resource = match place.resource() {
+        Ok(resource) => resource,
+        Err(problem) => return problem::respond(&problem),
+    };
     let (query, body) = match (presented::query(&head.uri), read(body).await) {
         (Ok(query), Ok(body)) => (query, body),
         (Err(problem), _) | (_, Err(problem)) => return problem::respond(&problem),
     };
     let text = |name| presented::text(&head.headers, name);
     let request = plain::Request {
+        resource,
         content_type: text(header::CONTENT_TYPE),
         authorization: text(header::AUTHORIZATION),
         query_token: query.token.as_deref(),
@@ -98,7 +127,7 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
     if let Some(session) = response.session {
         span.record("session", display(session));
     }
-    if head.method == Method::POST {
+    if head.method == Method::POST && session.is_none() {
         match (response.status, &response.problem, response.session) {
             (307, ..) => state.metrics.count_session(protocol, REDIRECTED),
             // An offer of ours is no refusal yet: its session is counted when it ends, or when nobody answers.
@@ -109,7 +138,10 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
     if let Some(denied) = response.denied {
         state.metrics.count_auth_failure(denied.reason());
     }
-    problem::written(response)
+    match (response.session, response.events) {
+        (Some(session), Some(id)) => events::respond(state, session, id, response),
+        _ => problem::written(response),
+    }
 }
 
 /// The whole body, or one chunk more than may be sent: enough for signalling to refuse it.

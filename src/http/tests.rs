@@ -18,7 +18,7 @@ use sluice_signaling::{
     ice::IceCredentials,
     media_plane::{
         AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, OpenRequest,
-        SessionOwner, TransportParams,
+        SessionOwner, TransportParams, WatchedSession,
     },
     sdp::IceCandidate,
     token::{Claims, OneOrMany, Right, Rights},
@@ -82,6 +82,9 @@ impl MediaPlane for Fake {
     fn close(&self, _: SessionId, _: Direction) -> bool {
         false
     }
+    fn watched(&self, _: SessionId) -> Option<Arc<dyn WatchedSession>> {
+        None
+    }
     fn layers(&self, _: SessionId) -> Vec<LayerInfo> {
         Vec::new()
     }
@@ -130,6 +133,7 @@ fn house(authenticator: Authenticator, fake: Fake) -> House {
         authenticator: Arc::new(authenticator),
         plane: fake.clone(),
         sessions: fake.clone(),
+        events: EventPlaces::new(tokio::sync::watch::channel(()).1, Default::default(), 8),
         signalling: sluice_signaling::endpoint::Settings::default(),
         rate_limiter: RateLimiter::new(Rate { per_s: 1, burst: 3 }),
         trusted_proxies: ["127.0.0.1".parse().unwrap()].into(),

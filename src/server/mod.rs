@@ -19,14 +19,14 @@ use sluice_signaling::{
     ice_server::{IceServers, TurnCredentials},
     token::{Authenticator, WeakSecret},
 };
-use tokio::{net::TcpListener, task::JoinHandle, time::MissedTickBehavior};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
     config::{AuthMode, Config, NotLive},
     egress::whep::SenderSettings,
-    http::{self, Rate, RateLimiter, Services, plane::Plane},
+    http::{self, EventPlaces, Rate, RateLimiter, Services, plane::Plane},
     ingest::rtmp::{self, RtmpContext},
     metrics::Metrics,
     track::Streams,
@@ -84,7 +84,9 @@ impl Server {
         let http_listener = listen::tcp("http.listen", config.http.listen)?;
         let rtmp_listener = config.rtmp.enabled.then(|| listen::tcp("rtmp.listen", config.rtmp.listen)).transpose()?;
         let authenticator = Arc::new(authenticator(config)?);
-        let streams = Arc::new(Streams::default());
+        // A mark is enough: who is interested looks for itself.
+        let (changed, changes) = watch::channel(());
+        let streams = Arc::new(Streams::with_listener(move || changed.send_replace(())));
         let metrics = Metrics::new();
         let drain = CancellationToken::new();
         let http_stop = CancellationToken::new();
@@ -116,6 +118,7 @@ impl Server {
             authenticator,
             plane: plane.clone(),
             sessions: workers.clone(),
+            events: EventPlaces::new(changes, drain.clone(), config.http.connections_max),
             signalling: Settings {
                 ice_servers: ice_servers(config),
                 wait_until_live: config.whep.not_live == NotLive::Wait,

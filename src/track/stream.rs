@@ -221,9 +221,14 @@ struct Inner {
     subscribers: Vec<Subscriber>,
 }
 
+/// Who wants to know of changes, if anybody.
+#[derive(Clone, Default)]
+pub(super) struct OnChange(pub Option<Arc<dyn Fn() + Send + Sync>>);
+
 /// A stream that somebody publishes or waits for.
 pub struct Stream {
     name: StreamName,
+    on_change: OnChange,
     inner: Mutex<Inner>,
     viewers: AtomicUsize,
 }
@@ -256,8 +261,8 @@ pub struct TrackState {
 }
 
 impl Stream {
-    pub(super) fn new(name: StreamName) -> Self {
-        Self { name, inner: Mutex::default(), viewers: AtomicUsize::new(0) }
+    pub(super) fn new(name: StreamName, on_change: OnChange) -> Self {
+        Self { name, on_change, inner: Mutex::default(), viewers: AtomicUsize::new(0) }
     }
 
     pub fn name(&self) -> &StreamName {
@@ -286,6 +291,11 @@ impl Stream {
             notices: live.map_or_else(Vec::new, |live| live.notices.clone()),
             viewers: self.viewers.load(Ordering::Relaxed),
         }
+    }
+
+    /// Viewers that are connected.
+    pub fn viewer_count(&self) -> usize {
+        self.viewers.load(Ordering::Relaxed)
     }
 
     /// Counts a viewer in; the guard counts it out.
@@ -408,6 +418,9 @@ impl Inner {
         let snapshot = Arc::new(self.snapshot());
         for subscriber in &mut self.subscribers {
             subscriber.lagging = !subscriber.sink.deliver(stream, Delivery::Snapshot(snapshot.clone()));
+        }
+        if let Some(changed) = &stream.on_change.0 {
+            changed();
         }
     }
 

@@ -1,13 +1,13 @@
 //! The table of streams, by name.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 
 use parking_lot::RwLock;
 
 use crate::{
     config::OnConflict,
     media::StreamName,
-    track::{EndReason, Publication, PublisherControl, PublisherInfo, Stream},
+    track::{EndReason, Publication, PublisherControl, PublisherInfo, Stream, stream::OnChange},
 };
 
 /// The stream has a publisher, and conflicts are rejected.
@@ -16,19 +16,33 @@ use crate::{
 pub struct StreamBusy;
 
 /// Every stream that is published or watched.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Streams {
+    /// Called whenever a publisher came or went, or its tracks changed.
+    on_change: OnChange,
     by_name: RwLock<HashMap<StreamName, Arc<Stream>>>,
 }
 
+impl fmt::Debug for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streams").field("by_name", &self.by_name).finish_non_exhaustive()
+    }
+}
+
 impl Streams {
+    /// With somebody who wants to know when a stream's publication or tracks have changed. It is called from any thread, under the
+    /// stream's lock: it must not block, nor call the stream back.
+    pub fn with_listener(listener: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { on_change: OnChange(Some(Arc::new(listener))), by_name: RwLock::default() }
+    }
+
     pub fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {
         self.by_name.read().get(name).cloned()
     }
 
     /// For a viewer, who may come before the publisher.
     pub fn get_or_create(&self, name: &StreamName) -> Arc<Stream> {
-        let create = || Arc::new(Stream::new(name.clone()));
+        let create = || Arc::new(Stream::new(name.clone(), self.on_change.clone()));
         self.get(name).unwrap_or_else(|| self.by_name.write().entry(name.clone()).or_insert_with(create).clone())
     }
 
@@ -53,7 +67,9 @@ impl Streams {
     ) -> Result<Publication, StreamBusy> {
         let (publication, replaced) = {
             let mut by_name = self.by_name.write();
-            let stream = by_name.entry(name.clone()).or_insert_with(|| Arc::new(Stream::new(name.clone())));
+            let stream = by_name
+                .entry(name.clone())
+                .or_insert_with(|| Arc::new(Stream::new(name.clone(), self.on_change.clone())));
             if on_conflict == OnConflict::Reject && stream.is_live() {
                 return Err(StreamBusy);
             }

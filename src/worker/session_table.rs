@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use sluice_signaling::{
+    events::EventStreams,
     ice::IceCredentials,
     media_plane::{Direction, SenderIds},
     sdp::Negotiated,
@@ -81,6 +82,9 @@ pub struct SessionEntry {
     gone: AtomicBool,
     expires_unix_ms: AtomicU64,
     connected: AtomicBool,
+    /// Over, but its client should come back with a new offer.
+    come_again: AtomicBool,
+    events: EventStreams,
     live_paths: AtomicU8,
     packets: AtomicU64,
     bytes: AtomicU64,
@@ -101,6 +105,8 @@ impl SessionEntry {
             end: AtomicU8::new(0),
             gone: AtomicBool::new(false),
             connected: AtomicBool::new(false),
+            come_again: AtomicBool::new(false),
+            events: EventStreams::default(),
             live_paths: AtomicU8::new(0),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -164,6 +170,21 @@ impl SessionEntry {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < LIVE_PATHS_PER_SESSION_MAX).then_some(n + 1))
             .ok()?;
         Some(LivePath(self.clone()))
+    }
+
+    /// The session ends over something that a new one would not have.
+    pub fn set_come_again(&self) {
+        self.come_again.store(true, Ordering::Release);
+    }
+
+    /// Whether the client of an ended session should come back with a new offer: when it was ended for this, or to make room.
+    pub fn should_come_again(&self, now: SystemTime) -> bool {
+        self.come_again.load(Ordering::Acquire)
+            || matches!(self.end_due(now), Some(EndReason::Kicked | EndReason::Draining))
+    }
+
+    pub fn events(&self) -> &EventStreams {
+        &self.events
     }
 
     pub fn set_connected(&self) {

@@ -361,6 +361,9 @@ impl Worker {
         for key in &session.routes {
             self.routes.remove(key, &session.entry);
         }
+        if matches!(outcome, Outcome::Undecodable | Outcome::Unserved | Outcome::ByUs(EndReason::Draining)) {
+            session.entry.set_come_again();
+        }
         let info = &session.entry.info;
         self.slots.remove(&info.id);
         self.shared.table.remove(&session.entry);

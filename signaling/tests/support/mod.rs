@@ -3,18 +3,19 @@
 
 use std::{
     net::SocketAddr,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use sluice_signaling::{
     codec::{Codec, TrackFormat},
     error::Problem,
+    events::{EventStreams, News},
     http::{FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
     ice::IceCredentials,
     media_plane::{
         AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane,
-        OpenRequest, SenderIds, SessionOwner, TransportParams,
+        OpenRequest, SenderIds, SessionOwner, TransportParams, WatchedSession,
     },
     name::{SessionId, StreamName},
     sdp::{CandidateTransport, Fingerprint, IceCandidate, Setup},
@@ -111,7 +112,22 @@ pub fn offer_params(sections: usize) -> TransportParams {
     }
 }
 
+/// A session that is told to go on, without more.
+#[derive(Default)]
+pub struct Watched(EventStreams);
+
+impl WatchedSession for Watched {
+    fn news(&self) -> News {
+        News::Present { live: true, viewers: 1, layers: Vec::new() }
+    }
+
+    fn event_streams(&self) -> &EventStreams {
+        &self.0
+    }
+}
+
 pub struct Open {
+    watched: Arc<Watched>,
     id: SessionId,
     request: OpenRequest,
     local: IceCredentials,
@@ -165,6 +181,7 @@ impl MediaPlane for FakePlane {
         }
         let params = params(&request);
         self.open.lock().unwrap().push(Open {
+            watched: Arc::default(),
             id: params.session,
             request,
             local: params.ice.clone(),
@@ -206,7 +223,13 @@ impl MediaPlane for FakePlane {
             media: answer.media,
             video_line: answer.video_line,
         };
-        self.open.lock().unwrap().push(Open { id, request, local, earlier_remote: Vec::new() });
+        self.open.lock().unwrap().push(Open {
+            watched: Arc::default(),
+            id,
+            request,
+            local,
+            earlier_remote: Vec::new(),
+        });
         Ok(())
     }
 
@@ -259,6 +282,10 @@ impl MediaPlane for FakePlane {
         open.retain(|open| open.id != session || open.request.direction != direction);
         offered.retain(|(id, ..)| *id != session || direction != Direction::Egress);
         open.len() + offered.len() < before
+    }
+
+    fn watched(&self, session: SessionId) -> Option<Arc<dyn WatchedSession>> {
+        self.open.lock().unwrap().iter().find(|open| open.id == session).map(|open| open.watched.clone() as _)
     }
 
     fn layers(&self, session: SessionId) -> Vec<LayerInfo> {
