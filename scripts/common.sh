@@ -141,6 +141,15 @@ need_webrtc_clients() {
     fi
 }
 
+# A TURN server that knows nothing of us. Debian would start it as a service, open to all: the tests alone are to start it.
+need_coturn() {
+    local as_root=()
+    have turnserver && return 0
+    [ "$(id -u)" -eq 0 ] || ! have sudo || as_root=(sudo)
+    ! have systemctl || "${as_root[@]}" systemctl mask --quiet coturn 2>/dev/null || true
+    install_packages turnserver=coturn
+}
+
 # Sets SLUICE_CHROMIUM to a Chromium of the system.
 need_chromium() {
     local name

@@ -38,6 +38,9 @@ export interface OwnSide {
   /** Names the ICE session. */
   ufrag: string;
   port: number;
+  type: RTCIceCandidateType;
+  /** How a relay is spoken to. */
+  relayProtocol: string | undefined;
 }
 
 export async function ownSide(peer: RTCPeerConnection): Promise<OwnSide | undefined> {
@@ -46,7 +49,9 @@ export async function ownSide(peer: RTCPeerConnection): Promise<OwnSide | undefi
   stats.forEach((entry) => {
     if (entry.type !== "transport") return;
     const local = stats.get(stats.get(entry.selectedCandidatePairId)?.localCandidateId);
-    if (local !== undefined) found = { ufrag: local.usernameFragment, port: local.port };
+    if (local === undefined) return;
+    const { usernameFragment: ufrag, port, candidateType: type, relayProtocol } = local;
+    found = { ufrag, port, type, relayProtocol };
   });
   return found;
 }

@@ -1,5 +1,6 @@
 // The watching page: plays by WHEP, reads the picture clock from every frame shown, listens for the beeps.
 
+import { watch as watchByLibrary } from "../../../../web/src/lib/whep.ts";
 import * as clock from "../clock.ts";
 import { carrier, negotiate, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
 
@@ -137,6 +138,16 @@ async function start(endpoint: string, token?: string): Promise<string> {
   return session.url;
 }
 
+/** As `start`, by the client library. */
+async function watch(endpoint: string): Promise<string> {
+  const { pc, stream, resource } = await watchByLibrary({ url: endpoint });
+  session = { peer: pc, url: resource, etag: null, answeredAt: performance.now() };
+  video.srcObject = stream;
+  watchFrames();
+  void video.play();
+  return resource;
+}
+
 /** Opens a session of its own, waits for its first picture and for the live edge, closes it. */
 async function join(endpoint: string, edgeMs: number, patienceMs: number, token?: string): Promise<Join> {
   const { peer, stream } = open();
@@ -247,7 +258,7 @@ async function stop(token?: string): Promise<number> {
   return response.status;
 }
 
-export const viewer = { start, join, report, reset, framesOf, restartIce, side, stop };
+export const viewer = { start, watch, join, report, reset, framesOf, restartIce, side, stop };
 declare global {
   interface Window {
     viewer: typeof viewer;

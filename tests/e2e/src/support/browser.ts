@@ -156,6 +156,11 @@ export class Viewer {
     return this.page.evaluate(([e, t]) => window.viewer.start(e, t), [endpoint, token] as const);
   }
 
+  /** As `start`, by the client library. */
+  watch(endpoint: string): Promise<string> {
+    return this.page.evaluate((e) => window.viewer.watch(e), endpoint);
+  }
+
   join(endpoint: string, edgeMs: number, patienceMs = 10_000, token?: string): Promise<Join> {
     const given = [endpoint, edgeMs, patienceMs, token] as const;
     return this.page.evaluate(([e, edge, patience, t]) => window.viewer.join(e, edge, patience, t), given);
