@@ -21,7 +21,7 @@ pub fn candidates(
     interfaces: &[IpAddr],
     with_tcp: bool,
 ) -> Vec<IceCandidate> {
-    let addresses: Vec<(IpAddr, u16)> = if !advertise.is_empty() {
+    let listed: Vec<(IpAddr, u16)> = if !advertise.is_empty() {
         advertise.iter().map(|told| (told.ip, told.port.unwrap_or(listen.port()))).collect()
     } else if !listen.ip().is_unspecified() {
         vec![(listen.ip().to_canonical(), listen.port())]
@@ -30,10 +30,15 @@ pub fn candidates(
             interfaces.iter().copied().filter(|ip| is_usable(ip) && (ip.is_ipv4() || listen.is_ipv6())).collect();
         // Loopback last: browsers ignore it unless told otherwise, and it is of use on this machine only.
         own.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6()));
-        own.dedup();
         own.into_iter().map(|ip| (ip, listen.port())).collect()
     };
-    let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
+    let mut addresses: Vec<(IpAddr, u16)> = Vec::new();
+    for address in listed {
+        // One candidate per address and transport, also where a setting or an interface says it twice.
+        if addresses.len() < ADDRESSES_MAX && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
     let udp = addresses.iter().enumerate().map(|(at, (ip, port))| IceCandidate {
         transport: CandidateTransport::Udp,
         ip: *ip,
@@ -95,6 +100,16 @@ mod tests {
     fn an_ipv4_socket_names_no_ipv6_address() {
         let found = candidates("0.0.0.0:8189".parse().unwrap(), &[], &ips(&["192.0.2.7", "2001:db8::7"]), false);
         assert_eq!(found.iter().map(|c| c.ip).collect::<Vec<_>>(), ips(&["192.0.2.7"]));
+    }
+
+    #[test]
+    fn an_address_that_is_found_or_told_twice_is_named_once() {
+        let own = ips(&["192.0.2.7", "192.0.2.8", "192.0.2.7"]);
+        assert_eq!(candidates("[::]:8189".parse().unwrap(), &[], &own, true).len(), 4);
+        let told = |port| Advertise { ip: "203.0.113.5".parse().unwrap(), port };
+        let found =
+            candidates("[::]:8189".parse().unwrap(), &[told(None), told(Some(8189)), told(Some(443))], &[], false);
+        assert_eq!(found.iter().map(|c| c.port).collect::<Vec<_>>(), [8189, 443]);
     }
 
     #[test]

@@ -33,7 +33,6 @@ pub fn answer(offer: &MediaOffer, direction: Direction, negotiated: &Negotiated,
         out.line(format_args!("a=group:BUNDLE {}", mids.join(" ")));
     }
     ICE_LINES.iter().for_each(|line| out.line(line));
-    out.line("a=msid-semantic:WMS *");
     let tagged = grouped().next().or(accepted.first().map(|media| &media.mid));
     let mut media = negotiated.media.iter();
     let mut senders = params.senders.iter();
@@ -215,17 +214,18 @@ impl Sdp {
         }
     }
 
-    /// What we send: one media stream for all sections (RFC 8830), its SSRCs, retransmissions grouped with what they repeat (RFC 5576).
+    /// What we send: one media stream, the same `msid` in all sections (draft-ietf-wish-whep, "Single MediaStream"; without `appdata`, as
+    /// RFC 9429 section 5.2.1 has it), its SSRCs, retransmissions grouped with what they repeat (RFC 5576).
     pub(super) fn sender(&mut self, session: SessionId, kind: MediaKind, ids: SenderIds) {
         let cname = cname(session);
-        let msid = format!("{cname} {}", kind.as_str());
-        self.line(format_args!("a=msid:{msid}"));
+        self.line(format_args!("a=msid:{cname}"));
         if let Some(rtx) = ids.rtx_ssrc {
             self.line(format_args!("a=ssrc-group:FID {} {rtx}", ids.ssrc));
         }
         for ssrc in std::iter::once(ids.ssrc).chain(ids.rtx_ssrc) {
             self.line(format_args!("a=ssrc:{ssrc} cname:{cname}"));
-            self.line(format_args!("a=ssrc:{ssrc} msid:{msid}"));
+            // The `webrtc` crate (0.21) takes no track that has no id, which it finds here or behind the stream's.
+            self.line(format_args!("a=ssrc:{ssrc} msid:{cname} {}", kind.as_str()));
         }
     }
 }
