@@ -2,6 +2,7 @@
 //!
 //! In: the text of the repository's own files. Out: a failed test that names the file, the line and the rule.
 
+mod conformance;
 mod layers;
 mod rules;
 mod source;

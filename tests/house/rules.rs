@@ -16,6 +16,7 @@ fn written() -> Vec<SourceFile> {
         "benches",
         "scripts",
         "web",
+        "docs",
         ".ci",
         "build.rs",
         "README.md",
