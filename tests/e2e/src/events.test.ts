@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Viewer } from "./support/browser.ts";
 import { flv } from "./support/ffmpeg.ts";
+import { Server } from "./support/server.ts";
 import { Stage } from "./support/stage.ts";
 import { until } from "./support/wait.ts";
 
@@ -64,6 +65,20 @@ test(
     await comes("closed");
     const order = (await told()).filter((event) => /^(in)?active|^reconnect/.test(event));
     assert.deepEqual(order, ["active {}", "inactive {}", "active {}", "reconnect {}"]);
+  }),
+);
+
+test(
+  "A viewer's page is told to come again when the server stops",
+  stage.act(async () => {
+    const server = await Server.start();
+    stage.closeLater(async () => void (await server.stop()));
+    await stage.ffmpeg({ source: 1, gopSeconds: 2 }, flv(server.rtmp("stopping")));
+    const viewer = await stage.viewer();
+    const told = await listen(viewer, await viewer.start(server.whep("stopping")));
+    await until("the stream is active", async () => (await told()).includes("active {}"));
+    await server.stop();
+    await until("the page is told", async () => (await told()).includes("reconnect {}"));
   }),
 );
 
