@@ -139,8 +139,8 @@ async function start(endpoint: string, token?: string): Promise<string> {
 }
 
 /** As `start`, by the client library. */
-async function watch(endpoint: string): Promise<string> {
-  const { pc, stream, resource } = await watchByLibrary({ url: endpoint });
+async function watch(endpoint: string, token?: string): Promise<string> {
+  const { pc, stream, resource } = await watchByLibrary({ url: endpoint, token: token ?? null });
   session = { peer: pc, url: resource, etag: null, answeredAt: performance.now() };
   video.srcObject = stream;
   watchFrames();

@@ -157,8 +157,8 @@ export class Viewer {
   }
 
   /** As `start`, by the client library. */
-  watch(endpoint: string): Promise<string> {
-    return this.page.evaluate((e) => window.viewer.watch(e), endpoint);
+  watch(endpoint: string, token?: string): Promise<string> {
+    return this.page.evaluate(([e, t]) => window.viewer.watch(e, t), [endpoint, token] as const);
   }
 
   join(endpoint: string, edgeMs: number, patienceMs = 10_000, token?: string): Promise<Join> {
