@@ -110,12 +110,7 @@ fn viewer(now: Instant) -> WhepSender {
 #[allow(clippy::disallowed_methods, reason = "an `Instant` has no other origin")]
 fn forwarding_a_picture_allocates_nothing() {
     let start = Instant::now();
-    let track = |codec| TrackSnapshot {
-        epoch: 0,
-        format: TrackFormat { codec, fmtp: String::new(), channels: 1 },
-        clock: None,
-        layers: vec![Vec::new()],
-    };
+    let track = |codec| TrackSnapshot::single(TrackFormat { codec, fmtp: String::new(), channels: 1 }, Vec::new());
     let tracks = vec![track(Codec::H264), track(Codec::Opus)];
     let mut replica = Replica::default();
     replica.apply(

@@ -208,7 +208,7 @@ fn a_viewer_who_watches_costs_less_memory_than_is_promised() {
         channels: 1,
     };
     let audio = TrackFormat { codec: Codec::Opus, fmtp: String::new(), channels: 2 };
-    let track = TrackSnapshot { epoch: 0, format: video.clone(), clock: None, layers: vec![Vec::new()] };
+    let track = TrackSnapshot::single(video.clone(), Vec::new());
     let mut replica = Replica::default();
     let snapshot = Snapshot { publication: 1, sound_lags: false, tracks: vec![track] };
     replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut News::default());

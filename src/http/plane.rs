@@ -266,12 +266,19 @@ impl MediaPlane for Plane {
         if self.session(session, Direction::Egress).is_none() {
             return Err(no_session());
         }
-        match choice {
-            LayerChoice::Automatic | LayerChoice::Within { .. } => Ok(()),
-            LayerChoice::Encoding(rid) => {
-                let detail = format!("the publisher sends one encoding, and none is called {rid:?}");
-                Err(Problem::new(422, "no-such-layer", "The stream has no such layer", detail))
+        if let LayerChoice::Encoding(rid) = &choice {
+            let layers = self.layers(session);
+            let rids: Vec<_> = layers.iter().filter_map(|layer| layer.encoding_id.as_deref()).collect();
+            if !rids.contains(&rid.as_str()) {
+                let there = if rids.is_empty() { "one encoding without a name".into() } else { rids.join(", ") };
+                let detail = format!("the publisher sends {there}; none is called {rid:?}");
+                return Err(Problem::new(422, "no-such-layer", "The stream has no such layer", detail));
             }
+        }
+        if self.workers.select_layer(session, choice) {
+            Ok(())
+        } else {
+            Err(unavailable("the session's worker is too busy to be told"))
         }
     }
 

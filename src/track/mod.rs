@@ -3,7 +3,9 @@
 //! Ingest pushes through a [`Publication`]; egress takes [`Delivery`]s through a [`PacketSink`] and keeps a replica.
 //! The tree knows neither side.
 
+mod delivery;
 mod keyframe;
+mod layer;
 mod packet;
 mod packet_ring;
 mod replica;
@@ -11,14 +13,15 @@ mod stream;
 mod streams;
 mod subscription;
 
+pub use delivery::{Batch, Delivery, LayerSnapshot, PacketSink, Snapshot, TrackSnapshot};
 pub use keyframe::KeyframeGate;
+pub use layer::{LAYERS_MAX, LayerIndex, LayerSet, LayerState, best_active};
 pub use packet::{ClockReference, PAYLOAD_BYTES_MAX, TrackPacket};
 pub use packet_ring::{Insertion, PacketRing, RingLimits};
-pub use replica::{News, Replica, ReplicaTrack, Run};
+pub use replica::{News, Replica, ReplicaLayer, ReplicaTrack, Run};
 pub use stream::{
-    Batch, Delivery, EndReason, LayerIndex, Notice, PacketSink, Protocol, Publication, PublisherControl, PublisherInfo,
-    Snapshot, Stream, StreamState, Superseded, TRACKS_MAX, TrackIndex, TrackSnapshot, TrackState, ViewerCount,
-    WorkerIndex,
+    EndReason, LayerReport, Notice, Protocol, Publication, PublisherControl, PublisherInfo, Stream, StreamState,
+    Superseded, TRACKS_MAX, TrackIndex, TrackState, ViewerCount, WorkerIndex,
 };
 pub use streams::{StreamBusy, Streams};
-pub use subscription::{Outgoing, Phase, Playout, Subscription};
+pub use subscription::{Outgoing, Phase, Playout, Subscription, SwitchWait};

@@ -26,10 +26,27 @@ pub struct TrackPacket {
     pub payload: Bytes,
 }
 
-/// A point where the track's clock and ours meet; what sender reports are made of. All tracks of a publisher use one
-/// sender clock, so two of these say how sound and picture belong together.
+/// A point where a layer's clock and ours meet; what sender reports are made of. All tracks of a publisher use one
+/// sender clock, so two of these say how sound and picture belong together, and how the layers of a picture do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReference {
     pub at: Instant,
     pub time_ticks: u64,
+    /// By the publisher's word; else by the arrival of the first packet, which the way and the encoder have delayed.
+    pub by_report: bool,
+}
+
+impl ClockReference {
+    /// The clock's ticks at another instant.
+    pub fn ticks_at(&self, instant: Instant, rate_hz: u32) -> u64 {
+        advance(self.time_ticks, self.at, instant, rate_hz)
+    }
+}
+
+/// A clock's ticks at an instant, given its ticks at another.
+pub(super) fn advance(ticks: u64, at: Instant, instant: Instant, rate_hz: u32) -> u64 {
+    let since = |later: Instant, earlier: Instant| {
+        (later.saturating_duration_since(earlier).as_nanos() * u128::from(rate_hz) / 1_000_000_000) as u64
+    };
+    if instant >= at { ticks.wrapping_add(since(instant, at)) } else { ticks.wrapping_sub(since(at, instant)) }
 }

@@ -3,6 +3,7 @@
 //! A stream outlives its publishers: viewers stay subscribed while one leaves and the next comes. One lock per stream
 //! is taken once per batch of packets by the publisher's side, never per viewer and never by the packet path of egress.
 
+mod layer;
 mod publication;
 #[cfg(test)]
 mod tests;
@@ -22,19 +23,19 @@ use sluice_signaling::media_plane::Direction;
 
 use crate::{
     codec::PictureSize,
-    media::{Codec, MediaKind, SessionId, StreamName, TrackFormat},
-    track::{ClockReference, KeyframeGate, PacketRing, RingLimits, TrackPacket},
+    media::{MediaKind, SessionId, StreamName, TrackFormat},
+    track::{
+        Batch, Delivery, LayerIndex, LayerSet, LayerState, PacketSink, RingLimits, Snapshot, TrackSnapshot,
+        layer::best_active,
+    },
 };
 
+use layer::Layer;
 pub use publication::Publication;
 
 /// A track's place among its publication's tracks, in order of [`Publication::add_track`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackIndex(pub u8);
-
-/// A layer's place in its track; 0 where there is one only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct LayerIndex(pub u8);
 
 /// One of the server's workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,52 +131,6 @@ pub trait PublisherControl: Send + Sync {
     fn end(&self, reason: EndReason);
 }
 
-/// A worker's bounded inbox, as the tree sees it. Calls come from any thread, under the stream's lock: never block, and
-/// never call the stream back.
-pub trait PacketSink: Send + Sync {
-    /// False when the inbox is full: the delivery is lost, and the worker is brought back with a [`Delivery::Snapshot`].
-    fn deliver(&self, stream: &Arc<Stream>, delivery: Delivery) -> bool;
-}
-
-/// What a subscribed worker is told, in order.
-#[derive(Debug, Clone)]
-pub enum Delivery {
-    /// Everything known: on subscription, when a publisher comes or goes, when its formats change, after lost deliveries.
-    Snapshot(Arc<Snapshot>),
-    /// New packets: what arrived together, of whichever layers.
-    Packets(Arc<[Batch]>),
-    /// A track's clock was measured anew.
-    Clock { track: TrackIndex, reference: ClockReference },
-}
-
-/// Packets of one layer, in order of arrival.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    pub track: TrackIndex,
-    pub layer: LayerIndex,
-    pub packets: Vec<Arc<TrackPacket>>,
-}
-
-/// A stream's state at one moment. No tracks: nobody publishes.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// Counts publications; numbering and clocks of two publications are unrelated.
-    pub publication: u64,
-    /// See [`Protocol::sound_lags`].
-    pub sound_lags: bool,
-    pub tracks: Vec<TrackSnapshot>,
-}
-
-#[derive(Debug, Clone)]
-pub struct TrackSnapshot {
-    /// Counts the changes of the track's format within its publication; packets of two epochs need a keyframe between them.
-    pub epoch: u32,
-    pub format: TrackFormat,
-    pub clock: Option<ClockReference>,
-    /// Each layer's cached packets, oldest first.
-    pub layers: Vec<Vec<Arc<TrackPacket>>>,
-}
-
 /// The publication was replaced by another: its packets go nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("another publisher took the stream over")]
@@ -184,18 +139,8 @@ pub struct Superseded;
 struct Track {
     epoch: u32,
     format: TrackFormat,
-    clock: Option<ClockReference>,
+    /// Never empty.
     layers: Vec<Layer>,
-}
-
-struct Layer {
-    ring: PacketRing,
-    gate: KeyframeGate,
-    packets: u64,
-    bytes: u64,
-    keyframes: u64,
-    /// As the last keyframe that named it said.
-    size: Option<PictureSize>,
 }
 
 struct Live {
@@ -209,6 +154,8 @@ struct Live {
 struct Subscriber {
     worker: WorkerIndex,
     sink: Arc<dyn PacketSink>,
+    /// The layers it gets, of each track: those that its viewers watch.
+    wanted: [LayerSet; TRACKS_MAX],
     /// A delivery was lost: nothing but a snapshot helps.
     lagging: bool,
 }
@@ -224,6 +171,14 @@ struct Inner {
 /// Who wants to know of changes, if anybody.
 #[derive(Clone, Default)]
 pub(super) struct OnChange(pub Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl OnChange {
+    fn call(&self) {
+        if let Some(changed) = &self.0 {
+            changed();
+        }
+    }
+}
 
 /// A stream that somebody publishes or waits for.
 pub struct Stream {
@@ -258,6 +213,16 @@ pub struct TrackState {
     pub keyframes: u64,
     /// Of the largest layer; `None` for sound, and until a keyframe has named it.
     pub size: Option<PictureSize>,
+    /// At least one, in the publisher's order.
+    pub layers: Vec<LayerReport>,
+}
+
+/// A layer as the API shows it.
+#[derive(Debug, Clone)]
+pub struct LayerReport {
+    pub state: LayerState,
+    /// What arrives of it at present, without headers.
+    pub bitrate_bps: u64,
 }
 
 impl Stream {
@@ -304,15 +269,35 @@ impl Stream {
         ViewerCount(self.clone())
     }
 
-    /// Subscribes a worker: its sink gets a snapshot at once, then every batch.
+    /// Subscribes a worker: its sink gets a snapshot at once, then every batch of the layers it wants. To begin with these
+    /// are the highest that are being sent, until it [wants others](Self::want_layers).
     pub fn subscribe(self: &Arc<Self>, worker: WorkerIndex, sink: Arc<dyn PacketSink>) {
         let mut inner = self.inner.lock();
         if inner.subscribers.iter().any(|subscriber| subscriber.worker == worker) {
             return;
         }
-        let snapshot = Arc::new(inner.snapshot());
+        let wanted = inner.usually_wanted();
+        let snapshot = Arc::new(inner.snapshot(&wanted));
         let lagging = !sink.deliver(self, Delivery::Snapshot(snapshot));
-        inner.subscribers.push(Subscriber { worker, sink, lagging });
+        inner.subscribers.push(Subscriber { worker, sink, wanted, lagging });
+    }
+
+    /// A worker wants these layers of a track, and no others, from now on. When one is among them that it had not got, it is given
+    /// a snapshot.
+    pub fn want_layers(self: &Arc<Self>, worker: WorkerIndex, publication: u64, track: TrackIndex, layers: LayerSet) {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        if inner.publication != publication {
+            return;
+        }
+        let Some(at) = inner.subscribers.iter().position(|subscriber| subscriber.worker == worker) else { return };
+        let Some(wanted) = inner.subscribers[at].wanted.get_mut(usize::from(track.0)) else { return };
+        let had = std::mem::replace(wanted, layers);
+        if !layers.without(had).is_empty() && !inner.subscribers[at].lagging {
+            let snapshot = Arc::new(inner.snapshot(&inner.subscribers[at].wanted));
+            let subscriber = &mut inner.subscribers[at];
+            subscriber.lagging = !subscriber.sink.deliver(self, Delivery::Snapshot(snapshot));
+        }
     }
 
     pub fn unsubscribe(&self, worker: WorkerIndex) {
@@ -356,6 +341,9 @@ impl Stream {
         inner.publication += 1;
         let publication = Publication { stream: self.clone(), publication: inner.publication };
         let replaced = inner.live.replace(Live { info, control, since, tracks: Vec::new(), notices: Vec::new() });
+        for subscriber in &mut inner.subscribers {
+            subscriber.wanted = Default::default();
+        }
         if replaced.is_some() {
             inner.announce(self);
         }
@@ -370,8 +358,19 @@ impl Track {
             packets: self.layers.iter().map(|layer| layer.packets).sum(),
             bytes: self.layers.iter().map(|layer| layer.bytes).sum(),
             keyframes: self.layers.iter().map(|layer| layer.keyframes).sum(),
-            size: self.layers.iter().filter_map(|layer| layer.size).max_by_key(|size| size.height),
+            size: self.layers.iter().filter_map(|layer| layer.state.size).max_by_key(|size| size.height),
+            layers: self
+                .layers
+                .iter()
+                .map(|layer| LayerReport { state: layer.state.clone(), bitrate_bps: layer.bitrate_bps })
+                .collect(),
         }
+    }
+
+    /// What a worker wants that has not said yet what its viewers watch.
+    fn usually_wanted(&self) -> LayerSet {
+        let states = self.layers.iter().enumerate().map(|(at, layer)| (LayerIndex(at as u8), &layer.state));
+        if self.layers.len() == 1 { LayerSet::of(LayerIndex(0)) } else { best_active(states).into_iter().collect() }
     }
 }
 
@@ -383,64 +382,91 @@ impl Live {
     }
 }
 
-impl Layer {
-    fn new(codec: Codec) -> Self {
-        Self {
-            ring: PacketRing::new(RingLimits::of(codec.kind())),
-            gate: KeyframeGate::default(),
-            packets: 0,
-            bytes: 0,
-            keyframes: 0,
-            size: None,
-        }
-    }
-}
-
 impl Inner {
-    fn snapshot(&self) -> Snapshot {
-        let tracks = self.live.as_ref().map_or_else(Vec::new, |live| {
-            live.tracks
+    fn usually_wanted(&self) -> [LayerSet; TRACKS_MAX] {
+        let mut wanted = [LayerSet::default(); TRACKS_MAX];
+        let tracks = self.live.iter().flat_map(|live| &live.tracks);
+        wanted.iter_mut().zip(tracks).for_each(|(wanted, track)| *wanted = track.usually_wanted());
+        wanted
+    }
+
+    fn snapshot(&self, wanted: &[LayerSet; TRACKS_MAX]) -> Snapshot {
+        let tracks = self.live.iter().flat_map(|live| &live.tracks);
+        let of_track = |(track, wanted): (&Track, &LayerSet)| TrackSnapshot {
+            epoch: track.epoch,
+            format: track.format.clone(),
+            layers: track
+                .layers
                 .iter()
-                .map(|track| TrackSnapshot {
-                    epoch: track.epoch,
-                    format: track.format.clone(),
-                    clock: track.clock,
-                    layers: track.layers.iter().map(|layer| layer.ring.iter().cloned().collect()).collect(),
-                })
-                .collect()
-        });
+                .enumerate()
+                .map(|(at, layer)| layer.snapshot(wanted.contains(LayerIndex(at as u8))))
+                .collect(),
+        };
         let sound_lags = self.live.as_ref().is_some_and(|live| live.info.protocol.sound_lags());
-        Snapshot { publication: self.publication, sound_lags, tracks }
+        Snapshot { publication: self.publication, sound_lags, tracks: tracks.zip(wanted).map(of_track).collect() }
     }
 
     /// Publication, tracks or formats changed: everybody gets a snapshot.
     fn announce(&mut self, stream: &Arc<Stream>) {
-        let snapshot = Arc::new(self.snapshot());
-        for subscriber in &mut self.subscribers {
-            subscriber.lagging = !subscriber.sink.deliver(stream, Delivery::Snapshot(snapshot.clone()));
+        for at in 0..self.subscribers.len() {
+            let snapshot = Arc::new(self.snapshot(&self.subscribers[at].wanted));
+            let subscriber = &mut self.subscribers[at];
+            subscriber.lagging = !subscriber.sink.deliver(stream, Delivery::Snapshot(snapshot));
         }
-        if let Some(changed) = &stream.on_change.0 {
-            changed();
+        stream.on_change.call();
+    }
+
+    /// Sends word that is no packets to all who keep up.
+    fn tell(&mut self, stream: &Arc<Stream>, delivery: &Delivery) {
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| !subscriber.lagging) {
+            subscriber.lagging = !subscriber.sink.deliver(stream, delivery.clone());
         }
     }
 
-    /// Sends to all who keep up; the others are brought back with a snapshot when `resume` says that one is of use.
-    fn deliver(&mut self, stream: &Arc<Stream>, delivery: &Delivery, resume: bool) -> bool {
-        let mut snapshot = None;
-        let mut lost = false;
+    /// Layers of a track came, stopped or changed their size. Where there is no choice, no worker needs to know.
+    fn tell_states(&mut self, stream: &Arc<Stream>, track: TrackIndex) {
+        stream.on_change.call();
+        let Some(of) = self.live.as_ref().and_then(|live| live.tracks.get(usize::from(track.0))) else { return };
+        if of.layers.len() > 1 {
+            let states = of.layers.iter().map(|layer| layer.state.clone()).collect();
+            self.tell(stream, &Delivery::Layers { track, states });
+        }
+    }
+
+    /// Sends packets to all who want some of them and keep up; the others are brought back with a snapshot where one is of use:
+    /// at a keyframe of what they watch, or, without pictures, anywhere. Gives the layers of pictures that somebody lost something of.
+    fn deliver(&mut self, stream: &Arc<Stream>, batches: Vec<Batch>) -> LayerSet {
+        let batches: Arc<[Batch]> = batches.into();
+        let pictures = self.pictures();
+        let mut lost = LayerSet::default();
         for at in 0..self.subscribers.len() {
-            let delivered = if !self.subscribers[at].lagging {
-                self.subscribers[at].sink.deliver(stream, delivery.clone())
-            } else if resume {
-                let snapshot = snapshot.get_or_insert_with(|| Arc::new(self.snapshot())).clone();
-                self.subscribers[at].sink.deliver(stream, Delivery::Snapshot(snapshot))
+            let Subscriber { sink, wanted, lagging, .. } = &self.subscribers[at];
+            let wants = |batch: &&Batch| wanted[usize::from(batch.track.0)].contains(batch.layer);
+            let mut of_interest = batches.iter().filter(wants).peekable();
+            if of_interest.peek().is_none() {
+                continue;
+            }
+            let begins = |batch: &Batch| batch.packets.iter().any(|packet| packet.keyframe_start);
+            let delivered = if !*lagging {
+                sink.deliver(stream, Delivery::Packets(batches.clone()))
+            } else if pictures.is_none() || of_interest.any(begins) {
+                sink.deliver(stream, Delivery::Snapshot(Arc::new(self.snapshot(wanted))))
             } else {
                 false
             };
+            if let Some(TrackIndex(pictures)) = pictures.filter(|_| !delivered) {
+                lost = lost.union(wanted[usize::from(pictures)]);
+            }
             self.subscribers[at].lagging = !delivered;
-            lost |= !delivered;
         }
-        !lost
+        lost
+    }
+
+    /// The track of pictures.
+    fn pictures(&self) -> Option<TrackIndex> {
+        let tracks = &self.live.as_ref()?.tracks;
+        let at = tracks.iter().position(|track| track.format.codec.kind() == MediaKind::Video)?;
+        Some(TrackIndex(at as u8))
     }
 
     fn request_keyframe(&mut self, now: Instant, track: TrackIndex, layer: LayerIndex) -> bool {

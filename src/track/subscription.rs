@@ -3,17 +3,27 @@
 //! The tree's numbering and clock change with every publisher; the viewer's never jump. This is the one place where the
 //! two meet, since whatever is left out or inserted changes numbering. Whose turn it is and how fast is for the caller.
 //!
+//! Of a track's layers a viewer reads one. It goes over to another at that one's keyframe, and has the old one's pictures up to
+//! there: numbers go on, and so does time, since the layers' clocks are known to each other.
+//!
 //! A viewer joins at the last keyframe. The pictures since then are stamped with times squeezed up to the live edge, so
 //! that the decoder runs through them as fast as they come and no delay stays behind.
 
 #[cfg(test)]
+mod switching_tests;
+#[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use crate::{
     media::{ExtendedSeq, MediaKind},
-    track::{PacketRing, ReplicaTrack, RingLimits, Run, TrackPacket},
+    track::{
+        LayerIndex, LayerSet, PacketRing, ReplicaLayer, ReplicaTrack, RingLimits, Run, TrackPacket, packet::advance,
+    },
 };
 
 /// Stamps kept of squeezed pictures, so that each can be sent again as it was: one per picture of the longest group
@@ -29,6 +39,16 @@ const CATCHING_UP: ExtendedSeq = ExtendedSeq(u64::MAX);
 /// Packets from the live edge on that tell the player how to play the stream: some pictures' worth, since one that told it
 /// alone could be lost.
 const LIVE_WORD_PACKETS: u64 = 64;
+
+/// How far the keyframe of a switch may lie behind what was shown last: as much as one layer's encoder and pacer may be behind
+/// another's. An older one would show again what has been seen.
+const SWITCH_BACK_MAX: Duration = Duration::from_millis(150);
+/// How long a switch waits for the rest of a picture that is half sent.
+const PICTURE_PATIENCE: Duration = Duration::from_millis(50);
+/// How long a layer may be asked for again after a switch from it: a round trip, and some repeats.
+const LEFT_KEPT: Duration = Duration::from_secs(2);
+/// The time between two pictures at 60 a second, and not quite.
+const PICTURE_INTERVAL_MIN: Duration = Duration::from_millis(16);
 
 /// What a packet says of its playout (the playout-delay extension).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +81,33 @@ pub enum Phase {
     Live,
 }
 
-/// A stretch of the track's numbers and its place in the viewer's.
+/// What a switch of layers waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SwitchWait {
+    /// A keyframe of this layer that is new enough.
+    Keyframe(LayerIndex),
+    /// The pictures before it.
+    Pictures,
+}
+
+/// The picture that was sent last, or is being sent.
+#[derive(Debug, Clone, Copy)]
+struct Picture {
+    /// In the layer's ticks.
+    in_ticks: u64,
+    /// What the viewer's ticks would be at the live edge: where the picture belongs, however it was squeezed.
+    live_ticks: u64,
+    is_whole: bool,
+}
+
+/// A stretch of a layer's numbers and its place in the viewer's.
 #[derive(Debug, Clone, Copy)]
 struct Mapping {
     run: Run,
-    /// The track's number of the stretch's first packet, and the viewer's number for it.
+    /// The layer's number of the stretch's first packet, and the viewer's number for it.
     first: ExtendedSeq,
     out_first: ExtendedSeq,
-    /// Added to the track's ticks, modulo 2^64, at the live edge.
+    /// Added to the layer's ticks, modulo 2^64, at the live edge.
     offset_ticks: u64,
     /// Pictures below this number are squeezed; [`CATCHING_UP`] while all are.
     live_from: ExtendedSeq,
@@ -107,9 +146,16 @@ struct LastSent {
 pub struct Subscription {
     kind: MediaKind,
     phase: Phase,
+    /// The layer that is read, or waited for.
+    layer: LayerIndex,
+    /// The layer to go over to.
+    target: Option<LayerIndex>,
+    /// The layer that was read before, until when.
+    left: Option<(LayerIndex, Instant)>,
+    picture: Option<Picture>,
     /// The current stretch, last; older ones are kept for retransmission.
     mappings: VecDeque<Mapping>,
-    /// The track's next number to send.
+    /// The layer's next number to send.
     next: ExtendedSeq,
     /// One past the highest number the viewer was sent.
     next_out: ExtendedSeq,
@@ -125,6 +171,10 @@ impl Subscription {
         Self {
             kind,
             phase: Phase::Waiting,
+            layer: LayerIndex(0),
+            target: None,
+            left: None,
+            picture: None,
             mappings: VecDeque::new(),
             next: ExtendedSeq(0),
             next_out: ExtendedSeq(u64::from(first_seq & 0x7fff)),
@@ -142,21 +192,37 @@ impl Subscription {
         self.phase
     }
 
+    /// The layer that is read, or waited for.
+    pub fn layer(&self) -> LayerIndex {
+        self.layer
+    }
+
+    /// Those that must be at hand: what is read, what it is to go over to, and what may be asked for again.
+    pub fn layers_needed(&self, now: Instant) -> LayerSet {
+        let left = self.left.filter(|(_, at)| now.saturating_duration_since(*at) < LEFT_KEPT).map(|(layer, _)| layer);
+        [Some(self.layer), self.target, left].into_iter().flatten().collect()
+    }
+
     /// Follows the track after it changed: a run that ended leaves the viewer waiting for the next one's keyframe.
-    /// With `instant` a cached keyframe is taken at once; without, the next live one is waited for.
-    pub fn follow(&mut self, now: Instant, track: &ReplicaTrack, instant: bool) {
-        let current = self.mappings.back().map(|mapping| mapping.run);
-        if self.phase != Phase::Waiting && current != Some(track.run()) {
+    /// `layer` is the one it is to have. With `instant` a cached keyframe is taken at once; without, the next live one is waited for.
+    pub fn follow(&mut self, now: Instant, track: &ReplicaTrack, layer: LayerIndex, instant: bool) {
+        if self.phase != Phase::Waiting && self.current(track).is_none() {
             self.phase = Phase::Waiting;
         }
         if self.phase == Phase::Waiting {
+            (self.layer, self.target) = (layer, None);
             self.begin(now, track, instant);
+        } else {
+            self.target = (layer != self.layer).then_some(layer);
+            if self.target.is_some() && instant && self.current(track).is_some_and(|layer| !layer.state().active) {
+                self.fall(now, track);
+            }
         }
     }
 
     /// Goes back to the cached keyframe, for a viewer whose picture broke; false when the cache cannot serve.
     pub fn rejoin(&mut self, now: Instant, track: &ReplicaTrack) -> bool {
-        if self.kind == MediaKind::Audio || !can_join(track.ring()) {
+        if self.kind == MediaKind::Audio || !track.layer(self.layer).is_some_and(|layer| can_join(layer.ring())) {
             return false;
         }
         self.phase = Phase::Waiting;
@@ -166,12 +232,53 @@ impl Subscription {
         self.phase != Phase::Waiting
     }
 
+    /// Goes over to the layer that [`Self::follow`] named, if its keyframe is here and the pictures before that are sent. To be called
+    /// before each [`Self::peek`]; gives what a switch still waits for.
+    pub fn switch(&mut self, now: Instant, track: &ReplicaTrack) -> Option<SwitchWait> {
+        let target = self.target?;
+        let wait = SwitchWait::Keyframe(target);
+        let (Some(mapping), Some(from)) = (self.mappings.back(), self.current(track)) else { return Some(wait) };
+        let Some(to) = track.layer(target) else { return Some(wait) };
+        let (Some(first), Some(picture)) = (to.ring().join_point().and_then(|at| to.ring().get(at)), self.picture)
+        else {
+            return Some(wait);
+        };
+        let rate_hz = track.format().codec.clock_rate_hz();
+        let Some(behind) = to.ticks_behind(from, now, rate_hz) else { return Some(wait) };
+        let offset_ticks = mapping.offset_ticks.wrapping_add(behind);
+        let begins_ticks = first.time_ticks.wrapping_add(offset_ticks);
+        let back_max_ticks = SWITCH_BACK_MAX.as_millis() as u64 * u64::from(rate_hz) / 1_000;
+        if is_before(begins_ticks.wrapping_add(back_max_ticks), picture.live_ticks) || !can_join(to.ring()) {
+            return Some(wait);
+        }
+        let goes_on = match self.peek(track) {
+            Some(next) if next.time_ticks == picture.in_ticks => !picture.is_whole,
+            Some(next) => is_before(self.live_ticks(next, mapping), begins_ticks),
+            None => !picture.is_whole && now.saturating_duration_since(first.arrival) < PICTURE_PATIENCE,
+        };
+        if goes_on {
+            return Some(SwitchWait::Pictures);
+        }
+        // Not at one time with what was sent, nor before it; else squeezed until time has caught up.
+        let follows = self.last.is_none_or(|last| is_before(last.time_ticks, begins_ticks));
+        let (first, run) = (first.seq, to.run());
+        self.leave(now, target);
+        self.map(Mapping {
+            run,
+            first,
+            out_first: self.next_out,
+            offset_ticks,
+            live_from: if follows { first } else { CATCHING_UP },
+        });
+        None
+    }
+
     /// The next packet to send and its size, without sending it.
     pub fn peek<'a>(&self, track: &'a ReplicaTrack) -> Option<&'a TrackPacket> {
         if self.phase == Phase::Waiting {
             return None;
         }
-        let ring = track.ring();
+        let ring = track.layer(self.layer)?.ring();
         let mut seq = self.next;
         while seq < ring.end() {
             if let Some(packet) = ring.get(seq) {
@@ -186,29 +293,42 @@ impl Subscription {
     pub fn take<'a>(&mut self, now: Instant, track: &'a ReplicaTrack) -> Option<(&'a TrackPacket, Outgoing)> {
         let packet = self.peek(track)?;
         let mapping = *self.mappings.back()?;
+        let layer = track.layer(self.layer)?;
+        let rate_hz = track.format().codec.clock_rate_hz();
         let playout = mapping.playout(packet.seq);
         let seq = mapping.out_first + (packet.seq - mapping.first);
+        let live_ticks = self.live_ticks(packet, &mapping);
         let time_ticks = match playout {
-            Playout::AtOnce => self.squeeze(now, track, packet, seq, &mapping),
-            Playout::Unsaid | Playout::Live => self.live_ticks(packet, &mapping),
+            Playout::AtOnce => self.squeeze(now, layer.ring(), rate_hz, packet, seq, &mapping),
+            Playout::Unsaid | Playout::Live => live_ticks,
         };
         self.next = packet.seq.next();
         self.next_out = self.next_out.max(seq.next());
+        self.picture = Some(Picture { in_ticks: packet.time_ticks, live_ticks, is_whole: packet.marker });
         if self.last.is_none_or(|last| last.time_ticks <= time_ticks) {
             self.last = Some(LastSent { at: now, time_ticks });
         }
-        // The rest of a picture goes out with the time of its first packet, so the edge lies between two pictures.
-        if packet.marker && self.next >= track.ring().end() {
+        // The rest of a picture goes out with the time of its first packet, so the edge lies between two pictures. It is reached
+        // when the next picture's own time will be later than what was sent: after a switch that may take some pictures.
+        let next_ticks = live_ticks.wrapping_add(PICTURE_INTERVAL_MIN.as_millis() as u64 * u64::from(rate_hz) / 1_000);
+        let caught_up = is_before(time_ticks, next_ticks);
+        if packet.marker && caught_up && self.next >= layer.ring().end() {
             self.reach_live_edge();
         }
         Some((packet, Outgoing { seq, time_ticks, playout }))
     }
 
     /// A packet that filled a gap behind the place already read; `None` when it is still ahead or of no use.
-    pub fn late(&self, seq: ExtendedSeq, track: &ReplicaTrack) -> Option<Outgoing> {
-        let mapping = self.mappings.back().filter(|mapping| mapping.run == track.run())?;
-        (self.phase != Phase::Waiting && mapping.first <= seq && seq < self.next)
-            .then(|| self.outgoing(seq, track.ring().get(seq)?, mapping))?
+    pub fn late<'a>(
+        &self,
+        layer: LayerIndex,
+        seq: ExtendedSeq,
+        track: &'a ReplicaTrack,
+    ) -> Option<(&'a TrackPacket, Outgoing)> {
+        let mapping = self.mappings.back().filter(|mapping| mapping.run.layer() == layer)?;
+        let packet = track.layer_of(mapping.run)?.ring().get(seq)?;
+        let is_passed = self.phase != Phase::Waiting && mapping.first <= seq && seq < self.next;
+        Some((packet, self.outgoing(seq, packet, mapping).filter(|_| is_passed)?))
     }
 
     /// Finds the packet that went out under a number (its low 16 bits), exactly as it went out.
@@ -217,19 +337,15 @@ impl Subscription {
         let back = u64::from((newest as u16).wrapping_sub(wire_seq));
         let seq = ExtendedSeq(newest.checked_sub(back)?);
         let mapping = self.mappings.iter().rev().find(|mapping| mapping.out_first <= seq)?;
-        if mapping.run != track.run() {
-            return None;
-        }
-        let packet = track.ring().get(mapping.first + (seq - mapping.out_first))?;
+        let packet = track.layer_of(mapping.run)?.ring().get(mapping.first + (seq - mapping.out_first))?;
         Some((packet, self.outgoing(packet.seq, packet, mapping)?))
     }
 
     /// The viewer's RTP time of the live edge at `now`, for sender reports; `None` before anything was sent.
     pub fn live_time_ticks(&self, now: Instant, track: &ReplicaTrack) -> Option<u64> {
-        let mapping = self.mappings.back().filter(|mapping| mapping.run == track.run())?;
-        let clock = track.clock()?;
-        let rate_hz = track.format().codec.clock_rate_hz();
-        Some(advance(clock.time_ticks, clock.at, now, rate_hz).wrapping_add(mapping.offset_ticks))
+        let mapping = self.mappings.back()?;
+        let clock = track.layer_of(mapping.run)?.clock()?;
+        Some(clock.ticks_at(now, track.format().codec.clock_rate_hz()).wrapping_add(mapping.offset_ticks))
     }
 
     /// The old squeezed pictures can no longer be asked for.
@@ -241,8 +357,29 @@ impl Subscription {
         !self.stamps.is_empty()
     }
 
+    /// The layer that is being read, while its run lasts.
+    fn current<'a>(&self, track: &'a ReplicaTrack) -> Option<&'a ReplicaLayer> {
+        track.layer_of(self.mappings.back()?.run)
+    }
+
+    /// The layer that was read stopped: nothing is lost by going to the other's cached keyframe, however old.
+    fn fall(&mut self, now: Instant, track: &ReplicaTrack) {
+        let Some(target) = self.target else { return };
+        if track.layer(target).is_some_and(|layer| can_join(layer.ring())) {
+            self.leave(now, target);
+            self.phase = Phase::Waiting;
+            self.begin(now, track, true);
+        }
+    }
+
+    fn leave(&mut self, now: Instant, target: LayerIndex) {
+        self.left = Some((std::mem::replace(&mut self.layer, target), now));
+        self.target = None;
+    }
+
     fn begin(&mut self, now: Instant, track: &ReplicaTrack, instant: bool) {
-        let ring = track.ring();
+        let Some(layer) = track.layer(self.layer) else { return };
+        let ring = layer.ring();
         let Some(newest) = ring.newest() else { return };
         let first = match self.kind {
             // Sound needs no keyframe: it begins at the live edge.
@@ -264,13 +401,18 @@ impl Subscription {
         // With a picture to catch up with, all are squeezed until the edge is reached.
         let newest_picture = ring.get(first).is_none_or(|packet| packet.time_ticks == newest.time_ticks);
         let live_from = if newest_picture { first } else { CATCHING_UP };
+        self.map(Mapping { run: layer.run(), first, out_first: self.next_out, offset_ticks, live_from });
+    }
+
+    /// A new stretch begins.
+    fn map(&mut self, mapping: Mapping) {
         if self.mappings.len() == MAPPINGS_MAX {
             self.mappings.pop_front();
         }
-        let run = track.run();
-        self.mappings.push_back(Mapping { run, first, out_first: self.next_out, offset_ticks, live_from });
-        self.next = first;
-        self.phase = if live_from > first { Phase::CatchingUp } else { Phase::Live };
+        self.next = mapping.first;
+        self.phase = if mapping.live_from > mapping.first { Phase::CatchingUp } else { Phase::Live };
+        self.picture = None;
+        self.mappings.push_back(mapping);
     }
 
     /// All that had come is sent: what comes from now on has its own time.
@@ -289,16 +431,18 @@ impl Subscription {
     fn squeeze(
         &mut self,
         now: Instant,
-        track: &ReplicaTrack,
+        ring: &PacketRing,
+        rate_hz: u32,
         packet: &TrackPacket,
-        out_first: ExtendedSeq,
+        out: ExtendedSeq,
         mapping: &Mapping,
     ) -> u64 {
-        if let Some(stamp) = self.stamps.back().filter(|stamp| stamp.in_ticks == packet.time_ticks) {
+        let of_this_picture =
+            |stamp: &&Stamp| stamp.in_ticks == packet.time_ticks && stamp.out_first >= mapping.out_first;
+        if let Some(stamp) = self.stamps.back().filter(of_this_picture) {
             return stamp.out_ticks;
         }
-        let rate_hz = track.format().codec.clock_rate_hz();
-        let newest = track.ring().newest().map_or(packet, |newest| newest);
+        let newest = ring.newest().map_or(packet, |newest| newest);
         // A hundredth of a second: less than the time between two pictures at 60 a second.
         let latest = newest.time_ticks + u64::from(rate_hz / 100);
         let edge =
@@ -307,7 +451,7 @@ impl Subscription {
         if self.stamps.len() == SQUEEZED_FRAMES_MAX {
             self.stamps.pop_front();
         }
-        self.stamps.push_back(Stamp { first: packet.seq, out_first, in_ticks: packet.time_ticks, out_ticks });
+        self.stamps.push_back(Stamp { first: packet.seq, out_first: out, in_ticks: packet.time_ticks, out_ticks });
         out_ticks
     }
 
@@ -332,10 +476,7 @@ fn can_join(ring: &PacketRing) -> bool {
     ring.join_point().is_some() && ring.holes_since_join_point() == 0
 }
 
-/// A clock's ticks at `now`, given its ticks at another instant.
-fn advance(ticks: u64, at: Instant, now: Instant, rate_hz: u32) -> u64 {
-    let since = |later: Instant, earlier: Instant| {
-        (later.saturating_duration_since(earlier).as_nanos() * u128::from(rate_hz) / 1_000_000_000) as u64
-    };
-    if now >= at { ticks.wrapping_add(since(now, at)) } else { ticks.wrapping_sub(since(at, now)) }
+/// Of two times in a viewer's ticks, which wrap at 2^64 and are never far apart.
+fn is_before(a: u64, b: u64) -> bool {
+    (a.wrapping_sub(b) as i64) < 0
 }

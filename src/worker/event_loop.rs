@@ -260,6 +260,11 @@ impl Worker {
                         self.end_if_due(now, slot, SystemTime::now());
                     }
                 }
+                Message::LayerSelected(id) => {
+                    if let Some(slot) = self.slots.get(&id).copied() {
+                        self.select_layer(now, slot);
+                    }
+                }
                 Message::KeyframeRequested { session, track, layer } => {
                     let Some(slot) = self.slots.get(&session).copied() else { continue };
                     if let Role::Publisher(receiver) = &mut self.sessions[slot].role {

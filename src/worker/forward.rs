@@ -13,7 +13,7 @@ use super::{
 use crate::{
     egress::whep::{Output, Round, Scratch},
     media::MediaKind,
-    track::{Delivery, News, Stream},
+    track::{Delivery, LayerSet, News, Stream},
 };
 
 /// What a worker lends for sending to one viewer after the other.
@@ -30,6 +30,9 @@ impl Worker {
         let Some(place) = self.local.find(stream) else { return };
         let Some(local) = self.local.get_mut(place) else { return };
         let untouched = local.news.is_empty();
+        if matches!(delivery, Delivery::Snapshot(_)) {
+            local.was_updated();
+        }
         local.replica.apply(delivery, &mut local.news);
         if untouched && !local.news.is_empty() {
             self.touched.push(place);
@@ -69,19 +72,27 @@ impl Worker {
         };
         // Empty but for a change of codecs: nothing is allocated.
         let mut cannot_decode = Vec::new();
+        let mut needed = LayerSet::default();
         for &slot in &local.viewers {
             let Some(session) = self.sessions.get_mut(slot) else { continue };
             let Role::Viewer(viewer) = &mut session.role else { continue };
             if viewer.sender.is_waiting() {
+                needed = needed.union(viewer.sender.layers_needed(now));
                 let undecodable = viewer.sender.follow(now, &local.replica);
                 if !undecodable.is_empty() {
                     cannot_decode.push((slot, undecodable));
                 }
             }
+            if !viewer.sender.is_concerned(now, news) {
+                continue;
+            }
             if !news.late.is_empty() {
                 sending.send_late(local, session, news);
             }
             sending.send(now, local, slot, session, only);
+        }
+        if let Some(local) = self.local.get_mut(place) {
+            local.need_layers(self.index, needed);
         }
         for (slot, undecodable) in cannot_decode {
             self.cannot_decode(now, slot, &undecodable);
@@ -104,13 +115,34 @@ impl Worker {
     pub(super) fn follow_and_send(&mut self, now: Instant, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Role::Viewer(viewer) = &mut session.role else { return };
-        let Some(local) = self.local.get(viewer.stream) else { return };
+        let Some(local) = self.local.get_mut(viewer.stream) else { return };
         let undecodable = viewer.sender.follow(now, &local.replica);
+        local.need_layers(self.index, viewer.sender.layers_needed(now));
         if !undecodable.is_empty() {
             self.cannot_decode(now, slot, &undecodable);
         }
         self.send_to_viewer(now, slot, None);
         self.service(now, slot);
+    }
+
+    /// A viewer chose among the layers of the picture.
+    pub(super) fn select_layer(&mut self, now: Instant, slot: usize) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Role::Viewer(viewer) = &mut session.role else { return };
+        viewer.sender.select_layer(session.entry.layer_choice());
+        self.follow_and_send(now, slot);
+    }
+
+    /// Lets go of layers that no viewer needs any more.
+    pub(super) fn forget_layers(&mut self, now: Instant) {
+        for local in self.local.iter_mut() {
+            let viewers = local.viewers.iter().filter_map(|slot| match &self.sessions.get(*slot)?.role {
+                Role::Viewer(viewer) => Some(viewer.sender.layers_needed(now)),
+                _ => None,
+            });
+            let needed = viewers.fold(LayerSet::default(), LayerSet::union);
+            local.need_only(self.index, needed);
+        }
     }
 
     /// Sends a viewer what is due, as far as pacing allows.
@@ -152,8 +184,8 @@ impl Sending<'_> {
         if let Some(after) = joined_after {
             self.totals.joined(after);
         }
-        if let Some(track) = wants_keyframe {
-            local.stream.request_keyframe(now, track, Default::default());
+        if let Some((track, layer)) = wants_keyframe {
+            local.stream.request_keyframe(now, track, layer);
         }
         if backlog && !session.is_paced {
             session.is_paced = true;

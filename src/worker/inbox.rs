@@ -26,6 +26,8 @@ const MESSAGES_MAX: usize = 4_096;
 pub enum Message {
     /// A session of this worker was asked to end: see its entry.
     EndRequested(SessionId),
+    /// A viewer of this worker chose a layer: see its entry.
+    LayerSelected(SessionId),
     /// A publisher of this worker is to send a keyframe.
     KeyframeRequested { session: SessionId, track: TrackIndex, layer: LayerIndex },
     /// A check for a session of this worker was answered elsewhere.

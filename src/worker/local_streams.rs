@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use slab::Slab;
 
 use super::inbox::Inbox;
-use crate::track::{News, Replica, Stream, WorkerIndex};
+use crate::{
+    media::MediaKind,
+    track::{LayerSet, News, Replica, Stream, WorkerIndex},
+};
 
 /// A stream with viewers on this worker.
 #[derive(Debug)]
@@ -16,6 +19,35 @@ pub struct LocalStream {
     pub news: News,
     /// Slab indices of the sessions that watch.
     pub viewers: Vec<usize>,
+    /// Layers of the picture that were asked for and have not come yet.
+    awaited: LayerSet,
+}
+
+impl LocalStream {
+    /// A viewer needs these layers of the picture; those that the replica has not got are asked for.
+    pub fn need_layers(&mut self, worker: WorkerIndex, needed: LayerSet) {
+        let Some(track) = self.replica.track(MediaKind::Video) else { return };
+        let here = track.kept().union(self.awaited);
+        if !needed.without(here).is_empty() {
+            self.awaited = self.awaited.union(needed);
+            self.stream.want_layers(worker, self.replica.publication(), track.index(), here.union(needed));
+        }
+    }
+
+    /// No viewer needs others than these: what the replica has of others is let go of.
+    pub fn need_only(&mut self, worker: WorkerIndex, needed: LayerSet) {
+        let Some(track) = self.replica.track(MediaKind::Video) else { return };
+        let (index, publication) = (track.index(), self.replica.publication());
+        if track.layers().count() > 1 && !track.kept().without(needed).is_empty() {
+            self.stream.want_layers(worker, publication, index, needed);
+            self.replica.keep_only(index, needed);
+        }
+    }
+
+    /// The replica was brought up to date, with the layers that were asked for.
+    pub fn was_updated(&mut self) {
+        self.awaited = LayerSet::default();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +76,7 @@ impl LocalStreams {
                 replica: Replica::default(),
                 news: News::default(),
                 viewers: Vec::new(),
+                awaited: LayerSet::default(),
             };
             let index = self.slab.insert(local);
             stream.subscribe(worker, inbox.clone());
@@ -66,6 +99,10 @@ impl LocalStreams {
 
     pub fn find(&self, stream: &Arc<Stream>) -> Option<usize> {
         self.by_address.get(&address(stream)).copied()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LocalStream> {
+        self.slab.iter_mut().map(|(_, local)| local)
     }
 
     pub fn get(&self, index: usize) -> Option<&LocalStream> {

@@ -31,7 +31,11 @@ use std::{
 
 use mio::{Poll, Waker, net::TcpListener};
 use parking_lot::Mutex;
-use sluice_signaling::{ice::IceCredentials, media_plane::Direction, sdp::IceCandidate};
+use sluice_signaling::{
+    ice::IceCredentials,
+    media_plane::{Direction, LayerChoice},
+    sdp::IceCandidate,
+};
 
 use self::{
     event_loop::{Shared, WAKER, Worker},
@@ -187,6 +191,14 @@ impl Workers {
             None => self.sweep(),
         }
         true
+    }
+
+    /// A viewer chose among the layers of its stream's picture; for one that is not connected yet it holds from then on.
+    /// False when there is no such session, or its worker is too busy to be told: then it may be tried again.
+    pub fn select_layer(&self, id: SessionId, choice: LayerChoice) -> bool {
+        let Some(entry) = self.session(id) else { return false };
+        entry.choose_layer(choice);
+        entry.owner().is_none_or(|owner| self.shared.inboxes[usize::from(owner.0)].post(Message::LayerSelected(id)))
     }
 
     /// The viewers of a stream, connected and not yet, oldest first.

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use sluice_signaling::{
     events::EventStreams,
     ice::IceCredentials,
-    media_plane::{Direction, SenderIds},
+    media_plane::{Direction, LayerChoice, SenderIds},
     sdp::Negotiated,
 };
 
@@ -86,6 +86,8 @@ pub struct SessionEntry {
     come_again: AtomicBool,
     events: EventStreams,
     live_paths: AtomicU8,
+    /// What its viewer chose of the picture's layers.
+    layer: Mutex<LayerChoice>,
     packets: AtomicU64,
     bytes: AtomicU64,
 }
@@ -108,6 +110,7 @@ impl SessionEntry {
             come_again: AtomicBool::new(false),
             events: EventStreams::default(),
             live_paths: AtomicU8::new(0),
+            layer: Mutex::default(),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
@@ -152,6 +155,15 @@ impl SessionEntry {
         let expired =
             || (unix_ms(now) >= self.expires_unix_ms.load(Ordering::Relaxed)).then_some(EndReason::TokenExpired);
         asked.checked_sub(1).and_then(|at| END_REASONS.get(at).copied()).or_else(expired)
+    }
+
+    /// The viewer chose among the layers of the picture; its worker is to be told.
+    pub fn choose_layer(&self, choice: LayerChoice) {
+        *self.layer.lock() = choice;
+    }
+
+    pub fn layer_choice(&self) -> LayerChoice {
+        self.layer.lock().clone()
     }
 
     /// When the session ends as things stand; `None`: never by itself.

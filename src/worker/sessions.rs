@@ -163,8 +163,8 @@ impl Worker {
         self.totals.rtx_packets += u64::from(feedback.resent.packets);
         self.totals.nacks_received += u64::from(feedback.nacked_packets);
         self.totals.plis_received += u64::from(feedback.keyframe_requests);
-        if let Some(track) = feedback.wants_keyframe {
-            local.stream.request_keyframe(now, track, Default::default());
+        if let Some((track, layer)) = feedback.wants_keyframe {
+            local.stream.request_keyframe(now, track, layer);
         }
         if feedback.mended {
             self.send_to_viewer(now, slot, None);
@@ -306,7 +306,9 @@ impl Worker {
             first_rtx_seq: rand::random(),
             time_offset_ticks: rand::random(),
         };
-        let sender = WhepSender::new(now, info.offered_at, media, senders, numbers, cname(info.id), self.shared.sender);
+        let mut sender =
+            WhepSender::new(now, info.offered_at, media, senders, numbers, cname(info.id), self.shared.sender);
+        sender.select_layer(session.entry.layer_choice());
         let place = self.local.add_viewer(&stream, slot, self.index, &inbox);
         session.role = Role::Viewer(Box::new(Viewer { sender, stream: place, _counted: stream.count_viewer() }));
         let label = ProtocolLabel { protocol: Protocol::Whep.as_str() };
@@ -399,6 +401,7 @@ impl Worker {
 
     /// Everything that is looked for now and then rather than waited for.
     pub(super) fn sweep(&mut self, now: Instant, wall: SystemTime) {
+        self.forget_layers(now);
         let due: Vec<_> =
             self.sessions.iter().filter_map(|(slot, session)| Some((slot, session.entry.end_due(wall)?))).collect();
         for (slot, reason) in due {

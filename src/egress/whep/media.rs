@@ -3,10 +3,14 @@
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use sluice_signaling::{media_plane::SenderIds, sdp::NegotiatedMedia};
+use sluice_signaling::{
+    media_plane::{LayerChoice, SenderIds},
+    sdp::NegotiatedMedia,
+};
 
 use super::{
     Output, SenderSettings,
+    choice::choose,
     pace::Pace,
     resend::ResendBudget,
     undecodable::Undecodable,
@@ -15,12 +19,14 @@ use super::{
 use crate::{
     media::{ExtendedSeq, MediaKind},
     rtp::rtcp::{NtpTime, SenderReport, write_cname, write_sender_report},
-    track::{Outgoing, Phase, Replica, ReplicaTrack, Run, Subscription, TrackPacket},
+    track::{LayerIndex, LayerSet, Outgoing, Phase, Replica, ReplicaTrack, Run, Subscription, SwitchWait, TrackPacket},
     transport::SrtpSealer,
 };
 
 /// One mending from the cache is given this long to reach the viewer before a further request goes to the publisher.
 const MEND_INTERVAL: Duration = Duration::from_secs(2);
+/// A keyframe to switch layers at is asked for again after this: the request may have been lost, or the keyframe.
+const SWITCH_ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// Squeezed pictures can be asked for again this long after the live edge was reached.
 const SQUEEZED_KEPT: Duration = Duration::from_secs(3);
 
@@ -46,6 +52,8 @@ pub struct Part {
     pub backlog: bool,
     /// A keyframe's first packet went out.
     pub keyframe: bool,
+    /// The layer that the publisher is to be asked for a keyframe of.
+    pub wants_keyframe: Option<LayerIndex>,
 }
 
 #[derive(Debug)]
@@ -59,7 +67,10 @@ pub struct SenderMedia {
     playout_delay: Option<PlayoutDelay>,
     /// Of the current publication.
     sound_lags: bool,
+    choice: LayerChoice,
     subscription: Subscription,
+    /// When a keyframe was last asked for to switch at.
+    switch_asked: Option<(LayerIndex, Instant)>,
     /// Numbers of the retransmission stream, widened for its seal.
     next_rtx: ExtendedSeq,
     budget: ResendBudget,
@@ -81,6 +92,8 @@ impl SenderMedia {
                 .playout_delay
                 .and_then(|id| PlayoutDelay::new(id, settings.playout_delay_max_ms)),
             sound_lags: false,
+            choice: LayerChoice::Automatic,
+            switch_asked: None,
             subscription: Subscription::new(section.kind, numbers.first_seq, numbers.time_offset_ticks),
             next_rtx: ExtendedSeq(u64::from(numbers.first_rtx_seq & 0x7fff)),
             budget: ResendBudget::default(),
@@ -107,6 +120,21 @@ impl SenderMedia {
         self.subscription.phase() == Phase::CatchingUp
     }
 
+    /// Takes effect with the next [`Self::follow`].
+    pub fn choose(&mut self, choice: LayerChoice) {
+        self.choice = choice;
+        self.switch_asked = None;
+    }
+
+    pub fn layer(&self) -> LayerIndex {
+        self.subscription.layer()
+    }
+
+    /// See [`Subscription::layers_needed`].
+    pub fn layers_needed(&self, now: Instant) -> LayerSet {
+        self.subscription.layers_needed(now)
+    }
+
     pub fn measured_rtt(&mut self, rtt: Duration) {
         self.budget.measured_rtt(rtt);
     }
@@ -115,19 +143,20 @@ impl SenderMedia {
     pub fn follow(&mut self, now: Instant, replica: &Replica, instant_join: bool) -> Option<Undecodable> {
         self.sound_lags = replica.sound_lags();
         let track = replica.track(self.kind())?;
-        let is_news = !self.chosen_for.is_some_and(|run| run.has_format_of(track.run()));
+        let run = track.any_run()?;
+        let is_news = !self.chosen_for.is_some_and(|chosen_for| chosen_for.has_format_of(run));
         if is_news {
-            self.choose_payload_types(track);
+            self.choose_payload_types(run, track);
         }
         if self.payload_types.is_some() {
-            self.subscription.follow(now, track, instant_join);
+            self.subscription.follow(now, track, choose(&self.choice, track), instant_join);
             return None;
         }
         is_news.then(|| Undecodable::new(track.format(), &self.section))
     }
 
-    fn choose_payload_types(&mut self, track: &ReplicaTrack) {
-        self.chosen_for = Some(track.run());
+    fn choose_payload_types(&mut self, run: Run, track: &ReplicaTrack) {
+        self.chosen_for = Some(run);
         self.payload_types = self.section.best_for(track.format()).map(|accepted| PayloadTypes {
             media: accepted.payload_type,
             rtx: accepted.rtx_payload_type.filter(|_| self.ids.rtx_ssrc.is_some()),
@@ -152,7 +181,12 @@ impl SenderMedia {
         let Some(wire) = self.wire(output.sealer) else { return part };
         loop {
             let mut run = ArrayVec::<(&TrackPacket, Outgoing), SEGMENTS_MAX>::new();
-            while !run.is_full() && self.subscription.peek(track).is_some() {
+            while !run.is_full() {
+                let wait = self.subscription.switch(now, track);
+                if self.subscription.peek(track).is_none() {
+                    part.wants_keyframe = part.wants_keyframe.or_else(|| self.asks_to_switch(now, wait));
+                    break;
+                }
                 // Sound is small and its delay is heard: it is never held back.
                 if !pace.allows() && self.kind() == MediaKind::Video {
                     part.backlog = true;
@@ -180,12 +214,12 @@ impl SenderMedia {
     pub fn send_late(
         &mut self,
         track: &ReplicaTrack,
+        layer: LayerIndex,
         late: ExtendedSeq,
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Sent {
         let Some(wire) = self.wire(output.sealer) else { return Sent::default() };
-        let Some(outgoing) = self.subscription.late(late, track) else { return Sent::default() };
-        let Some(packet) = track.ring().get(late) else { return Sent::default() };
+        let Some((packet, outgoing)) = self.subscription.late(layer, late, track) else { return Sent::default() };
         let sent = wire.send(&[(packet, outgoing)], None, output.scratch, output.out);
         self.count(sent);
         sent
@@ -267,6 +301,18 @@ impl SenderMedia {
         };
         write_sender_report(compound, &report, &[]);
         write_cname(compound, self.ids.ssrc, cname);
+    }
+
+    /// The layer to ask the publisher about, when a switch waits for its keyframe: once, and again when that was of no use.
+    fn asks_to_switch(&mut self, now: Instant, wait: Option<SwitchWait>) -> Option<LayerIndex> {
+        let Some(SwitchWait::Keyframe(layer)) = wait else { return None };
+        let asked =
+            |(of, at): (LayerIndex, Instant)| of == layer && now.saturating_duration_since(at) < SWITCH_ASK_INTERVAL;
+        if self.switch_asked.is_some_and(asked) {
+            return None;
+        }
+        self.switch_asked = Some((layer, now));
+        Some(layer)
     }
 
     /// `None` when the viewer cannot decode what the track now carries.

@@ -6,8 +6,10 @@
 //! [`WhepSender::is_waiting`]; when it names something that the viewer [came for](WhepSender::came_for) and cannot decode, the session
 //! is to be ended. Then [`WhepSender::send`]. While `send` says that there is a backlog, call it again a
 //! millisecond later. [`WhepSender::handle_rtcp`] for what the viewer says; [`WhepSender::poll_report`] at
-//! [`WhepSender::report_due`].
+//! [`WhepSender::report_due`]. The replica must have the layers that are [needed](WhepSender::layers_needed): to be looked at after
+//! each [`WhepSender::follow`], and now and then.
 
+mod choice;
 mod media;
 mod pace;
 mod resend;
@@ -18,12 +20,15 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
-use sluice_signaling::{media_plane::SenderIds, sdp::Negotiated};
+use sluice_signaling::{
+    media_plane::{LayerChoice, SenderIds},
+    sdp::Negotiated,
+};
 
 use crate::{
     media::{ExtendedSeq, MediaKind},
     rtp::rtcp::{NtpTime, Rtcp, RtcpReader},
-    track::{Replica, TrackIndex},
+    track::{LayerIndex, LayerSet, News, Replica, TrackIndex},
     transport::SrtpSealer,
 };
 
@@ -52,7 +57,7 @@ pub struct Feedback {
     /// Pictures go out anew from the cached keyframe: the viewer is to be served.
     pub mended: bool,
     /// The picture cannot be mended from the cache: ask the publisher.
-    pub wants_keyframe: Option<TrackIndex>,
+    pub wants_keyframe: Option<(TrackIndex, LayerIndex)>,
     /// The viewer said goodbye.
     pub bye: bool,
 }
@@ -89,8 +94,8 @@ pub struct Round {
     pub backlog: bool,
     /// The first keyframe went out: so long after the offer.
     pub joined_after: Option<Duration>,
-    /// Nothing can be shown and the cache has no keyframe: ask the publisher.
-    pub wants_keyframe: Option<TrackIndex>,
+    /// Nothing can be shown, or switched to, and the cache has no keyframe: ask the publisher.
+    pub wants_keyframe: Option<(TrackIndex, LayerIndex)>,
 }
 
 impl WhepSender {
@@ -142,6 +147,31 @@ impl WhepSender {
         self.next_report.is_some()
     }
 
+    /// The viewer chose among the layers of the picture. It holds until it chooses again; to be followed by [`Self::follow`].
+    pub fn select_layer(&mut self, choice: LayerChoice) {
+        if let Some(media) = self.pictures_mut() {
+            media.choose(choice);
+        }
+    }
+
+    /// The layers of the picture that the replica must have for this viewer.
+    pub fn layers_needed(&self, now: Instant) -> LayerSet {
+        self.pictures().map_or_else(LayerSet::default, |media| media.layers_needed(now))
+    }
+
+    /// Whether what came is of use to this viewer at present.
+    pub fn is_concerned(&self, now: Instant, news: &News) -> bool {
+        news.tracks || news.audio || self.layers_needed(now).intersects(news.video)
+    }
+
+    fn pictures(&self) -> Option<&SenderMedia> {
+        self.media.first().filter(|media| media.kind() == MediaKind::Video)
+    }
+
+    fn pictures_mut(&mut self) -> Option<&mut SenderMedia> {
+        self.media.first_mut().filter(|media| media.kind() == MediaKind::Video)
+    }
+
     pub fn is_waiting(&self) -> bool {
         self.media.iter().any(|media| !media.is_started())
     }
@@ -173,9 +203,12 @@ impl WhepSender {
                 self.joined = true;
                 round.joined_after = Some(now.saturating_duration_since(self.offered_at));
             }
-            if media.kind() == MediaKind::Video && !media.is_started() && !track.ring().is_empty() {
-                round.wants_keyframe = Some(track.index());
+            let mut wants = part.wants_keyframe;
+            if media.kind() == MediaKind::Video && !media.is_started() {
+                let waits_for = track.layer(media.layer()).filter(|layer| !layer.ring().is_empty());
+                wants = waits_for.map(|layer| layer.run().layer());
             }
+            round.wants_keyframe = round.wants_keyframe.or(wants.map(|layer| (track.index(), layer)));
         }
         output.scratch.finish(output.out);
         round
@@ -185,14 +218,14 @@ impl WhepSender {
     pub fn send_late(
         &mut self,
         replica: &Replica,
-        late: &[(MediaKind, ExtendedSeq)],
+        late: &[(MediaKind, LayerIndex, ExtendedSeq)],
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Sent {
         let mut sent = Sent::default();
-        for (kind, seq) in late {
+        for (kind, layer, seq) in late {
             let Some(track) = replica.track(*kind) else { continue };
             for media in self.media.iter_mut().filter(|media| media.kind() == *kind) {
-                sent.add(media.send_late(track, *seq, output));
+                sent.add(media.send_late(track, *layer, *seq, output));
             }
         }
         sent
@@ -244,7 +277,7 @@ impl WhepSender {
             if instant_join && media.mend(now, track) {
                 feedback.mended = true;
             } else {
-                feedback.wants_keyframe = Some(track.index());
+                feedback.wants_keyframe = Some((track.index(), media.layer()));
             }
         }
         feedback

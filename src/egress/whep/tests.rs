@@ -130,12 +130,8 @@ impl Bench {
 
     /// Another publisher takes the stream.
     fn publisher(&mut self, publication: u64, codec: Codec) {
-        let track = |codec, channels| TrackSnapshot {
-            epoch: 0,
-            format: TrackFormat { codec, fmtp: String::new(), channels },
-            clock: None,
-            layers: vec![Vec::new()],
-        };
+        let track =
+            |codec, channels| TrackSnapshot::single(TrackFormat { codec, fmtp: String::new(), channels }, Vec::new());
         let tracks = vec![track(codec, 1), track(Codec::Opus, 2)];
         let snapshot = Snapshot { publication, sound_lags: true, tracks };
         self.replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut News::default());
@@ -312,7 +308,11 @@ fn a_broken_picture_is_mended_from_the_cache_before_the_publisher_is_asked() {
     bench.send();
     let mended = bench.browser.open();
     assert_eq!(mended.iter().map(|packet| packet.header.sequence).collect::<Vec<_>>(), [102, 103]);
-    assert_eq!(bench.hear(&pli).wants_keyframe, Some(TrackIndex(0)), "it did not help: a new keyframe must");
+    assert_eq!(
+        bench.hear(&pli).wants_keyframe,
+        Some((TrackIndex(0), LayerIndex(0))),
+        "it did not help: a new keyframe must"
+    );
 }
 
 #[test]

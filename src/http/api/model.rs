@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    track::{Notice, PublisherInfo, Stream, TrackState},
+    track::{LayerReport, Notice, PublisherInfo, Stream, TrackState},
     worker::ViewerState,
 };
 
@@ -83,9 +83,29 @@ pub struct Track {
     pub width: Option<u32>,
     #[schema(example = 720)]
     pub height: Option<u32>,
+    /// Over all layers, like the two that follow.
     pub packets: u64,
     pub bytes: u64,
     pub keyframes: u64,
+    /// The encodings of it that the publisher sends (simulcast), in its order; a viewer gets one of them.
+    pub layers: Vec<Layer>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Layer {
+    /// The publisher's name for it; null where it sends one only.
+    #[schema(example = "h")]
+    pub rid: Option<String>,
+    /// Of the pictures, in samples; null for sound, and until a keyframe has said it.
+    #[schema(example = 1280)]
+    pub width: Option<u32>,
+    #[schema(example = 720)]
+    pub height: Option<u32>,
+    /// What arrives at present, in bits per second.
+    #[schema(example = 1_500_000)]
+    pub bitrate_bps: u64,
+    /// The publisher sends it at present.
+    pub active: bool,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -158,6 +178,19 @@ impl From<TrackState> for Track {
             packets: state.packets,
             bytes: state.bytes,
             keyframes: state.keyframes,
+            layers: state.layers.into_iter().map(Layer::from).collect(),
+        }
+    }
+}
+
+impl From<LayerReport> for Layer {
+    fn from(LayerReport { state, bitrate_bps }: LayerReport) -> Self {
+        Self {
+            rid: state.rid,
+            width: state.size.map(|size| size.width),
+            height: state.size.map(|size| size.height),
+            bitrate_bps,
+            active: state.active,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A viewer's session as its event streams see it: what the tree and the session table say at this moment.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{cmp::Reverse, sync::Arc, time::SystemTime};
 
 use sluice_signaling::{
     codec::MediaKind,
@@ -8,7 +8,10 @@ use sluice_signaling::{
     media_plane::{LayerInfo, WatchedSession},
 };
 
-use crate::{track::Streams, worker::SessionEntry};
+use crate::{
+    track::{LayerIndex, LayerReport, Streams},
+    worker::SessionEntry,
+};
 
 pub struct Watched {
     pub streams: Arc<Streams>,
@@ -33,11 +36,21 @@ impl WatchedSession for Watched {
     }
 }
 
-/// The encodings that the viewer can choose among.
+/// The encodings that the viewer can choose among, best first.
 pub fn layers(streams: &Streams, entry: &SessionEntry) -> Vec<LayerInfo> {
-    let formats = streams.get(&entry.info.stream).and_then(|stream| stream.formats()).unwrap_or_default();
-    let is_live = formats.iter().any(|format| format.codec.kind() == MediaKind::Video);
-    let one =
-        |media_id| LayerInfo { media_id, encoding_id: None, width: None, height: None, bitrate_bps: 0, active: true };
-    entry.info.video_line.filter(|_| is_live).map(one).into_iter().collect()
+    let Some(media_id) = entry.info.video_line else { return Vec::new() };
+    let state = streams.get(&entry.info.stream).map(|stream| stream.state());
+    let tracks = state.into_iter().flat_map(|state| state.tracks);
+    let pictures = tracks.filter(|track| track.format.codec.kind() == MediaKind::Video);
+    let mut layers: Vec<_> = pictures.flat_map(|track| track.layers).enumerate().collect();
+    layers.sort_by_key(|(at, layer)| Reverse(layer.state.rank(LayerIndex(*at as u8))));
+    let info = |(_, LayerReport { state, bitrate_bps }): (usize, LayerReport)| LayerInfo {
+        media_id,
+        encoding_id: state.rid,
+        width: state.size.map(|size| size.width),
+        height: state.size.map(|size| size.height),
+        bitrate_bps,
+        active: state.active,
+    };
+    layers.into_iter().map(info).collect()
 }

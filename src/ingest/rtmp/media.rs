@@ -19,7 +19,7 @@ use crate::{
         opus,
     },
     media::{Codec, ExtendedSeq, RTP_HEADER_BYTES, TrackFormat},
-    track::{Batch, ClockReference, Notice, Publication, Superseded, TrackIndex, TrackPacket},
+    track::{Batch, ClockReference, LayerIndex, Notice, Publication, Superseded, TrackIndex, TrackPacket},
     transcode::{OpusPacket, SoundEvent, SoundInput},
 };
 
@@ -288,7 +288,7 @@ impl Media {
         let index = self.publication.add_track(format)?;
         if let Some((at, time_ms)) = self.clock.anchor() {
             let time_ticks = time_ms.max(0) as u64 * ticks_per_ms;
-            self.publication.set_clock(index, ClockReference { at, time_ticks })?;
+            self.publication.set_clock(index, LayerIndex(0), ClockReference { at, time_ticks, by_report: false })?;
         }
         Ok(index)
     }

@@ -1,7 +1,7 @@
 //! The publisher's clock against ours: sender reports become [`ClockReference`]s (RFC 3550 section 6.4.1).
 //!
-//! All tracks of a publisher share one anchor, so that what its reports say of sound and picture survives, whatever the
-//! delay of each report.
+//! All tracks of a publisher, and all layers, share one anchor, so that what its reports say of sound and picture survives,
+//! whatever the delay of each report.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::{rtp::rtcp::NtpTime, track::ClockReference};
 /// and a new anchor is taken.
 const REANCHOR_AFTER: Duration = Duration::from_millis(500);
 
-/// What a sender report says of one track, with the time widened.
+/// What a sender report says of one layer, with the time widened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reported {
     pub ntp: NtpTime,
@@ -25,7 +25,7 @@ pub(super) struct SenderClock {
 }
 
 impl SenderClock {
-    /// A report came. True when the anchor moved: references of every track are to be made anew.
+    /// A report came. True when the anchor moved: references of every layer are to be made anew.
     pub(super) fn observe(&mut self, now: Instant, ntp: NtpTime) -> bool {
         let near = self.local(ntp).is_some_and(|local| {
             now.saturating_duration_since(local).max(local.saturating_duration_since(now)) <= REANCHOR_AFTER
@@ -36,9 +36,9 @@ impl SenderClock {
         !near
     }
 
-    /// The track's clock on ours; `None` before the first report.
+    /// The layer's clock on ours; `None` before the first report.
     pub(super) fn reference(&self, reported: Reported) -> Option<ClockReference> {
-        Some(ClockReference { at: self.local(reported.ntp)?, time_ticks: reported.time_ticks })
+        Some(ClockReference { at: self.local(reported.ntp)?, time_ticks: reported.time_ticks, by_report: true })
     }
 
     fn local(&self, ntp: NtpTime) -> Option<Instant> {

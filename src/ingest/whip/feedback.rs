@@ -3,20 +3,25 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sluice_signaling::sdp::NegotiatedMedia;
+use sluice_signaling::sdp::{self, NegotiatedMedia};
 
 use crate::{
-    ingest::whip::{ReceiverCounters, track::IngestTrack},
+    ingest::whip::{ReceiverCounters, layer::IngestLayer, track::IngestTrack},
     rtp::{ArrivalFeedback, rtcp},
-    track::TRACKS_MAX,
+    track::LAYERS_MAX,
 };
 
 /// Senders take round trip and loss from them; one a second is what browsers send each other.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const CNAME: &str = "sluice";
-/// Report (8 + 24 per track), CNAME (20), NACK (12 + 4 x 64) and FIR (20) per track, transport-wide feedback (350): below
-/// the 1200 bytes that fit every path.
-pub const RTCP_BYTES_MAX: usize = 8 + 20 + TRACKS_MAX * (24 + 12 + 4 * rtcp::NACK_PAIRS_MAX + 20) + 350;
+/// What is received: the layers of a picture, and a sound.
+const SOURCES_MAX: usize = LAYERS_MAX + 1;
+/// NACK and FIR of one source.
+const REQUESTS_BYTES_MAX: usize = 12 + 4 * rtcp::NACK_PAIRS_MAX + 20;
+const ARRIVALS_BYTES_MAX: usize = 350;
+/// Report (8 + 24 per source), CNAME (20), requests of two sources (further ones have the next compound), transport-wide
+/// feedback: below the 1200 bytes that fit every path.
+pub const RTCP_BYTES_MAX: usize = 8 + 24 * SOURCES_MAX + 20 + 2 * REQUESTS_BYTES_MAX + ARRIVALS_BYTES_MAX;
 const _: () = assert!(RTCP_BYTES_MAX <= 1_100, "room for SRTCP's index and tag");
 
 #[derive(Debug)]
@@ -27,10 +32,6 @@ pub(super) struct Feedback {
     arrivals: Option<ArrivalFeedback>,
     /// `None` until the first packet.
     report_due: Option<Instant>,
-    /// Per track, when a keyframe request was made that is still to be sent.
-    keyframes: [Option<Instant>; TRACKS_MAX],
-    /// FIR's command numbers, per track.
-    commands: [u8; TRACKS_MAX],
     sequences: Vec<u16>,
 }
 
@@ -42,8 +43,6 @@ impl Feedback {
             ssrc: (1..u32::MAX).find(|ssrc| !announced(ssrc)).unwrap_or(1),
             arrivals: transport_cc.then(|| ArrivalFeedback::new(now)),
             report_due: None,
-            keyframes: [None; TRACKS_MAX],
-            commands: [0; TRACKS_MAX],
             sequences: Vec::new(),
         }
     }
@@ -59,16 +58,11 @@ impl Feedback {
         }
     }
 
-    pub(super) fn want_keyframe(&mut self, now: Instant, track: usize) {
-        if let Some(wanted) = self.keyframes.get_mut(track) {
-            wanted.get_or_insert(now);
-        }
-    }
-
     pub(super) fn next_due(&self, tracks: &[IngestTrack]) -> Option<Instant> {
-        let missing = tracks.iter().filter_map(|track| track.source.as_ref()?.missing.next_due());
+        let layers = || tracks.iter().flat_map(|track| &track.layers);
+        let missing = layers().filter_map(|layer| layer.source.as_ref()?.missing.next_due());
+        let keyframes = layers().filter_map(|layer| layer.keyframe_wanted);
         let arrivals = self.arrivals.as_ref().and_then(ArrivalFeedback::next_due);
-        let keyframes = self.keyframes.iter().flatten().copied();
         missing.chain(arrivals).chain(self.report_due).chain(keyframes).min()
     }
 
@@ -85,9 +79,14 @@ impl Feedback {
         let mut out = Vec::with_capacity(RTCP_BYTES_MAX);
         let reported = self.write_report(now, tracks, &mut out);
         let only_report_bytes = out.len();
-        for (at, track) in tracks.iter_mut().enumerate() {
-            self.write_nack(now, track, counters, &mut out);
-            self.write_keyframe_request(at, track, counters, &mut out);
+        for track in tracks.iter_mut() {
+            let agreed = track.accepted().feedback;
+            for layer in &mut track.layers {
+                if out.len() + REQUESTS_BYTES_MAX + ARRIVALS_BYTES_MAX <= RTCP_BYTES_MAX {
+                    self.write_nack(now, layer, counters, &mut out);
+                    self.write_keyframe_request(agreed, layer, counters, &mut out);
+                }
+            }
         }
         // The last, because it may end with padding (RFC 3550 section 6.4.1).
         if let Some(arrivals) = &mut self.arrivals {
@@ -99,10 +98,11 @@ impl Feedback {
     /// Every compound begins with a report and has the CNAME (RFC 3550 section 6.1); it has blocks when they are due.
     fn write_report(&mut self, now: Instant, tracks: &mut [IngestTrack], out: &mut Vec<u8>) -> bool {
         let due = self.report_due.is_some_and(|due| now >= due);
-        let mut blocks = Vec::with_capacity(TRACKS_MAX);
+        let mut blocks = Vec::with_capacity(SOURCES_MAX);
         if due {
             self.report_due = Some(now + REPORT_INTERVAL);
-            for source in tracks.iter_mut().filter_map(|track| track.source.as_mut()) {
+            let layers = tracks.iter_mut().flat_map(|track| &mut track.layers);
+            for source in layers.filter_map(|layer| layer.source.as_mut()) {
                 blocks.extend(source.reception.as_mut().map(|reception| reception.report(now, source.ssrc)));
             }
         }
@@ -114,36 +114,35 @@ impl Feedback {
     fn write_nack(
         &mut self,
         now: Instant,
-        track: &mut IngestTrack,
+        layer: &mut IngestLayer,
         counters: &mut ReceiverCounters,
         out: &mut Vec<u8>,
     ) {
-        let Some(source) = &mut track.source else { return };
+        let Some(source) = &mut layer.source else { return };
         self.sequences.clear();
         let given_up = source.missing.poll(now, &mut self.sequences);
         rtcp::write_nack(out, self.ssrc, source.ssrc, &self.sequences);
         counters.nacks_sent += self.sequences.len() as u64;
-        track.given_up(now, given_up);
+        layer.given_up(now, given_up);
     }
 
     fn write_keyframe_request(
         &mut self,
-        at: usize,
-        track: &IngestTrack,
+        agreed: sdp::Feedback,
+        layer: &mut IngestLayer,
         counters: &mut ReceiverCounters,
         out: &mut Vec<u8>,
     ) {
-        if self.keyframes.get_mut(at).and_then(Option::take).is_none() {
+        if layer.keyframe_wanted.take().is_none() {
             return;
         }
         // Before the first packet there is nobody to ask; ingest asks for itself when one comes.
-        let Some(source) = &track.source else { return };
-        let agreed = track.accepted().feedback;
+        let Some(source) = &layer.source else { return };
         if agreed.pli {
             rtcp::write_pli(out, self.ssrc, source.ssrc);
         } else if agreed.fir {
-            self.commands[at] = self.commands[at].wrapping_add(1);
-            rtcp::write_fir(out, self.ssrc, source.ssrc, self.commands[at]);
+            layer.fir_command = layer.fir_command.wrapping_add(1);
+            rtcp::write_fir(out, self.ssrc, source.ssrc, layer.fir_command);
         } else {
             return;
         }

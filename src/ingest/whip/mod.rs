@@ -2,8 +2,8 @@
 //! publisher out. Sans-I/O.
 //!
 //! Packets are handed on at once, in order of arrival; gaps are asked for by NACK (RFC 4585) and filled when the answer
-//! comes, as RTX (RFC 4588) or as it was. There is no jitter buffer: viewers have one. Of simulcast layers (RFC 8853) one
-//! is taken. Transport-wide feedback and receiver reports (RFC 3550) tell the publisher how it is received.
+//! comes, as RTX (RFC 4588) or as it was. There is no jitter buffer: viewers have one. Simulcast layers (RFC 8853) are
+//! received each for itself. Transport-wide feedback and receiver reports (RFC 3550) tell the publisher how it is received.
 //!
 //! The driver's contract, for [`WhipReceiver`]:
 //! 1. for each decrypted packet of a drained socket: [`WhipReceiver::handle_rtp`] or [`WhipReceiver::handle_rtcp`];
@@ -20,6 +20,7 @@ mod feedback;
 mod format;
 mod keyframe_wish;
 mod keyframes;
+mod layer;
 mod route;
 mod source;
 #[cfg(test)]
@@ -35,8 +36,10 @@ use sluice_signaling::sdp::{ExtensionIds, Negotiated, NegotiatedMedia};
 use self::{
     clock::SenderClock,
     feedback::Feedback,
+    layer::IngestLayer,
     route::{Content, Route, Router},
-    track::{Incoming, IngestTrack, LAYER, Outcome},
+    source::Source,
+    track::{Incoming, IngestTrack, Outcome},
 };
 use crate::{
     media::RtpPacket,
@@ -52,7 +55,7 @@ pub struct ReceiverCounters {
     pub bytes: u64,
     /// Of those: no RTP, or of no section that was agreed on.
     pub unusable: u64,
-    /// Of those: doubles, strays, other simulcast layers.
+    /// Of those: doubles, strays, and what says of no layer in simulcast.
     pub useless: u64,
     /// Of those: retransmissions (RTX) that filled a gap.
     pub recovered: u64,
@@ -169,27 +172,35 @@ impl WhipReceiver {
         for meaning in RtcpReader::new(&compound) {
             match meaning {
                 Rtcp::SenderReport(report) => self.sender_report(now, &report),
-                Rtcp::Bye { ssrc } => {
-                    let sources = self.tracks.iter_mut().filter_map(|track| track.source.as_mut());
-                    sources.filter(|source| source.ssrc == ssrc).for_each(source::Source::goodbye);
-                }
+                Rtcp::Bye { ssrc } => self.goodbye(ssrc),
                 _ => {}
             }
         }
     }
 
+    fn goodbye(&mut self, ssrc: u32) {
+        for track in &mut self.tracks {
+            let (index, is_simulcast) = (track.index, track.is_simulcast());
+            let Some((layer, source)) = of_source(track, ssrc) else { continue };
+            source.goodbye();
+            if is_simulcast && self.publication.stop_layer(index, layer).is_err() {
+                self.superseded = true;
+            }
+        }
+    }
+
     fn sender_report(&mut self, now: Instant, report: &SenderReport) {
-        let is_of = |track: &&mut IngestTrack| track.source.as_ref().is_some_and(|source| source.ssrc == report.ssrc);
-        let Some(track) = self.tracks.iter_mut().find(is_of) else { return };
-        if !track.sender_report(now, report.ntp, report.rtp_time) {
+        let is_of = |layer: &&mut IngestLayer| layer.source.as_ref().is_some_and(|source| source.ssrc == report.ssrc);
+        let Some(layer) = self.tracks.iter_mut().flat_map(|track| &mut track.layers).find(is_of) else { return };
+        if !layer.sender_report(now, report.ntp, report.rtp_time) {
             return;
         }
         if self.clock.observe(now, report.ntp) {
-            for track in &mut self.tracks {
-                track.refer_to(&self.clock);
+            for layer in self.tracks.iter_mut().flat_map(|track| &mut track.layers) {
+                layer.refer_to(&self.clock);
             }
         } else {
-            track.refer_to(&self.clock);
+            layer.refer_to(&self.clock);
         }
     }
 
@@ -201,9 +212,9 @@ impl WhipReceiver {
         if self.superseded {
             return Err(Superseded);
         }
-        let mut batches = Vec::with_capacity(self.tracks.len());
+        let mut batches = Vec::with_capacity(self.tracks.iter().map(|track| track.layers.len()).sum());
         for track in &mut self.tracks {
-            batches.extend(track.take_batch(&mut self.publication)?);
+            track.take_batches(&mut self.publication, &mut batches)?;
         }
         self.publication.push(now, batches)?;
         self.wish_for_keyframes(now);
@@ -212,11 +223,9 @@ impl WhipReceiver {
 
     /// Somebody needs a keyframe of this layer, and it is time to ask (the stream's gate decides that).
     pub fn request_keyframe(&mut self, now: Instant, track: TrackIndex, layer: LayerIndex) {
-        if layer != LAYER {
-            return;
-        }
-        if let Some(at) = self.tracks.iter().position(|candidate| candidate.index == track) {
-            self.feedback.want_keyframe(now, at);
+        let of_track = self.tracks.iter_mut().find(|candidate| candidate.index == track);
+        if let Some(layer) = of_track.and_then(|track| track.layers.get_mut(usize::from(layer.0))) {
+            layer.keyframe_wanted.get_or_insert(now);
         }
     }
 
@@ -227,7 +236,8 @@ impl WhipReceiver {
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let wishes = self.tracks.iter().filter_map(|track| track.wish.next_due());
+        let layers = self.tracks.iter().flat_map(|track| &track.layers);
+        let wishes = layers.filter_map(|layer| layer.wish.next_due());
         wishes.chain(self.feedback.next_due(&self.tracks)).min()
     }
 
@@ -238,22 +248,29 @@ impl WhipReceiver {
 
     fn wish_for_keyframes(&mut self, now: Instant) {
         for track in &mut self.tracks {
-            if track.wish.poll(now) {
-                self.publication.stream().request_keyframe(now, track.index, LAYER);
+            for layer in track.layers.iter_mut().filter_map(|layer| layer.wish.poll(now).then_some(layer.index)) {
+                self.publication.stream().request_keyframe(now, track.index, layer);
             }
         }
     }
 
     /// What happened since the last call.
     pub fn counters(&mut self) -> ReceiverCounters {
-        for track in &mut self.tracks {
-            self.counters.lost += std::mem::take(&mut track.lost);
+        for layer in self.tracks.iter_mut().flat_map(|track| &mut track.layers) {
+            self.counters.lost += std::mem::take(&mut layer.lost);
         }
         std::mem::take(&mut self.counters)
     }
 }
 
 pub use feedback::RTCP_BYTES_MAX;
+
+/// The layer that comes from an SSRC.
+fn of_source(track: &mut IngestTrack, ssrc: u32) -> Option<(LayerIndex, &mut Source)> {
+    let layers = track.layers.iter_mut();
+    let mut sources = layers.filter_map(|layer| Some((layer.index, layer.source.as_mut()?)));
+    sources.find(|(_, source)| source.ssrc == ssrc)
+}
 
 fn merge(a: ExtensionIds, b: ExtensionIds) -> ExtensionIds {
     ExtensionIds {

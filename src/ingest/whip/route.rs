@@ -8,8 +8,8 @@ use sluice_signaling::sdp::NegotiatedMedia;
 
 use crate::media::RtpPacket;
 
-/// SSRCs that are remembered: two tracks of three layers with a retransmission stream each are 12, and four for those
-/// that were replaced. Beyond that the one unheard for longest is forgotten, and must say again where it belongs.
+/// SSRCs that are remembered: a sound and four layers with a retransmission stream each are 10, and six for those that were
+/// replaced. Beyond that the one unheard for longest is forgotten, and must say again where it belongs.
 const SSRCS_MAX: usize = 16;
 
 /// What a packet's payload type makes of it.

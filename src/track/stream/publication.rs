@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Batch, Delivery, Inner, Layer, LayerIndex, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex};
+use super::{Inner, Layer, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex};
 use crate::{
-    codec::picture_size,
-    media::{MediaKind, TrackFormat},
-    track::ClockReference,
+    media::TrackFormat,
+    track::{Batch, ClockReference, Delivery, LAYERS_MAX, LayerIndex, LayerState},
 };
 
 /// The right to publish on a stream, held by an ingest session; dropping it takes the stream off.
@@ -28,14 +27,34 @@ impl Publication {
     /// # Panics
     /// Beyond [`TRACKS_MAX`] tracks: a caller adds one per kind.
     pub fn add_track(&mut self, format: TrackFormat) -> Result<TrackIndex, Superseded> {
+        let layer = Layer::new(format.codec, LayerState::only());
+        self.add(format, vec![layer])
+    }
+
+    /// Adds a track of simulcast layers, at most [`LAYERS_MAX`]: one per rid, numbered in this order, active as packets come.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    ///
+    /// # Panics
+    /// As [`Self::add_track`], and without rids or with too many: negotiation bounds them.
+    pub fn add_layered_track(&mut self, format: TrackFormat, rids: &[String]) -> Result<TrackIndex, Superseded> {
+        assert!((1..=LAYERS_MAX).contains(&rids.len()), "as many layers as answers accept");
+        let layers = rids.iter().map(|rid| Layer::new(format.codec, LayerState::named(rid))).collect();
+        self.add(format, layers)
+    }
+
+    fn add(&mut self, format: TrackFormat, layers: Vec<Layer>) -> Result<TrackIndex, Superseded> {
         self.with_live(|stream, inner| {
             let live = inner.live.as_mut().ok_or(Superseded)?;
             assert!(live.tracks.len() < TRACKS_MAX, "one video track and one audio track");
-            let layers = vec![Layer::new(format.codec)];
-            live.tracks.push(Track { epoch: 0, format, clock: None, layers });
-            let index = TrackIndex((live.tracks.len() - 1) as u8);
+            let track = Track { epoch: 0, format, layers };
+            let wanted = track.usually_wanted();
+            live.tracks.push(track);
+            let at = live.tracks.len() - 1;
+            inner.subscribers.iter_mut().for_each(|subscriber| subscriber.wanted[at] = wanted);
             inner.announce(stream);
-            Ok(index)
+            Ok(TrackIndex(at as u8))
         })
     }
 
@@ -50,7 +69,7 @@ impl Publication {
             if track.format == format {
                 return Ok(());
             }
-            track.layers = vec![Layer::new(format.codec)];
+            track.layers.iter_mut().for_each(|layer| layer.empty(format.codec));
             track.format = format;
             track.epoch += 1;
             inner.announce(stream);
@@ -69,48 +88,64 @@ impl Publication {
         }
         self.with_live(|stream, inner| {
             let live = inner.live.as_mut().ok_or(Superseded)?;
-            let mut any_keyframe = false;
+            // One bit per track; words of more are rare.
+            let mut changed = 0u8;
             for Batch { track, layer, packets } in &batches {
                 let of = &mut live.tracks[usize::from(track.0)];
                 let kept = &mut of.layers[usize::from(layer.0)];
-                let mut keyframe = false;
-                for packet in packets {
-                    kept.packets += 1;
-                    kept.bytes += packet.payload.len() as u64;
-                    if packet.keyframe_start {
-                        keyframe = true;
-                        kept.keyframes += 1;
-                        kept.size = picture_size(of.format.codec, &packet.payload).or(kept.size);
-                    }
-                    kept.ring.insert(packet.clone());
-                }
-                if keyframe {
+                let brought = kept.take(now, of.format.codec, packets);
+                if brought.keyframe {
                     kept.gate.keyframe_arrived();
                 } else if kept.gate.poll(now) {
                     live.control.request_keyframe(*track, *layer);
                 }
-                any_keyframe |= keyframe;
+                let mut states_changed = brought.changed;
+                for (at, other) in of.layers.iter_mut().enumerate() {
+                    states_changed |= at != usize::from(layer.0) && other.miss(now, brought.pictures);
+                }
+                changed |= u8::from(states_changed) << track.0;
             }
-            let pictures = live.tracks.iter().position(|track| track.format.codec.kind() == MediaKind::Video);
-            // Sound alone can be gone on with anywhere; a picture at a keyframe only.
-            let resume = any_keyframe || pictures.is_none();
-            let all_kept_up = inner.deliver(stream, &Delivery::Packets(batches.into()), resume);
-            if let Some(pictures) = pictures.filter(|_| !all_kept_up) {
-                inner.request_keyframe(now, TrackIndex(pictures as u8), LayerIndex(0));
+            let lost = inner.deliver(stream, batches);
+            if let Some(pictures) = inner.pictures() {
+                for layer in lost.iter() {
+                    inner.request_keyframe(now, pictures, layer);
+                }
             }
+            (0..TRACKS_MAX as u8)
+                .filter(|at| changed & 1 << at != 0)
+                .for_each(|at| inner.tell_states(stream, TrackIndex(at)));
             Ok(())
         })
     }
 
-    /// The track's clock was measured: by a sender report, or by the first packet.
+    /// A layer's clock was measured: by a sender report, or by the first packet.
     ///
     /// # Errors
     /// [`Superseded`] when another publisher has the stream.
-    pub fn set_clock(&mut self, track: TrackIndex, reference: ClockReference) -> Result<(), Superseded> {
+    pub fn set_clock(
+        &mut self,
+        track: TrackIndex,
+        layer: LayerIndex,
+        reference: ClockReference,
+    ) -> Result<(), Superseded> {
         self.with_live(|stream, inner| {
             let live = inner.live.as_mut().ok_or(Superseded)?;
-            live.tracks[usize::from(track.0)].clock = Some(reference);
-            inner.deliver(stream, &Delivery::Clock { track, reference }, false);
+            live.tracks[usize::from(track.0)].layers[usize::from(layer.0)].clock = Some(reference);
+            inner.tell(stream, &Delivery::Clock { track, layer, reference });
+            Ok(())
+        })
+    }
+
+    /// The publisher said that it sends a layer no longer.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    pub fn stop_layer(&mut self, track: TrackIndex, layer: LayerIndex) -> Result<(), Superseded> {
+        self.with_live(|stream, inner| {
+            let live = inner.live.as_mut().ok_or(Superseded)?;
+            if live.tracks[usize::from(track.0)].layers[usize::from(layer.0)].stop() {
+                inner.tell_states(stream, track);
+            }
             Ok(())
         })
     }

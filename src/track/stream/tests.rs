@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     config::OnConflict,
     media::{Codec, ExtendedSeq, testing::epoch},
-    track::{News, Replica, StreamBusy, Streams},
+    track::{News, Replica, ReplicaLayer, StreamBusy, Streams, TrackPacket},
 };
 
 /// A publisher's end that notes what is asked of it.
@@ -95,6 +95,11 @@ fn packets(seq: u64, keyframe_start: bool) -> Vec<Batch> {
 const VIDEO: TrackIndex = TrackIndex(0);
 const ONLY: LayerIndex = LayerIndex(0);
 
+/// The one layer of the pictures.
+fn only(replica: &Replica) -> &ReplicaLayer {
+    replica.track(MediaKind::Video).unwrap().layer(ONLY).unwrap()
+}
+
 #[test]
 fn a_subscriber_gets_all_there_is_and_then_what_comes() {
     let streams = Streams::default();
@@ -109,13 +114,13 @@ fn a_subscriber_gets_all_there_is_and_then_what_comes() {
     let mut told = inbox.take().into_iter().map(|delivery| {
         let mut news = News::default();
         replica.apply(delivery, &mut news);
-        (news.tracks, news.video, news.audio, news.only())
+        (news.tracks, !news.video.is_empty(), news.audio, news.only())
     });
     assert_eq!(told.next(), Some((true, false, false, None)));
     assert_eq!(told.next(), Some((false, true, false, Some(MediaKind::Video))));
     assert_eq!(told.next(), None);
     drop(told);
-    let kept: Vec<_> = replica.track(MediaKind::Video).unwrap().ring().iter().map(|packet| packet.seq.0).collect();
+    let kept: Vec<_> = only(&replica).ring().iter().map(|packet| packet.seq.0).collect();
     assert_eq!(kept, [10, 11, 12]);
 }
 
@@ -163,7 +168,7 @@ fn a_worker_that_fell_behind_is_brought_back_at_a_keyframe() {
     for delivery in inbox.take() {
         replica.apply(delivery, &mut News::default());
     }
-    let run = replica.track(MediaKind::Video).unwrap().run();
+    let run = only(&replica).run();
     publication.push(epoch(), packets(1_006, false)).unwrap();
     assert!(inbox.take().is_empty(), "nothing is sent that cannot be shown");
     for (keyframe, same_run) in [(1_010, true), (2_000, false)] {
@@ -173,7 +178,7 @@ fn a_worker_that_fell_behind_is_brought_back_at_a_keyframe() {
         for delivery in inbox.take() {
             replica.apply(delivery, &mut News::default());
         }
-        let track = replica.track(MediaKind::Video).unwrap();
+        let track = only(&replica);
         assert_eq!(track.ring().newest().unwrap().seq.0, keyframe + 1);
         assert_eq!(track.ring().join_point(), Some(ExtendedSeq(keyframe)));
         assert_eq!(track.run() == run, same_run, "what overlaps with what is there goes on, else a new run begins");
@@ -245,4 +250,127 @@ fn formats_are_listed_video_first() {
     publication.add_track(video()).unwrap();
     let codecs: Vec<_> = stream.formats().unwrap().iter().map(|format| format.codec).collect();
     assert_eq!(codecs, [Codec::H264, Codec::Opus]);
+}
+
+/// A picture of one packet in this layer.
+fn picture(layer: u8, seq: u64, keyframe_start: bool) -> Batch {
+    let batch = packets(seq, keyframe_start).remove(0);
+    Batch { layer: LayerIndex(layer), ..batch }
+}
+
+fn layers_of(replica: &Replica, layer: u8) -> Vec<u64> {
+    let track = replica.track(MediaKind::Video).unwrap();
+    track.layer(LayerIndex(layer)).unwrap().ring().iter().map(|packet| packet.seq.0).collect()
+}
+
+fn set(layers: &[u8]) -> LayerSet {
+    layers.iter().copied().map(LayerIndex).collect()
+}
+
+#[test]
+fn a_worker_gets_the_layers_it_wants_and_hears_of_the_others() {
+    let streams = Streams::default();
+    let mut publication = publish(&streams, &Arc::default()).unwrap();
+    let rids = ["h", "m", "l"].map(str::to_owned);
+    let track = publication.add_layered_track(video(), &rids).unwrap();
+    let stream = publication.stream().clone();
+    let inbox = Inbox::new(100);
+    stream.subscribe(WorkerIndex(0), inbox.clone());
+    let mut replica = Replica::default();
+    let mut read = |inbox: &Inbox| {
+        let deliveries = inbox.take();
+        let packets = deliveries.iter().filter(|delivery| matches!(delivery, Delivery::Packets(_))).count();
+        let mut news = News::default();
+        deliveries.into_iter().for_each(|delivery| replica.apply(delivery, &mut news));
+        (packets, replica.track(MediaKind::Video).unwrap().kept(), [0, 1, 2].map(|at| layers_of(&replica, at)))
+    };
+    let now = epoch();
+    // Nothing is sent yet, so nothing is wanted; that a layer begins is told.
+    publication.push(now, vec![picture(2, 10, true)]).unwrap();
+    assert_eq!(read(&inbox).0, 0);
+    stream.want_layers(WorkerIndex(0), 1, track, set(&[2]));
+    publication.push(now, vec![picture(2, 11, false), picture(0, 50, true)]).unwrap();
+    let (deliveries, kept, rings) = read(&inbox);
+    assert_eq!((deliveries, kept), (1, set(&[2])));
+    assert_eq!(
+        rings,
+        [vec![], vec![], vec![10, 11]],
+        "what came before is in the snapshot, and of others nothing is kept"
+    );
+    // What nobody here wants costs no delivery.
+    publication.push(now, vec![picture(0, 51, false), picture(1, 70, true)]).unwrap();
+    assert_eq!(read(&inbox).0, 0);
+    stream.want_layers(WorkerIndex(0), 1, track, set(&[0, 2]));
+    let (_, kept, rings) = read(&inbox);
+    assert_eq!((kept, &rings[0][..]), (set(&[0, 2]), &[50, 51][..]));
+    // Wanting less takes effect with the next batch.
+    stream.want_layers(WorkerIndex(0), 1, track, set(&[0]));
+    publication.push(now, vec![picture(2, 12, false)]).unwrap();
+    assert_eq!(read(&inbox).0, 0);
+    // Word that belongs to another publication is no word.
+    stream.want_layers(WorkerIndex(0), 7, track, set(&[1]));
+    publication.push(now, vec![picture(1, 71, false)]).unwrap();
+    assert_eq!(read(&inbox).0, 0);
+}
+
+#[test]
+fn a_newcomer_gets_the_highest_layer_that_is_sent() {
+    let streams = Streams::default();
+    let mut publication = publish(&streams, &Arc::default()).unwrap();
+    publication.add_layered_track(video(), &["a".into(), "b".into()]).unwrap();
+    publication.push(epoch(), vec![picture(1, 10, true)]).unwrap();
+    let inbox = Inbox::new(100);
+    publication.stream().subscribe(WorkerIndex(0), inbox.clone());
+    let mut replica = Replica::default();
+    inbox.take().into_iter().for_each(|delivery| replica.apply(delivery, &mut News::default()));
+    assert_eq!([layers_of(&replica, 0), layers_of(&replica, 1)], [vec![], vec![10]]);
+    let states: Vec<_> =
+        replica.track(MediaKind::Video).unwrap().layers().map(|(_, layer)| layer.state().clone()).collect();
+    assert_eq!(
+        states.iter().map(|state| (state.rid.as_deref(), state.active)).collect::<Vec<_>>(),
+        [(Some("a"), false), (Some("b"), true)]
+    );
+}
+
+#[test]
+fn a_worker_that_fell_behind_is_brought_back_at_a_keyframe_of_what_it_watches() {
+    let streams = Streams::default();
+    let control = Arc::<Asked>::default();
+    let mut publication = publish(&streams, &control).unwrap();
+    let track = publication.add_layered_track(video(), &["a".into(), "b".into()]).unwrap();
+    let stream = publication.stream().clone();
+    let inbox = Inbox::new(100);
+    stream.subscribe(WorkerIndex(0), inbox.clone());
+    publication.push(epoch(), vec![picture(0, 10, true), picture(1, 90, true)]).unwrap();
+    stream.want_layers(WorkerIndex(0), 1, track, set(&[0]));
+    inbox.take();
+    stream.inner.lock().subscribers[0].lagging = true;
+    publication.push(epoch(), vec![picture(0, 11, false), picture(1, 91, true)]).unwrap();
+    assert!(inbox.take().is_empty(), "the other layer's keyframe is of no use");
+    assert_eq!(control.keyframes.load(Ordering::Relaxed), 1);
+    publication.push(epoch(), vec![picture(0, 12, true)]).unwrap();
+    assert!(matches!(inbox.take()[..], [Delivery::Snapshot(_)]));
+}
+
+#[test]
+fn each_layer_has_its_own_requests_and_figures() {
+    let streams = Streams::default();
+    let control = Arc::<Asked>::default();
+    let mut publication = publish(&streams, &control).unwrap();
+    let track = publication.add_layered_track(video(), &["a".into(), "b".into()]).unwrap();
+    let stream = publication.stream().clone();
+    let now = epoch();
+    assert!(stream.request_keyframe(now, track, LayerIndex(0)));
+    assert!(stream.request_keyframe(now, track, LayerIndex(1)), "another layer's request is another");
+    assert!(!stream.request_keyframe(now, track, LayerIndex(1)));
+    for at in 0..30 {
+        let now = now + Duration::from_millis(at * 100);
+        publication
+            .push(now, vec![picture(0, at, at == 0), picture(1, at, at == 0), picture(1, 100 + at, false)])
+            .unwrap();
+    }
+    let state = stream.state();
+    let rates: Vec<_> = state.tracks[0].layers.iter().map(|layer| layer.bitrate_bps).collect();
+    assert_eq!(rates, [800, 1_600], "ten pictures of ten bytes a second");
+    assert_eq!((state.tracks[0].packets, state.tracks[0].keyframes), (90, 2));
 }

@@ -17,6 +17,7 @@ struct Source {
     ticks: u64,
 }
 
+const ONLY: LayerIndex = LayerIndex(0);
 const FRAME: Duration = Duration::from_micros(33_333);
 const FRAME_TICKS: u64 = 3_000;
 
@@ -32,7 +33,7 @@ impl Source {
         (self.seq, self.ticks) = (seq, ticks);
         self.publication += 1;
         let format = TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 };
-        let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![Vec::new()] };
+        let track = TrackSnapshot::single(format, Vec::new());
         let snapshot = Snapshot { publication: self.publication, sound_lags: false, tracks: vec![track] };
         self.replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut News::default());
     }
@@ -52,7 +53,7 @@ impl Source {
         let mut news = News::default();
         let batch = Batch { track: TrackIndex(0), layer: LayerIndex(0), packets };
         self.replica.apply(Delivery::Packets(Arc::new([batch])), &mut news);
-        news.late.into_iter().map(|(_, seq)| seq).collect()
+        news.late.into_iter().map(|(_, _, seq)| seq).collect()
     }
 
     /// One picture comes, a frame's time after the last.
@@ -101,7 +102,7 @@ fn a_joiner_gets_the_group_of_pictures_squeezed_up_to_the_live_edge() {
     source.group(45);
     let mut viewer = viewer();
     let joined = source.now + Duration::from_millis(10);
-    viewer.follow(joined, source.track(), true);
+    viewer.follow(joined, source.track(), ONLY, true);
     assert_eq!(viewer.phase(), Phase::CatchingUp);
     let (out, done) = drain(&mut viewer, &source, joined);
     assert_eq!(out.len(), 90);
@@ -127,7 +128,7 @@ fn how_to_play_is_said_for_a_while_from_the_live_edge_on() {
     let mut source = Source::new();
     source.group(10);
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     drain(&mut viewer, &source, source.now);
     (0..40).for_each(|_| source.picture(false));
     let (live, _) = drain(&mut viewer, &source, source.now);
@@ -141,7 +142,7 @@ fn pictures_that_come_while_catching_up_are_in_order() {
     let mut source = Source::new();
     source.group(30);
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     let mut out = Vec::new();
     while viewer.phase() == Phase::CatchingUp {
         // Seven packets per picture's time: it takes nine more pictures to get to the edge.
@@ -165,7 +166,7 @@ fn a_picture_cut_by_the_live_edge_keeps_one_time() {
     let first = source.packet(source.seq, false, false);
     source.push(vec![first]);
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     let (out, now) = drain(&mut viewer, &source, source.now);
     assert_eq!(viewer.phase(), Phase::CatchingUp, "the picture is not whole");
     let last = source.packet(source.seq + 1, false, true);
@@ -179,10 +180,10 @@ fn a_picture_cut_by_the_live_edge_keeps_one_time() {
 fn a_viewer_at_the_first_keyframe_is_live_at_once() {
     let mut source = Source::new();
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     assert_eq!(viewer.phase(), Phase::Waiting);
     source.picture(true);
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     let (out, _) = drain(&mut viewer, &source, source.now);
     assert_eq!((out.len(), out[0].playout), (2, Playout::Live));
 }
@@ -192,10 +193,10 @@ fn without_instant_join_the_next_keyframe_is_waited_for() {
     let mut source = Source::new();
     source.group(10);
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), false);
+    viewer.follow(source.now, source.track(), ONLY, false);
     assert_eq!(viewer.phase(), Phase::Waiting);
     source.picture(true);
-    viewer.follow(source.now, source.track(), false);
+    viewer.follow(source.now, source.track(), ONLY, false);
     assert_eq!(viewer.phase(), Phase::Live);
 }
 
@@ -206,10 +207,10 @@ fn a_cache_with_a_hole_is_not_shown() {
     source.seq += 1;
     source.picture(false);
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     assert_eq!(viewer.phase(), Phase::Waiting);
     source.picture(true);
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     assert_eq!(viewer.phase(), Phase::Live);
 }
 
@@ -218,16 +219,16 @@ fn another_publisher_continues_numbers_and_clock() {
     let mut source = Source::new();
     source.group(10);
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     let (before, _) = drain(&mut viewer, &source, source.now);
     let last_sent = source.now;
     source.publish(60_000, 5);
     source.now += Duration::from_millis(700);
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     assert_eq!(viewer.phase(), Phase::Waiting);
     assert!(viewer.peek(source.track()).is_none());
     source.picture(true);
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     let (after, _) = drain(&mut viewer, &source, source.now);
     assert_eq!(after[0].seq, before.last().unwrap().seq.next());
     let passed_ticks = ((source.now - last_sent).as_micros() * 90 / 1_000) as u64;
@@ -240,7 +241,7 @@ fn packets_are_found_again_exactly_as_they_went_out() {
     let mut source = Source::new();
     source.group(40);
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     let (squeezed, now) = drain(&mut viewer, &source, source.now);
     source.picture(false);
     let (live, _) = drain(&mut viewer, &source, now);
@@ -251,7 +252,7 @@ fn packets_are_found_again_exactly_as_they_went_out() {
     let mut source = Source::new();
     source.group(40);
     let mut viewer = self::viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     let (mut all, now) = drain(&mut viewer, &source, source.now);
     (0..5).for_each(|_| source.picture(false));
     all.extend(drain(&mut viewer, &source, now).0);
@@ -270,7 +271,7 @@ fn a_late_packet_goes_out_in_its_gap() {
     let mut source = Source::new();
     source.group(2);
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     let (before, now) = drain(&mut viewer, &source, source.now);
     let missing = source.packet(source.seq, false, false);
     source.seq += 1;
@@ -279,9 +280,9 @@ fn a_late_packet_goes_out_in_its_gap() {
     assert_eq!(after[0].seq, before.last().unwrap().seq + 2, "the gap stays open");
     let late = source.push(vec![missing]);
     assert_eq!(late.len(), 1);
-    let outgoing = viewer.late(late[0], source.track()).unwrap();
+    let (_, outgoing) = viewer.late(ONLY, late[0], source.track()).unwrap();
     assert_eq!(outgoing.seq, before.last().unwrap().seq.next());
-    assert!(viewer.late(ExtendedSeq(late[0].0 + 100), source.track()).is_none(), "still ahead");
+    assert!(viewer.late(ONLY, ExtendedSeq(late[0].0 + 100), source.track()).is_none(), "still ahead");
 }
 
 #[test]
@@ -289,7 +290,7 @@ fn a_broken_picture_is_mended_from_the_cache_with_new_numbers() {
     let mut source = Source::new();
     source.group(20);
     let mut viewer = viewer();
-    viewer.follow(source.now, source.track(), true);
+    viewer.follow(source.now, source.track(), ONLY, true);
     let (first, now) = drain(&mut viewer, &source, source.now);
     assert!(viewer.rejoin(now, source.track()));
     let (second, _) = drain(&mut viewer, &source, now);
@@ -310,14 +311,14 @@ fn sound_begins_at_the_live_edge() {
             payload: Bytes::from_static(&[0; 80]),
         })
     };
-    let track = TrackSnapshot { epoch: 0, format, clock: None, layers: vec![(0..50).map(packet).collect()] };
+    let track = TrackSnapshot::single(format, (0..50).map(packet).collect());
     let mut replica = Replica::default();
     let snapshot = Snapshot { publication: 1, sound_lags: false, tracks: vec![track] };
     replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut News::default());
     let track = replica.track(MediaKind::Audio).unwrap();
     let mut viewer = Subscription::new(MediaKind::Audio, 0, 0);
     let now = epoch() + Duration::from_millis(990);
-    viewer.follow(now, track, true);
+    viewer.follow(now, track, ONLY, true);
     let (packet, outgoing) = viewer.take(now, track).unwrap();
     assert_eq!((packet.seq.0, outgoing.playout), (49, Playout::Live));
     assert!(viewer.take(now, track).is_none());

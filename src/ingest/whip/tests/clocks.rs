@@ -21,7 +21,7 @@ fn before_any_report_the_first_packets_arrival_is_the_reference() {
     bench.receive(ms(40), &video(1, 90_000, KEY));
     bench.receive(ms(73), &video(2, 93_000, DELTA));
     let first = bench.packets(VIDEO)[0].time_ticks;
-    assert_eq!(bench.clocks(VIDEO), [ClockReference { at: ms(40), time_ticks: first }]);
+    assert_eq!(bench.clocks(VIDEO), [ClockReference { at: ms(40), time_ticks: first, by_report: false }]);
 }
 
 #[test]

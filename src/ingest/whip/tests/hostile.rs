@@ -43,7 +43,7 @@ fn any_compound(random: &mut Random) -> Bytes {
 
 #[test]
 fn no_sequence_of_packets_makes_the_receiver_panic_spin_or_grow() {
-    for (seed, rids) in [(1, vec![]), (2, vec!["h".to_owned(), "l".to_owned()])] {
+    for (seed, rids) in [(1, vec![]), (2, ["h", "l", "a", "b"].map(str::to_owned).to_vec())] {
         let mut media = browser();
         media.media[1].rids = rids;
         let mut bench = Bench::new(&media);
@@ -54,7 +54,11 @@ fn no_sequence_of_packets_makes_the_receiver_panic_spin_or_grow() {
             let now = ms(now_ms);
             match random.below(8) {
                 0 => bench.receiver.handle_rtcp(now, any_compound(&mut random)),
-                1 => bench.receiver.request_keyframe(now, TrackIndex(random.below(4) as u8), LayerIndex(0)),
+                1 => bench.receiver.request_keyframe(
+                    now,
+                    TrackIndex(random.below(4) as u8),
+                    LayerIndex(random.below(6) as u8),
+                ),
                 _ => bench.receiver.handle_rtp(now, nearly_right(&mut random)),
             }
             bench.receiver.flush(now).unwrap();

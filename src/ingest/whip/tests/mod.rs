@@ -6,6 +6,7 @@ mod hostile;
 mod media;
 mod network;
 mod routing;
+mod simulcast;
 
 use std::{
     sync::Arc,
@@ -194,8 +195,10 @@ impl Bench {
         let streams = Streams::default();
         let watcher = Arc::new(Watcher::default());
         let publication = publish(&streams, watcher.clone());
-        publication.stream().subscribe(WorkerIndex(0), watcher.clone());
+        let stream = publication.stream().clone();
+        stream.subscribe(WorkerIndex(0), watcher.clone());
         let receiver = WhipReceiver::new(epoch(), media, publication).unwrap();
+        stream.want_layers(WorkerIndex(0), 1, VIDEO, (0..4).map(LayerIndex).collect());
         Self { streams, watcher, receiver }
     }
 
@@ -231,10 +234,14 @@ impl Bench {
 
     /// The track's packets so far, in order of delivery.
     fn packets(&self, track: TrackIndex) -> Vec<Arc<TrackPacket>> {
+        self.packets_of(track, LayerIndex(0))
+    }
+
+    fn packets_of(&self, track: TrackIndex, layer: LayerIndex) -> Vec<Arc<TrackPacket>> {
         let mut packets = Vec::new();
         for delivery in &*self.watcher.deliveries.lock() {
             if let Delivery::Packets(batches) = delivery {
-                let of_track = batches.iter().filter(|batch| batch.track == track && batch.layer == LayerIndex(0));
+                let of_track = batches.iter().filter(|batch| batch.track == track && batch.layer == layer);
                 packets.extend(of_track.flat_map(|batch| batch.packets.iter().cloned()));
             }
         }
@@ -243,14 +250,24 @@ impl Bench {
 
     /// Numbers of the track's packets, counted from the first one's.
     fn numbers(&self, track: TrackIndex) -> Vec<i64> {
-        let packets = self.packets(track);
+        self.numbers_of(track, LayerIndex(0))
+    }
+
+    fn numbers_of(&self, track: TrackIndex, layer: LayerIndex) -> Vec<i64> {
+        let packets = self.packets_of(track, layer);
         packets.iter().map(|packet| packet.seq.0 as i64 - packets[0].seq.0 as i64).collect()
     }
 
     fn clocks(&self, track: TrackIndex) -> Vec<ClockReference> {
+        self.clocks_of(track, LayerIndex(0))
+    }
+
+    fn clocks_of(&self, track: TrackIndex, layer: LayerIndex) -> Vec<ClockReference> {
         let deliveries = self.watcher.deliveries.lock();
         let clock_of = |delivery: &Delivery| match delivery {
-            Delivery::Clock { track: of, reference } if *of == track => Some(*reference),
+            Delivery::Clock { track: of, layer: of_layer, reference } if (*of, *of_layer) == (track, layer) => {
+                Some(*reference)
+            }
             _ => None,
         };
         deliveries.iter().filter_map(clock_of).collect()

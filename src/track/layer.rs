@@ -1,0 +1,132 @@
+//! A track's layers: the same pictures in several sizes (simulcast, RFC 8853), of which a viewer gets one at a time.
+//!
+//! Layers are numbered as the publisher offered them. Which is higher is told by their pictures: more samples are better;
+//! where that is equal or not known yet, the one that the publisher offered first, as it prefers that (RFC 8853 section 5.2).
+
+use std::cmp::Reverse;
+
+use sluice_signaling::sdp;
+
+use crate::codec::PictureSize;
+
+/// Layers of a track at the most; as many as answers accept.
+pub const LAYERS_MAX: usize = sdp::LAYERS_MAX;
+const _: () = assert!(LAYERS_MAX <= u8::BITS as usize, "a set has a bit for each");
+
+/// A layer's place in its track; 0 where there is one only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct LayerIndex(pub u8);
+
+/// Some of a track's layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerSet(u8);
+
+impl LayerSet {
+    pub fn of(layer: LayerIndex) -> Self {
+        Self(1u8.checked_shl(layer.0.into()).unwrap_or(0))
+    }
+
+    pub fn contains(self, layer: LayerIndex) -> bool {
+        self.0 & Self::of(layer).0 != 0
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = LayerIndex> {
+        (0..LAYERS_MAX as u8).map(LayerIndex).filter(move |layer| self.contains(*layer))
+    }
+}
+
+impl FromIterator<LayerIndex> for LayerSet {
+    fn from_iter<I: IntoIterator<Item = LayerIndex>>(layers: I) -> Self {
+        layers.into_iter().fold(Self::default(), |all, layer| all.union(Self::of(layer)))
+    }
+}
+
+/// What is known of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerState {
+    /// The publisher's name for it (RFC 8852); `None` where it sends one encoding without a name.
+    pub rid: Option<String>,
+    /// As the last keyframe that named it said.
+    pub size: Option<PictureSize>,
+    /// The publisher sends it at present.
+    pub active: bool,
+}
+
+impl LayerState {
+    /// The layer of a track that has one only.
+    pub fn only() -> Self {
+        Self { rid: None, size: None, active: true }
+    }
+
+    /// A simulcast layer, of which nothing has come yet.
+    pub fn named(rid: &str) -> Self {
+        Self { rid: Some(rid.to_owned()), size: None, active: false }
+    }
+
+    /// The greater, the better.
+    pub fn rank(&self, layer: LayerIndex) -> impl Ord + Copy + use<> {
+        let samples = self.size.map_or(0, |size| u64::from(size.width) * u64::from(size.height));
+        (samples, Reverse(layer))
+    }
+}
+
+/// The highest layer that is being sent.
+pub fn best_active<'a>(layers: impl Iterator<Item = (LayerIndex, &'a LayerState)>) -> Option<LayerIndex> {
+    let active = layers.filter(|(_, state)| state.active);
+    active.max_by_key(|(layer, state)| state.rank(*layer)).map(|(layer, _)| layer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(width: u32, active: bool) -> LayerState {
+        let size = (width > 0).then_some(PictureSize { width, height: width / 2 });
+        LayerState { rid: None, size, active }
+    }
+
+    fn best(layers: &[LayerState]) -> Option<u8> {
+        best_active(layers.iter().enumerate().map(|(at, state)| (LayerIndex(at as u8), state))).map(|layer| layer.0)
+    }
+
+    #[test]
+    fn more_samples_are_better_whatever_the_order() {
+        assert_eq!(best(&[layer(320, true), layer(1_280, true), layer(640, true)]), Some(1));
+        assert_eq!(best(&[layer(320, true), layer(1_280, false), layer(640, true)]), Some(2));
+        assert_eq!(best(&[layer(320, false)]), None);
+    }
+
+    #[test]
+    fn what_is_not_known_yet_goes_by_the_publishers_preference() {
+        assert_eq!(best(&[layer(0, true), layer(0, true)]), Some(0));
+        assert_eq!(best(&[layer(640, true), layer(640, true)]), Some(0));
+        assert_eq!(best(&[layer(0, true), layer(320, true)]), Some(1));
+    }
+
+    #[test]
+    fn sets_hold_what_was_put_in() {
+        let set: LayerSet = [LayerIndex(0), LayerIndex(3)].into_iter().collect();
+        assert_eq!(set.iter().collect::<Vec<_>>(), [LayerIndex(0), LayerIndex(3)]);
+        assert!(set.contains(LayerIndex(3)) && !set.contains(LayerIndex(1)) && !set.contains(LayerIndex(200)));
+        assert_eq!(set.without(LayerSet::of(LayerIndex(0))), LayerSet::of(LayerIndex(3)));
+        assert!(set.without(set).is_empty() && set.intersects(LayerSet::of(LayerIndex(0))));
+    }
+}

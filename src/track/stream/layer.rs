@@ -1,0 +1,115 @@
+//! A layer as the tree keeps it: its packets, who asked for a keyframe, and how it goes.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    codec::picture_size,
+    media::Codec,
+    track::{ClockReference, KeyframeGate, LayerSnapshot, LayerState, PacketRing, RingLimits, TrackPacket},
+};
+
+/// A layer has stopped when nothing of it came for so long, and meanwhile so many pictures of the other layers: low
+/// frame rates alone do not make it seem so.
+const SILENCE: Duration = Duration::from_millis(500);
+const PICTURES_MISSED: u32 = 16;
+/// The bitrate is that of the last whole stretch of so long.
+const BITRATE_STRETCH: Duration = Duration::from_secs(1);
+
+pub(super) struct Layer {
+    pub state: LayerState,
+    pub clock: Option<ClockReference>,
+    pub ring: PacketRing,
+    pub gate: KeyframeGate,
+    pub packets: u64,
+    pub bytes: u64,
+    pub keyframes: u64,
+    pub bitrate_bps: u64,
+    /// When the present stretch of the bitrate began, and what came in it.
+    stretch: Option<(Instant, u64)>,
+    heard: Option<Instant>,
+    /// Pictures of the other layers since.
+    missed: u32,
+}
+
+/// What packets brought.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Brought {
+    pub keyframe: bool,
+    pub pictures: u32,
+    /// The layer's state is another.
+    pub changed: bool,
+}
+
+impl Layer {
+    pub fn new(codec: Codec, state: LayerState) -> Self {
+        Self {
+            state,
+            clock: None,
+            ring: PacketRing::new(RingLimits::of(codec.kind())),
+            gate: KeyframeGate::default(),
+            packets: 0,
+            bytes: 0,
+            keyframes: 0,
+            bitrate_bps: 0,
+            stretch: None,
+            heard: None,
+            missed: 0,
+        }
+    }
+
+    pub fn snapshot(&self, wanted: bool) -> LayerSnapshot {
+        let packets = wanted.then(|| self.ring.iter().cloned().collect());
+        LayerSnapshot { state: self.state.clone(), clock: self.clock, packets }
+    }
+
+    /// The format is another: nothing of the cache is of use with it.
+    pub fn empty(&mut self, codec: Codec) {
+        self.ring = PacketRing::new(RingLimits::of(codec.kind()));
+    }
+
+    pub fn take(&mut self, now: Instant, codec: Codec, packets: &[std::sync::Arc<TrackPacket>]) -> Brought {
+        let mut brought = Brought { changed: !self.state.active, ..Brought::default() };
+        (self.state.active, self.heard, self.missed) = (true, Some(now), 0);
+        let mut bytes = 0;
+        for packet in packets {
+            bytes += packet.payload.len() as u64;
+            brought.pictures += u32::from(packet.marker);
+            if packet.keyframe_start {
+                brought.keyframe = true;
+                self.keyframes += 1;
+                let size = picture_size(codec, &packet.payload).or(self.state.size);
+                brought.changed |= size != self.state.size;
+                self.state.size = size;
+            }
+            self.ring.insert(packet.clone());
+        }
+        self.packets += packets.len() as u64;
+        self.bytes += bytes;
+        self.measure(now, bytes);
+        brought
+    }
+
+    /// Pictures of another layer came and none of this one. True when it is taken to have stopped because of that.
+    pub fn miss(&mut self, now: Instant, pictures: u32) -> bool {
+        self.missed = self.missed.saturating_add(pictures);
+        let silent = self.heard.is_none_or(|heard| now >= heard + SILENCE);
+        self.state.active && silent && self.missed >= PICTURES_MISSED && self.stop()
+    }
+
+    /// The publisher sends it no longer. False when that was known.
+    pub fn stop(&mut self) -> bool {
+        (self.bitrate_bps, self.stretch) = (0, None);
+        std::mem::replace(&mut self.state.active, false)
+    }
+
+    fn measure(&mut self, now: Instant, bytes: u64) {
+        let (since, before) = self.stretch.unwrap_or((now, 0));
+        let took = now.saturating_duration_since(since);
+        if took < BITRATE_STRETCH {
+            self.stretch = Some((since, before + bytes));
+            return;
+        }
+        self.bitrate_bps = before * 8_000 / took.as_millis().max(1) as u64;
+        self.stretch = Some((now, bytes));
+    }
+}

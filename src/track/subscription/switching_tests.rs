@@ -1,0 +1,488 @@
+//! Going from layer to layer: numbers and time go on, no picture comes twice, none is cut.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::*;
+use crate::{
+    codec::PictureSize,
+    media::{Codec, TrackFormat, testing::epoch},
+    track::{
+        Batch, ClockReference, Delivery, LAYERS_MAX, LayerSnapshot, LayerState, News, Replica, Snapshot, TrackIndex,
+        TrackPacket, TrackSnapshot,
+    },
+};
+
+const FRAME: Duration = Duration::from_micros(33_333);
+const FRAME_TICKS: u64 = 3_000;
+const LOW: LayerIndex = LayerIndex(0);
+const HIGH: LayerIndex = LayerIndex(1);
+
+/// What a packet shows: which layer's, and which picture of the camera.
+fn content(layer: usize, picture: u64) -> Bytes {
+    let mut bytes = vec![layer as u8];
+    bytes.extend(picture.to_be_bytes());
+    bytes.into()
+}
+
+fn shown(packet: &TrackPacket) -> (u8, u64) {
+    let (layer, picture) = packet.payload.split_first().unwrap();
+    (*layer, u64::from_be_bytes(picture.try_into().unwrap()))
+}
+
+/// One layer as its encoder sends it.
+#[derive(Clone)]
+struct Encoder {
+    seq: u64,
+    /// Ticks at picture 0.
+    base_ticks: u64,
+    packets: u64,
+    active: bool,
+}
+
+/// A camera of 30 pictures a second, its layers' encoders, and a worker's replica, on a virtual clock.
+struct Camera {
+    replica: Replica,
+    encoders: Vec<Encoder>,
+    now: Instant,
+    picture: u64,
+}
+
+impl Camera {
+    /// Layers of 1, 2, 3... packets a picture, with clocks and numbers that have nothing to do with each other.
+    fn new(layers: usize) -> Self {
+        let encoder = |at: usize| Encoder {
+            seq: 10_000 * (at as u64 + 1),
+            base_ticks: 77_000_000 + 1_234_567_890 * at as u64,
+            packets: at as u64 + 1,
+            active: true,
+        };
+        let encoders = (0..layers).map(encoder).collect();
+        let mut camera = Self { replica: Replica::default(), encoders, now: epoch(), picture: 0 };
+        camera.snapshot(0, |_| Vec::new());
+        camera
+    }
+
+    fn states(&self) -> Vec<LayerState> {
+        let state = |(at, encoder): (usize, &Encoder)| LayerState {
+            rid: Some(at.to_string()),
+            size: Some(PictureSize { width: 320 << at, height: 180 << at }),
+            active: encoder.active,
+        };
+        self.encoders.iter().enumerate().map(state).collect()
+    }
+
+    fn snapshot(&mut self, epoch_number: u32, packets: impl Fn(usize) -> Vec<Arc<TrackPacket>>) {
+        let clock = |encoder: &Encoder| ClockReference { at: epoch(), time_ticks: encoder.base_ticks, by_report: true };
+        let states = self.states();
+        let layers = states.into_iter().enumerate().map(|(at, state)| LayerSnapshot {
+            state,
+            clock: Some(clock(&self.encoders[at])),
+            packets: Some(packets(at)),
+        });
+        let format = TrackFormat { codec: Codec::Vp8, fmtp: String::new(), channels: 1 };
+        let track = TrackSnapshot { epoch: epoch_number, format, layers: layers.collect() };
+        let snapshot = Snapshot { publication: 1, sound_lags: false, tracks: vec![track] };
+        self.replica.apply(Delivery::Snapshot(Arc::new(snapshot)), &mut News::default());
+    }
+
+    /// The packets of a layer's present picture.
+    fn encode(&mut self, layer: LayerIndex, keyframe: bool) -> Vec<Arc<TrackPacket>> {
+        let (now, picture, at) = (self.now, self.picture, usize::from(layer.0));
+        let encoder = &mut self.encoders[at];
+        let first = encoder.seq;
+        encoder.seq += encoder.packets;
+        let packet = |seq: u64| {
+            Arc::new(TrackPacket {
+                seq: ExtendedSeq(seq),
+                time_ticks: encoder.base_ticks + picture * FRAME_TICKS,
+                arrival: now,
+                marker: seq + 1 == encoder.seq,
+                keyframe_start: keyframe && seq == first,
+                payload: content(at, picture),
+            })
+        };
+        (first..encoder.seq).map(packet).collect()
+    }
+
+    fn deliver(&mut self, layer: LayerIndex, packets: Vec<Arc<TrackPacket>>) {
+        let batch = Batch { track: TrackIndex(0), layer, packets };
+        self.replica.apply(Delivery::Packets(Arc::new([batch])), &mut News::default());
+    }
+
+    fn next_picture(&mut self) {
+        self.now += FRAME;
+        self.picture += 1;
+    }
+
+    /// One picture in all active layers; a keyframe in those named.
+    fn take_picture(&mut self, keyframes: &[LayerIndex]) {
+        self.next_picture();
+        for layer in (0..self.encoders.len() as u8).map(LayerIndex) {
+            if self.encoders[usize::from(layer.0)].active {
+                let packets = self.encode(layer, keyframes.contains(&layer));
+                self.deliver(layer, packets);
+            }
+        }
+    }
+
+    fn set_active(&mut self, layer: LayerIndex, active: bool) {
+        self.encoders[usize::from(layer.0)].active = active;
+        let states = self.states().into();
+        self.replica.apply(Delivery::Layers { track: TrackIndex(0), states }, &mut News::default());
+    }
+
+    fn track(&self) -> &ReplicaTrack {
+        self.replica.track(MediaKind::Video).unwrap()
+    }
+}
+
+struct Watcher {
+    subscription: Subscription,
+    got: Vec<((u8, u64), Outgoing)>,
+}
+
+impl Watcher {
+    fn new() -> Self {
+        Self { subscription: Subscription::new(MediaKind::Video, 32_000, 900_000), got: Vec::new() }
+    }
+
+    fn follow(&mut self, camera: &Camera, layer: LayerIndex) {
+        self.subscription.follow(camera.now, camera.track(), layer, true);
+    }
+
+    /// Takes at most so many packets; gives what a switch waits for.
+    fn take(&mut self, camera: &Camera, most: usize) -> Option<SwitchWait> {
+        for _ in 0..most {
+            let wait = self.subscription.switch(camera.now, camera.track());
+            let Some((packet, outgoing)) = self.subscription.take(camera.now, camera.track()) else { return wait };
+            self.got.push((shown(packet), outgoing));
+        }
+        None
+    }
+
+    fn take_all(&mut self, camera: &Camera) -> Option<SwitchWait> {
+        self.take(camera, usize::MAX)
+    }
+
+    /// Numbers without a gap, times that never run back, and of each picture one time of its own.
+    fn assert_sound(&self) {
+        for pair in self.got.windows(2) {
+            let ((was, before), (is, after)) = (pair[0], pair[1]);
+            assert_eq!(after.seq, before.seq.next(), "{pair:?}");
+            if was == is {
+                assert_eq!(after.time_ticks, before.time_ticks, "one picture has one time: {pair:?}");
+            } else {
+                assert!(after.time_ticks > before.time_ticks, "another picture is later: {pair:?}");
+            }
+        }
+    }
+
+    fn pictures(&self) -> Vec<(u8, u64)> {
+        let mut pictures: Vec<_> = self.got.iter().map(|(shown, _)| *shown).collect();
+        pictures.dedup();
+        pictures
+    }
+}
+
+/// A viewer at the live edge of the low layer, ten pictures in.
+fn watching_low() -> (Camera, Watcher) {
+    let mut camera = Camera::new(2);
+    let mut watcher = Watcher::new();
+    for picture in 0..10 {
+        camera.take_picture(if picture == 0 { &[LOW, HIGH] } else { &[] });
+        watcher.follow(&camera, LOW);
+        watcher.take_all(&camera);
+    }
+    (camera, watcher)
+}
+
+#[test]
+fn the_old_layer_goes_on_until_the_new_ones_keyframe_and_no_picture_is_missed() {
+    let (mut camera, mut watcher) = watching_low();
+    watcher.follow(&camera, HIGH);
+    for _ in 0..5 {
+        camera.take_picture(&[]);
+        assert_eq!(watcher.take_all(&camera), Some(SwitchWait::Keyframe(HIGH)), "the cached one is too old");
+    }
+    camera.take_picture(&[HIGH]);
+    assert_eq!(watcher.take_all(&camera), None);
+    (0..5).for_each(|_| camera.take_picture(&[]));
+    watcher.take_all(&camera);
+    watcher.assert_sound();
+    // The low layer's picture 16 was there, and not sent: the high one's is.
+    let expected: Vec<_> = (1..=15).map(|at| (0, at)).chain((16..=21).map(|at| (1, at))).collect();
+    assert_eq!(watcher.pictures(), expected);
+    let times: Vec<_> = watcher.got.iter().map(|((_, picture), out)| out.time_ticks - picture * FRAME_TICKS).collect();
+    assert!(times.windows(2).all(|pair| pair[0].abs_diff(pair[1]) <= 1), "on one clock: {times:?}");
+    assert_eq!(watcher.subscription.phase(), Phase::Live);
+    assert_eq!(watcher.subscription.layer(), HIGH);
+}
+
+#[test]
+fn a_keyframe_that_comes_after_the_same_picture_of_the_old_layer_takes_a_time_of_its_own() {
+    // The high layer's encoder takes longer: by 50 ms, and the low layer is two pictures ahead.
+    let (mut camera, mut watcher) = watching_low();
+    watcher.follow(&camera, HIGH);
+    let mut held_back = Vec::new();
+    for picture in 0..8 {
+        camera.next_picture();
+        let low = camera.encode(LOW, false);
+        camera.deliver(LOW, low);
+        watcher.take_all(&camera);
+        held_back.push(camera.encode(HIGH, picture == 2));
+        if picture >= 2 {
+            let packets = held_back[picture - 2].clone();
+            camera.deliver(HIGH, packets);
+            watcher.take_all(&camera);
+        }
+    }
+    watcher.assert_sound();
+    let switched = watcher.got.iter().position(|((layer, _), _)| *layer == 1).unwrap();
+    let (before, after) = watcher.got.split_at(switched);
+    assert_eq!((before.last().unwrap().0, after[0].0), ((0, 15), (1, 13)), "as far back as its encoder is behind");
+    let step = after[0].1.time_ticks - before.last().unwrap().1.time_ticks;
+    assert!(step < 100, "{step} ticks");
+    let clock = |got: &((u8, u64), Outgoing)| got.1.time_ticks as i64 - (got.0.1 * FRAME_TICKS) as i64;
+    assert!((clock(after.last().unwrap()) - clock(&before[0])).abs() <= 1, "time has caught up");
+    assert_eq!(watcher.subscription.phase(), Phase::Live);
+}
+
+#[test]
+fn a_picture_that_is_half_sent_is_finished_first() {
+    let (mut camera, mut watcher) = watching_low();
+    watcher.follow(&camera, HIGH);
+    camera.take_picture(&[HIGH]);
+    watcher.take_all(&camera);
+    // Now from the high one to the low one, in the middle of a picture of two packets.
+    watcher.follow(&camera, LOW);
+    camera.next_picture();
+    let mut high = camera.encode(HIGH, false);
+    let rest = high.split_off(1);
+    camera.deliver(HIGH, high);
+    watcher.take_all(&camera);
+    let low = camera.encode(LOW, false);
+    camera.deliver(LOW, low);
+    camera.next_picture();
+    let low = camera.encode(LOW, true);
+    camera.deliver(LOW, low);
+    assert_eq!(watcher.take_all(&camera), Some(SwitchWait::Pictures));
+    camera.deliver(HIGH, rest.clone());
+    assert_eq!(watcher.take_all(&camera), None);
+    watcher.assert_sound();
+    let last: Vec<_> = watcher.got.iter().rev().take(3).map(|(shown, _)| *shown).collect();
+    assert_eq!(last, [(0, 13), (1, 12), (1, 12)]);
+}
+
+#[test]
+fn the_rest_of_a_picture_is_not_waited_for_for_ever() {
+    let (mut camera, mut watcher) = watching_low();
+    watcher.follow(&camera, HIGH);
+    camera.take_picture(&[HIGH]);
+    watcher.take_all(&camera);
+    watcher.follow(&camera, LOW);
+    camera.next_picture();
+    let high = camera.encode(HIGH, false);
+    camera.deliver(HIGH, high[..1].to_vec());
+    watcher.take_all(&camera);
+    let low = camera.encode(LOW, true);
+    camera.deliver(LOW, low);
+    assert_eq!(watcher.take_all(&camera), Some(SwitchWait::Pictures));
+    camera.now += PICTURE_PATIENCE;
+    assert_eq!(watcher.take_all(&camera), None);
+    assert_eq!(watcher.subscription.layer(), LOW);
+    watcher.assert_sound();
+}
+
+#[test]
+fn a_viewer_that_lags_has_the_old_pictures_up_to_the_keyframe() {
+    let (mut camera, mut watcher) = watching_low();
+    watcher.follow(&camera, HIGH);
+    // Pacing holds it back: five pictures come, of which the third is the high layer's keyframe.
+    for picture in 0..5 {
+        camera.take_picture(if picture == 2 { &[HIGH] } else { &[] });
+    }
+    watcher.take(&camera, 1);
+    assert_eq!(watcher.got.last().unwrap().0, (0, 11));
+    watcher.take_all(&camera);
+    watcher.assert_sound();
+    assert_eq!(watcher.pictures()[10..], [(0, 11), (0, 12), (1, 13), (1, 14), (1, 15)]);
+}
+
+#[test]
+fn a_layer_that_stops_is_left_for_what_is_cached_of_the_other() {
+    let (mut camera, mut watcher) = watching_low();
+    watcher.follow(&camera, HIGH);
+    camera.take_picture(&[HIGH]);
+    watcher.take_all(&camera);
+    camera.set_active(HIGH, false);
+    (0..20).for_each(|_| camera.take_picture(&[]));
+    // The policy names another.
+    watcher.follow(&camera, LOW);
+    assert_eq!(watcher.subscription.phase(), Phase::CatchingUp);
+    watcher.take_all(&camera);
+    watcher.assert_sound();
+    assert_eq!(watcher.pictures().last(), Some(&(0, 31)), "at the live edge at once");
+    // And back when it comes again, with its own clock still known.
+    camera.set_active(HIGH, true);
+    watcher.follow(&camera, HIGH);
+    camera.take_picture(&[HIGH]);
+    watcher.take_all(&camera);
+    watcher.assert_sound();
+    assert_eq!(watcher.pictures().last(), Some(&(1, 32)));
+}
+
+#[test]
+fn a_layer_that_stopped_is_left_at_the_next_keyframe_where_nothing_is_cached() {
+    let mut camera = Camera::new(2);
+    let mut watcher = Watcher::new();
+    camera.take_picture(&[HIGH]);
+    watcher.follow(&camera, HIGH);
+    watcher.take_all(&camera);
+    camera.set_active(HIGH, false);
+    watcher.follow(&camera, LOW);
+    camera.take_picture(&[]);
+    assert_eq!(watcher.take_all(&camera), Some(SwitchWait::Keyframe(LOW)));
+    camera.take_picture(&[LOW]);
+    watcher.take_all(&camera);
+    watcher.assert_sound();
+    assert_eq!(watcher.pictures(), [(1, 1), (0, 3)]);
+}
+
+#[test]
+fn what_was_sent_is_found_again_on_both_sides_of_a_switch() {
+    let (mut camera, mut watcher) = watching_low();
+    watcher.follow(&camera, HIGH);
+    camera.take_picture(&[HIGH]);
+    (0..5).for_each(|_| camera.take_picture(&[]));
+    watcher.take_all(&camera);
+    watcher.follow(&camera, LOW);
+    camera.take_picture(&[LOW]);
+    watcher.take_all(&camera);
+    for (what, outgoing) in &watcher.got {
+        let (packet, again) = watcher.subscription.sent(outgoing.seq.wire(), camera.track()).unwrap();
+        assert_eq!((shown(packet), again), (*what, *outgoing));
+    }
+    let needed = watcher.subscription.layers_needed(camera.now);
+    assert!(needed.contains(HIGH) && needed.contains(LOW), "the one that was left may be asked for");
+    let needed = watcher.subscription.layers_needed(camera.now + LEFT_KEPT);
+    assert_eq!(needed, LayerSet::of(LOW));
+}
+
+#[test]
+fn a_change_of_mind_before_the_keyframe_changes_nothing() {
+    let (mut camera, mut watcher) = watching_low();
+    watcher.follow(&camera, HIGH);
+    camera.take_picture(&[]);
+    watcher.take_all(&camera);
+    watcher.follow(&camera, LOW);
+    camera.take_picture(&[HIGH]);
+    assert_eq!(watcher.take_all(&camera), None);
+    assert_eq!(watcher.pictures().last(), Some(&(0, 12)));
+    watcher.assert_sound();
+}
+
+#[test]
+fn a_joiner_takes_the_cache_of_the_layer_it_is_to_have() {
+    let mut camera = Camera::new(2);
+    camera.take_picture(&[LOW, HIGH]);
+    (0..20).for_each(|_| camera.take_picture(&[]));
+    let mut watcher = Watcher::new();
+    watcher.follow(&camera, HIGH);
+    watcher.take_all(&camera);
+    watcher.assert_sound();
+    assert_eq!(watcher.pictures(), (1..=21).map(|at| (1, at)).collect::<Vec<_>>());
+}
+
+/// A bad network on both sides: packets of layers are lost or late, deliveries to the worker are lost and made good by a
+/// snapshot, the viewer is served now and then, changes its mind, and layers come and go.
+#[test]
+fn no_sequence_of_losses_lags_and_choices_breaks_numbers_or_time() {
+    let mut all_switches = 0;
+    for seed in 0..60 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let layers = 2 + seed as usize % (LAYERS_MAX - 1);
+        let mut camera = Camera::new(layers);
+        let mut watcher = Watcher::new();
+        let mut wish = LOW;
+        let mut late: Vec<(u64, LayerIndex, Arc<TrackPacket>)> = Vec::new();
+        let mut kept: Vec<Vec<Arc<TrackPacket>>> = vec![Vec::new(); layers];
+        let mut switches = 0;
+        for picture in 0..900u64 {
+            camera.next_picture();
+            let is_lagging = random.random_bool(0.01);
+            for (at, kept) in kept.iter_mut().enumerate() {
+                let layer = LayerIndex(at as u8);
+                if !camera.encoders[at].active {
+                    continue;
+                }
+                let keyframe = picture == 0 || random.random_bool(0.03);
+                let mut packets = camera.encode(layer, keyframe);
+                if keyframe {
+                    kept.clear();
+                }
+                packets.retain(|packet| {
+                    let lost = random.random_bool(0.01);
+                    if lost && random.random_bool(0.7) {
+                        late.push((picture + random.random_range(1..4), layer, packet.clone()));
+                    }
+                    !lost
+                });
+                kept.extend(packets.iter().cloned());
+                if !is_lagging {
+                    camera.deliver(layer, packets);
+                }
+            }
+            if is_lagging {
+                // As the tree does it: a snapshot with what it has since each layer's last keyframe.
+                let kept = kept.clone();
+                camera.snapshot(0, |at| kept[at].clone());
+            }
+            for (_, layer, packet) in late.extract_if(.., |(due, ..)| *due <= picture).collect::<Vec<_>>() {
+                camera.deliver(layer, vec![packet]);
+            }
+            if random.random_bool(0.02) {
+                let layer = LayerIndex(random.random_range(0..layers as u8));
+                let active = camera.encoders[usize::from(layer.0)].active;
+                // The low one always comes.
+                if layer != LOW {
+                    camera.set_active(layer, !active);
+                }
+            }
+            if random.random_bool(0.05) {
+                wish = LayerIndex(random.random_range(0..layers as u8));
+            }
+            let chosen = if camera.encoders[usize::from(wish.0)].active { wish } else { LOW };
+            let before = watcher.subscription.layer();
+            watcher.follow(&camera, chosen);
+            if random.random_bool(0.8) {
+                let most = if random.random_bool(0.2) { random.random_range(0..4) } else { usize::MAX };
+                watcher.take(&camera, most);
+            }
+            switches += u32::from(watcher.subscription.layer() != before);
+        }
+        all_switches += switches;
+        for pair in watcher.got.windows(2) {
+            let ((was, before), (is, after)) = (pair[0], pair[1]);
+            // Gaps are what a layer lost; within one layer there is no other.
+            assert!(after.seq > before.seq, "seed {seed}: {pair:?}");
+            assert!(was.0 == is.0 || after.seq == before.seq.next(), "seed {seed}, a gap at a switch: {pair:?}");
+            let later =
+                if was == is { after.time_ticks == before.time_ticks } else { after.time_ticks > before.time_ticks };
+            assert!(later, "seed {seed}: {pair:?}");
+        }
+        for (what, outgoing) in watcher.got.iter().rev().take(100) {
+            // What is gone is gone; what is there is the same.
+            if let Some((packet, again)) = watcher.subscription.sent(outgoing.seq.wire(), camera.track()) {
+                assert_eq!((shown(packet), again), (*what, *outgoing), "seed {seed}");
+            }
+        }
+        let live: Vec<_> = watcher.got.iter().filter(|(_, outgoing)| outgoing.playout != Playout::AtOnce).collect();
+        let clock = |got: &&((u8, u64), Outgoing)| got.1.time_ticks as i64 - (got.0.1 * FRAME_TICKS) as i64;
+        let (first, last) = (clock(live.first().unwrap()), clock(live.last().unwrap()));
+        assert!((last - first).abs() < 9_000 * 10, "seed {seed}: the viewer's clock ran {} ticks away", last - first);
+    }
+    assert!(all_switches > 300, "{all_switches} switches were tried");
+}
