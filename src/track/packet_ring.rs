@@ -3,7 +3,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use crate::{media::ExtendedSeq, track::TrackPacket};
+use crate::{
+    media::{ExtendedSeq, MediaKind},
+    track::TrackPacket,
+};
 
 /// What a ring may hold.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +34,14 @@ impl RingLimits {
     /// 128 packets of 20 ms are 2.5 s; sound has no group of pictures.
     pub const AUDIO: Self =
         Self { history_packets: 128, gop_duration: Duration::ZERO, gop_frames: 0, gop_bytes: 0, jump_packets: 1 << 14 };
+
+    /// What a layer of this kind keeps.
+    pub fn of(kind: MediaKind) -> Self {
+        match kind {
+            MediaKind::Video => Self::VIDEO,
+            MediaKind::Audio => Self::AUDIO,
+        }
+    }
 }
 
 /// What became of an inserted packet.

@@ -25,8 +25,7 @@ use crate::{
     codec::PictureSize,
     media::{MediaKind, SessionId, StreamName, TrackFormat},
     track::{
-        Batch, Delivery, LayerIndex, LayerSet, LayerState, PacketSink, RingLimits, Snapshot, TrackSnapshot,
-        layer::best_active,
+        Batch, Delivery, LayerIndex, LayerSet, LayerState, PacketSink, Snapshot, TrackSnapshot, layer::best_active,
     },
 };
 
@@ -491,15 +490,5 @@ pub struct ViewerCount(Arc<Stream>);
 impl Drop for ViewerCount {
     fn drop(&mut self) {
         self.0.viewers.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl RingLimits {
-    /// What a layer of this kind keeps.
-    pub fn of(kind: MediaKind) -> Self {
-        match kind {
-            MediaKind::Video => Self::VIDEO,
-            MediaKind::Audio => Self::AUDIO,
-        }
     }
 }

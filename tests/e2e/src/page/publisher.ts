@@ -9,6 +9,10 @@ export interface PublisherOptions {
   /** "H264", "VP8", "VP9", "AV1"; the browser's own choice when absent. */
   codec?: string;
   source: number;
+  /** Simulcast layers, from the first on; one encoding without a name when absent. */
+  layers?: { rid: string; scaleResolutionDownBy: number; maxBitrate: number }[];
+  /** How much larger the picture is than usual; 1 when absent. */
+  scale?: number;
   /** With grain, so that a picture costs about what a camera's does: several packets. */
   busy?: boolean;
   /** Sends what the browser's microphone hears instead of the hum and the beeps. */
@@ -51,6 +55,7 @@ function drawLoop(canvas: HTMLCanvasElement, shutter: Pick<CanvasCaptureMediaStr
   if (context === null) throw new Error("no canvas");
   let due = performance.now();
   let frame = 0;
+  context.scale(options.scale ?? 1, options.scale ?? 1);
   const draw = (): void => {
     requestAnimationFrame(draw);
     const now = performance.now();
@@ -117,8 +122,8 @@ async function hum(): Promise<MediaStreamTrack> {
 
 async function start(options: PublisherOptions): Promise<void> {
   const canvas = document.createElement("canvas");
-  canvas.width = clock.WIDTH;
-  canvas.height = clock.HEIGHT;
+  canvas.width = clock.WIDTH * (options.scale ?? 1);
+  canvas.height = clock.HEIGHT * (options.scale ?? 1);
   document.body.append(canvas);
   const captured = canvas.captureStream(0);
   const video = captured.getVideoTracks()[0] as CanvasCaptureMediaStreamTrack;
@@ -136,7 +141,7 @@ async function start(options: PublisherOptions): Promise<void> {
   const sender = peer.addTransceiver(video, {
     direction: "sendonly",
     streams: [stream],
-    sendEncodings: [{ maxBitrate: 2_000_000, maxFramerate: clock.FPS }],
+    sendEncodings: (options.layers ?? [{ maxBitrate: 2_000_000 }]).map((layer) => ({ ...layer, maxFramerate: clock.FPS })),
   });
   if (options.codec !== undefined) {
     const wanted = `video/${options.codec}`.toLowerCase();
@@ -166,15 +171,25 @@ async function report(): Promise<PublisherReport> {
   found.carrier = stats && carrier(stats);
   stats?.forEach((entry) => {
     if (entry.type === "outbound-rtp" && entry.kind === "video") {
-      found.framesEncoded = entry.framesEncoded;
-      found.pliCount = entry.pliCount;
-      found.nackCount = entry.nackCount;
-      found.packetsSent = entry.packetsSent;
-      found.retransmittedPacketsSent = entry.retransmittedPacketsSent;
+      // Of all layers together.
+      found.framesEncoded += entry.framesEncoded;
+      found.pliCount += entry.pliCount;
+      found.nackCount += entry.nackCount;
+      found.packetsSent += entry.packetsSent;
+      found.retransmittedPacketsSent += entry.retransmittedPacketsSent;
       found.codec = stats.get(entry.codecId)?.mimeType;
     }
   });
   return found;
+}
+
+/** Stops or resumes a simulcast layer. */
+async function setActive(rid: string, active: boolean): Promise<void> {
+  const sender = session?.peer.getSenders().find(({ track }) => track?.kind === "video");
+  const parameters = sender?.getParameters();
+  if (sender === undefined || parameters === undefined) throw new Error("there is no session");
+  for (const encoding of parameters.encodings) if (encoding.rid === rid) encoding.active = active;
+  await sender.setParameters(parameters);
 }
 
 /** Restarts ICE; the media goes on. Gives the new ICE session's name. */
@@ -197,7 +212,7 @@ async function stop(token?: string): Promise<number> {
   return response.status;
 }
 
-export const publisher = { start, report, restartIce, side, stop };
+export const publisher = { start, report, setActive, restartIce, side, stop };
 declare global {
   interface Window {
     publisher: typeof publisher;

@@ -125,6 +125,11 @@ export class Publisher {
     return this.page.evaluate(() => window.publisher.side());
   }
 
+  /** Stops or resumes a simulcast layer. */
+  setActive(rid: string, active: boolean): Promise<void> {
+    return this.page.evaluate(([r, a]) => window.publisher.setActive(r, a), [rid, active] as const);
+  }
+
   report(): Promise<PublisherReport> {
     return this.page.evaluate(() => window.publisher.report());
   }

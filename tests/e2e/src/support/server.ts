@@ -19,12 +19,22 @@ interface Addresses {
 /** Lines of the server's log kept for a failing test to show. */
 const LOG_LINES_MAX = 20_000;
 
+export interface TrackState {
+  kind: string;
+  codec: string;
+  packets: number;
+  keyframes: number;
+  width: number | null;
+  height: number | null;
+  layers: { rid: string | null; width: number | null; height: number | null; bitrate_bps: number; active: boolean }[];
+}
+
 /** The API's view of a stream, as far as tests look at it. */
 export interface StreamState {
   name: string;
   live: boolean;
   publisher: { session: string; protocol: string } | null;
-  tracks: { kind: string; codec: string; packets: number; width: number | null; height: number | null }[];
+  tracks: TrackState[];
   notices: { code: string; text: string }[];
   viewer_count: number;
   viewers: { session: string; connected: boolean; packets_sent: number }[];
