@@ -20,7 +20,8 @@ use std::{
 };
 
 use crate::{
-    media::{ExtendedSeq, MediaKind},
+    codec::vp8::PictureNumbers,
+    media::{Codec, ExtendedSeq, MediaKind},
     track::{
         LayerIndex, LayerSet, PacketRing, ReplicaLayer, ReplicaTrack, RingLimits, Run, TrackPacket, packet::advance,
     },
@@ -68,6 +69,8 @@ pub struct Outgoing {
     /// RTP timestamp in ticks; the low 32 bits go on the wire.
     pub time_ticks: u64,
     pub playout: Playout,
+    /// To be added to a VP8 picture's numbers; nothing for other codecs.
+    pub vp8_shift: PictureNumbers,
 }
 
 /// What a subscription is at.
@@ -111,6 +114,8 @@ struct Mapping {
     offset_ticks: u64,
     /// Pictures below this number are squeezed; [`CATCHING_UP`] while all are.
     live_from: ExtendedSeq,
+    /// Makes VP8's picture numbers go on.
+    vp8_shift: PictureNumbers,
 }
 
 impl Mapping {
@@ -160,6 +165,8 @@ pub struct Subscription {
     /// One past the highest number the viewer was sent.
     next_out: ExtendedSeq,
     last: Option<LastSent>,
+    /// Of the VP8 picture sent last, as it went out.
+    vp8_last: Option<PictureNumbers>,
     first_offset_ticks: u64,
     stamps: VecDeque<Stamp>,
 }
@@ -179,6 +186,7 @@ impl Subscription {
             next: ExtendedSeq(0),
             next_out: ExtendedSeq(u64::from(first_seq & 0x7fff)),
             last: None,
+            vp8_last: None,
             first_offset_ticks: u64::from(first_offset_ticks),
             stamps: VecDeque::new(),
         }
@@ -261,7 +269,7 @@ impl Subscription {
         }
         // Not at one time with what was sent, nor before it; else squeezed until time has caught up.
         let follows = self.last.is_none_or(|last| is_before(last.time_ticks, begins_ticks));
-        let (first, run) = (first.seq, to.run());
+        let (first, run, vp8_shift) = (first.seq, to.run(), self.vp8_shift(track, first));
         self.leave(now, target);
         self.map(Mapping {
             run,
@@ -269,6 +277,7 @@ impl Subscription {
             out_first: self.next_out,
             offset_ticks,
             live_from: if follows { first } else { CATCHING_UP },
+            vp8_shift,
         });
         None
     }
@@ -297,6 +306,10 @@ impl Subscription {
         let rate_hz = track.format().codec.clock_rate_hz();
         let playout = mapping.playout(packet.seq);
         let seq = mapping.out_first + (packet.seq - mapping.first);
+        if track.format().codec == Codec::Vp8 {
+            let numbers = PictureNumbers::of(&packet.payload).map(|numbers| numbers.shifted(mapping.vp8_shift));
+            self.vp8_last = numbers.or(self.vp8_last);
+        }
         let live_ticks = self.live_ticks(packet, &mapping);
         let time_ticks = match playout {
             Playout::AtOnce => self.squeeze(now, layer.ring(), rate_hz, packet, seq, &mapping),
@@ -315,7 +328,7 @@ impl Subscription {
         if packet.marker && caught_up && self.next >= layer.ring().end() {
             self.reach_live_edge();
         }
-        Some((packet, Outgoing { seq, time_ticks, playout }))
+        Some((packet, Outgoing { seq, time_ticks, playout, vp8_shift: mapping.vp8_shift }))
     }
 
     /// A packet that filled a gap behind the place already read; `None` when it is still ahead or of no use.
@@ -401,7 +414,14 @@ impl Subscription {
         // With a picture to catch up with, all are squeezed until the edge is reached.
         let newest_picture = ring.get(first).is_none_or(|packet| packet.time_ticks == newest.time_ticks);
         let live_from = if newest_picture { first } else { CATCHING_UP };
-        self.map(Mapping { run: layer.run(), first, out_first: self.next_out, offset_ticks, live_from });
+        let vp8_shift = ring.get(first).map_or_else(Default::default, |packet| self.vp8_shift(track, packet));
+        self.map(Mapping { run: layer.run(), first, out_first: self.next_out, offset_ticks, live_from, vp8_shift });
+    }
+
+    /// What makes a stretch's picture numbers follow those sent last, given its first packet.
+    fn vp8_shift(&self, track: &ReplicaTrack, first: &TrackPacket) -> PictureNumbers {
+        let numbers = PictureNumbers::of(&first.payload).filter(|_| track.format().codec == Codec::Vp8);
+        numbers.zip(self.vp8_last).map_or_else(Default::default, |(first, last)| first.shift_to_follow(last))
     }
 
     /// A new stretch begins.
@@ -463,11 +483,16 @@ impl Subscription {
         let out = mapping.out_first + (seq - mapping.first);
         let playout = mapping.playout(seq);
         if playout != Playout::AtOnce {
-            return Some(Outgoing { seq: out, time_ticks: self.live_ticks(packet, mapping), playout });
+            return Some(Outgoing {
+                seq: out,
+                time_ticks: self.live_ticks(packet, mapping),
+                playout,
+                vp8_shift: mapping.vp8_shift,
+            });
         }
         let at = self.stamps.partition_point(|stamp| stamp.out_first <= out).checked_sub(1)?;
         let stamp = self.stamps.get(at).filter(|stamp| stamp.in_ticks == packet.time_ticks && stamp.first <= seq)?;
-        Some(Outgoing { seq: out, time_ticks: stamp.out_ticks, playout })
+        Some(Outgoing { seq: out, time_ticks: stamp.out_ticks, playout, vp8_shift: mapping.vp8_shift })
     }
 }
 

@@ -6,6 +6,7 @@
 //! must be the same bytes the second time (RFC 7714 section 8.1), and padding depends on its neighbours.
 
 use crate::{
+    codec::vp8::PictureNumbers,
     media::RTP_HEADER_BYTES,
     track::{Outgoing, PAYLOAD_BYTES_MAX, Playout, TrackPacket},
     transport::SrtpSealer,
@@ -214,7 +215,7 @@ impl Wire<'_> {
         let Some(buffer) = scratch.bytes.get_mut(..bytes) else { return Sent::default() };
         self.write_header(buffer, packet.marker, false, false, index as u16, original.time_ticks as u32);
         buffer[RTP_HEADER_BYTES..body].copy_from_slice(&original.seq.wire().to_be_bytes());
-        buffer[body..body + payload.len()].copy_from_slice(payload);
+        copy(packet, original, &mut buffer[body..body + payload.len()]);
         self.sealer.seal(buffer, RTP_HEADER_BYTES, self.ssrc, index);
         out.send(buffer, bytes);
         Sent { packets: 1, bytes: bytes as u32, payload_bytes: payload.len() as u32 }
@@ -262,7 +263,7 @@ impl Wire<'_> {
             buffer[RTP_HEADER_BYTES..header].copy_from_slice(&delay.block(wait));
         }
         let end = header + packet.payload.len();
-        buffer[header..end].copy_from_slice(&packet.payload);
+        copy(packet, outgoing, &mut buffer[header..end]);
         if padding > 0 {
             buffer[end..end + padding - 1].fill(0);
             buffer[end + padding - 1] = padding as u8;
@@ -276,5 +277,13 @@ impl Wire<'_> {
         buffer[2..4].copy_from_slice(&seq.to_be_bytes());
         buffer[4..8].copy_from_slice(&time.to_be_bytes());
         buffer[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
+    }
+}
+
+/// The payload as this viewer gets it.
+fn copy(packet: &TrackPacket, outgoing: &Outgoing, to: &mut [u8]) {
+    to.copy_from_slice(&packet.payload);
+    if outgoing.vp8_shift != PictureNumbers::default() {
+        outgoing.vp8_shift.add_to(to);
     }
 }

@@ -486,3 +486,29 @@ fn no_sequence_of_losses_lags_and_choices_breaks_numbers_or_time() {
     }
     assert!(all_switches > 300, "{all_switches} switches were tried");
 }
+
+#[test]
+fn picture_numbers_of_vp8_go_on_across_a_switch() {
+    let (mut camera, mut watcher) = watching_low();
+    let numbered = |packets: Vec<Arc<TrackPacket>>, picture_id: u8, base_index: u8| -> Vec<Arc<TrackPacket>> {
+        let payload = Bytes::from(vec![0x90, 0xc0, 0x80, picture_id, base_index, 0x50]);
+        packets.iter().map(|packet| Arc::new(TrackPacket { payload: payload.clone(), ..(**packet).clone() })).collect()
+    };
+    let mut sent = Vec::new();
+    for picture in 0..4u8 {
+        camera.next_picture();
+        let low = numbered(camera.encode(LOW, false), 100 + picture, 50 + picture);
+        camera.deliver(LOW, low);
+        let high = numbered(camera.encode(HIGH, picture == 2), 90 + picture, 45 + picture);
+        camera.deliver(HIGH, high);
+        watcher.follow(&camera, HIGH);
+        loop {
+            watcher.subscription.switch(camera.now, camera.track());
+            let Some((packet, outgoing)) = watcher.subscription.take(camera.now, camera.track()) else { break };
+            sent.push(PictureNumbers::of(&packet.payload).unwrap().shifted(outgoing.vp8_shift));
+        }
+    }
+    sent.dedup();
+    let numbers: Vec<_> = sent.iter().map(|numbers| (numbers.picture_id, numbers.base_index)).collect();
+    assert_eq!(numbers, [(100, 50), (101, 51), (102, 52), (103, 53)]);
+}
