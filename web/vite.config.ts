@@ -1,5 +1,9 @@
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import type { Connect, Plugin } from "vite";
 import { defineConfig } from "vitest/config";
+
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 /** `/publish/{stream}` and `/watch/{stream}` are one file each, as the server has it. */
 function streamPages(): Plugin {
@@ -14,13 +18,25 @@ function streamPages(): Plugin {
   };
 }
 
+/** The client library as one file beside the pages, which the server gives to everybody's pages: `/client.js`. */
+function clientLibrary(): Plugin {
+  return {
+    name: "client-library",
+    apply: "build",
+    generateBundle() {
+      this.emitFile({ type: "asset", fileName: "client.js", source: readFileSync(here("./lib/dist/index.js")) });
+    },
+  };
+}
+
 /** `npm run dev` talks to a server started beside it; `SLUICE_URL` says where when it is not the default. */
 const server = process.env["SLUICE_URL"] ?? "http://127.0.0.1:8080";
 const proxied = Object.fromEntries(["/api", "/whip", "/whep"].map((path) => [path, server]));
 
 export default defineConfig({
   appType: "mpa",
-  plugins: [streamPages()],
+  plugins: [streamPages(), clientLibrary()],
+  resolve: { alias: { "@sluice-media/client": here("./lib/src/index.ts") } },
   server: { proxy: proxied },
   preview: { proxy: proxied },
   build: {
@@ -30,5 +46,5 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     rollupOptions: { input: ["index.html", "publish.html", "watch.html"] },
   },
-  test: { include: ["src/**/*.test.ts"], environment: "node" },
+  test: { include: ["src/**/*.test.ts", "lib/src/**/*.test.ts"], environment: "node" },
 });

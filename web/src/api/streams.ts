@@ -1,6 +1,6 @@
 /** The server's API as the dashboard uses it: `/api/v1/streams`, `/api/v1/doors`. JSON is checked on arrival; unknown fields are ignored. */
 
-import { asSignallingError, errorOf, SignallingError } from "../lib/problem";
+import { asSignallingError, errorOf, SignallingError } from "../../lib/src/problem.ts";
 
 export interface Track {
   readonly kind: "audio" | "video";

@@ -3,7 +3,7 @@
  * a flash with a beep on each full second for lip sync, and a quiet tone of its own in each ear.
  */
 
-import { drawClock } from "../lib/picture-clock";
+import { drawClock } from "./picture-clock";
 
 export interface TestPattern {
   readonly media: MediaStream;

@@ -1,7 +1,7 @@
 /** The dashboard: what is live, what to type into other programs, and the buttons that end things. */
 
 import { Api, BitrateMeter, type StreamSummary } from "../api/streams";
-import { asSignallingError, type SignallingError } from "../lib/problem";
+import { asSignallingError, type SignallingError } from "../../lib/src/problem.ts";
 import { byId, copyable, setText, toast } from "../ui/dom";
 import { expose } from "../ui/expose";
 import { count } from "../ui/format";

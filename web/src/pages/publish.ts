@@ -1,10 +1,14 @@
 /** The publisher's page: capture, preview, WHIP, live figures. */
 
-import { Backoff } from "../lib/backoff";
-import type { LossReason } from "../lib/peer";
-import { asSignallingError } from "../lib/problem";
-import { PublisherMeter, type PublisherStats } from "../lib/stats";
-import { publish, sendableCodecs, type PublishSession, type VideoCodec } from "../lib/whip";
+import {
+  publish,
+  sendableCodecs,
+  type Publisher,
+  type PublisherStats,
+  type SignallingError,
+  type StateChange,
+  type VideoCodec,
+} from "@sluice-media/client";
 import { capture, captureFault, type Capture, type CaptureRequest, type SourceKind } from "../media/capture";
 import { byId, copyable, h, setText, showFigures, type Figure } from "../ui/dom";
 import { EventLog, expose } from "../ui/expose";
@@ -12,14 +16,6 @@ import { bitrate, duration, framesPerSecond, milliseconds, percent, sentence, si
 import { streamOf, tokenOf, urlsOf } from "../ui/place";
 
 type State = "idle" | "starting" | "live" | "reconnecting";
-
-const STATS_INTERVAL_MS = 1_000;
-/** Reconnecting is given up after about this many waits of up to 8 s: a publisher who went home wants no surprise. */
-const RECONNECTS_MAX = 30;
-/** A session that lived this long was good: the next loss starts with short waits again. */
-const PROVEN_MS = 10_000;
-/** The server answers this from memory; later than this it is gone. */
-const READY_PATIENCE_MS = 3_000;
 
 const stream = streamOf(location.pathname) ?? "";
 const token = tokenOf(location);
@@ -33,6 +29,8 @@ const state = expose({
   answeredAtMs: null as number | null,
   connectedAtMs: null as number | null,
   reconnects: 0,
+  /** Times that the media's path fell silent and another one was looked for. */
+  interruptions: 0,
   stats: null as PublisherStats | null,
   lastError: null as string | null,
   events: log.lines,
@@ -47,6 +45,7 @@ const elements = {
   fps: byId<HTMLSelectElement>("fps"),
   codec: byId<HTMLSelectElement>("codec"),
   bitrate: byId<HTMLSelectElement>("bitrate"),
+  simulcast: byId<HTMLInputElement>("simulcast"),
   preview: byId<HTMLVideoElement>("preview"),
   start: byId<HTMLButtonElement>("start"),
   stop: byId<HTMLButtonElement>("stop"),
@@ -57,13 +56,7 @@ const elements = {
 /** Everything of one time on air; gone when it ends. */
 interface OnAir {
   readonly capture: Capture;
-  readonly backoff: Backoff;
-  readonly abort: AbortController;
-  session: PublishSession | null;
-  meter: PublisherMeter;
-  statsTimer: ReturnType<typeof setInterval> | undefined;
-  retryTimer: ReturnType<typeof setTimeout> | undefined;
-  retries: number;
+  readonly publisher: Publisher;
 }
 
 let onAir: OnAir | null = null;
@@ -133,114 +126,77 @@ async function start(): Promise<void> {
     enter("idle");
     return;
   }
-  const air: OnAir = {
-    capture: captured,
-    backoff: new Backoff(),
-    abort: new AbortController(),
-    session: null,
-    meter: new PublisherMeter(),
-    statsTimer: undefined,
-    retryTimer: undefined,
-    retries: 0,
-  };
+  const publisher = publish({
+    url: `/whip/${encodeURIComponent(stream)}`,
+    token,
+    media: captured.media,
+    codec: elements.codec.value as VideoCodec,
+    videoKbps: Number(elements.bitrate.value),
+    maxHeight: Number(elements.resolution.value),
+    maxFps: Number(elements.fps.value),
+    degradation: source() === "screen" ? "maintain-resolution" : "maintain-framerate",
+    simulcast: elements.simulcast.checked,
+  });
+  const air: OnAir = { capture: captured, publisher };
   onAir = air;
   elements.preview.srcObject = captured.media;
   // A preview that may not play is no reason not to publish.
   void elements.preview.play().catch(() => undefined);
   wireTracks(captured.media);
   void listDevices();
-  air.statsTimer = setInterval(() => void readStats(air), STATS_INTERVAL_MS);
-  await connect(air);
-}
-
-async function connect(air: OnAir): Promise<void> {
-  try {
-    const session = await publish({
-      url: `/whip/${encodeURIComponent(stream)}`,
-      token,
-      media: air.capture.media,
-      codec: elements.codec.value as VideoCodec,
-      videoKbps: Number(elements.bitrate.value),
-      maxHeight: Number(elements.resolution.value),
-      maxFps: Number(elements.fps.value),
-      degradation: source() === "screen" ? "maintain-resolution" : "maintain-framerate",
-      signal: air.abort.signal,
-      onConnected: () => {
-        if (onAir !== air) return;
-        state.connectedAtMs = performance.now();
-        if (air.retries > 0) state.reconnects += 1;
-        message(null);
-        enter("live");
-      },
-      onLost: (reason) => lost(air, reason),
-    });
-    if (onAir !== air) return session.stop();
-    air.session = session;
-    air.meter = new PublisherMeter();
+  publisher.on("state", (change) => onAir === air && follow(publisher, change));
+  publisher.on("session", () => {
     state.answeredAtMs = performance.now();
     log.add("answered");
-  } catch (thrown) {
-    if (onAir !== air) return;
-    const error = asSignallingError(thrown);
-    // The first attempt's failure is shown at once; someone is looking. Later ones happen unattended.
-    if (error.isTransient && air.retries > 0) return retry(air, error.message, error.retryAfterMs);
-    end();
-    const advice = {
-      unauthorised: " Open this page with ?token=… and a token that has the publish right.",
-      forbidden: " This token may not publish here.",
-    } as Partial<Record<string, string>>;
-    message(`Not live. ${sentence(error.message)}${advice[error.kind] ?? ""}`);
+  });
+  publisher.on("stats", (stats) => onAir === air && show(stats));
+}
+
+/** What the page makes of what the connection does. */
+function follow(publisher: Publisher, { state: next, previous, error, lost, retryInMs }: StateChange): void {
+  if (lost) log.add(`lost: ${lost}`);
+  switch (next) {
+    case "connected":
+      if (previous !== "interrupted") state.connectedAtMs = performance.now();
+      state.reconnects = publisher.reconnects;
+      message(null);
+      return enter("live");
+    case "interrupted":
+      state.interruptions += 1;
+      enter("reconnecting");
+      return message("The connection is interrupted. Another path to the server is being looked for.", "warn");
+    case "waiting":
+      // The first attempt's failure is shown at once; someone is looking. Later ones happen unattended.
+      if (state.connectedAtMs === null) return giveUp(error, lost);
+      enter("reconnecting");
+      return message(waiting(error, lost, retryInMs), "warn");
+    case "failed":
+      return giveUp(error, lost);
   }
 }
 
-function lost(air: OnAir, reason: LossReason): void {
-  if (onAir !== air) return;
-  log.add(`lost: ${reason}`);
-  air.session = null;
-  if (reason === "closed-by-server") {
-    enter("reconnecting");
-    void closedByServer(air);
-    return;
-  }
-  if (state.connectedAtMs === null && air.retries === 0) {
-    end();
-    message(
+function waiting(error: SignallingError | null, lost: StateChange["lost"], retryInMs: number | null): string {
+  const why = error?.message ?? (lost === "closed-by-server" ? "the server is stopping" : "the connection was lost");
+  const next = retryInMs === null ? "" : ` Next try in ${duration(Math.max(1_000, retryInMs))}.`;
+  return `Reconnecting: ${sentence(why)}${next}`;
+}
+
+const ADVICE: Partial<Record<SignallingError["kind"], string>> = {
+  unauthorised: " Open this page with ?token=… and a token that has the publish right.",
+  forbidden: " This token may not publish here.",
+};
+
+function giveUp(error: SignallingError | null, lost: StateChange["lost"]): void {
+  const wasLive = state.connectedAtMs !== null;
+  end();
+  if (error?.kind === "ended") return message(sentence(error.message));
+  if (lost === "unreachable" || (error?.kind === "unreachable" && !wasLive)) {
+    return message(
       "The server answered, but its media port cannot be reached. Is UDP or TCP port 8189 open, and is webrtc.advertise set to its public address?",
     );
-    return;
   }
-  if (state.connectedAtMs !== null && performance.now() - state.connectedAtMs >= PROVEN_MS) {
-    air.backoff.reset();
-    air.retries = 0;
-  }
-  retry(air, "the connection was lost", null);
-}
-
-/** A server that stops may be back soon, and is come back to. One that stays has meant this publisher. */
-async function closedByServer(air: OnAir): Promise<void> {
-  const ready = await fetch("/readyz", { cache: "no-store", signal: AbortSignal.timeout(READY_PATIENCE_MS) }).catch(
-    () => null,
-  );
-  if (onAir !== air) return;
-  if (!ready?.ok) return retry(air, "the server is stopping", null);
-  // To come back would take the stream from whoever has it now.
-  end();
-  message(
-    "The server ended this session: another publisher took the stream over, an operator ended it, or the token expired.",
-  );
-}
-
-function retry(air: OnAir, why: string, retryAfterMs: number | null): void {
-  air.retries += 1;
-  if (air.retries > RECONNECTS_MAX) {
-    end();
-    message(`Given up: ${why}.`);
-    return;
-  }
-  const waitMs = air.backoff.next(retryAfterMs);
-  enter("reconnecting");
-  message(`Reconnecting: ${why}. Next try in ${duration(Math.max(1_000, waitMs))}.`, "warn");
-  air.retryTimer = setTimeout(() => void connect(air), waitMs);
+  const why = error?.message ?? "the connection was lost";
+  message(`${wasLive ? "Given up." : "Not live."} ${sentence(why)}${(error && ADVICE[error.kind]) ?? ""}`);
 }
 
 /** Leaves the air; safe to call at any time. */
@@ -248,10 +204,7 @@ function end(): void {
   const air = onAir;
   onAir = null;
   if (air) {
-    clearInterval(air.statsTimer);
-    clearTimeout(air.retryTimer);
-    air.abort.abort(new DOMException("stopped", "AbortError"));
-    air.session?.stop();
+    void air.publisher.close();
     air.capture.stop();
   }
   elements.preview.srcObject = null;
@@ -288,19 +241,11 @@ function wireTracks(media: MediaStream): void {
   });
 }
 
-async function readStats(air: OnAir): Promise<void> {
-  const { session } = air;
-  if (!session || session.pc.connectionState === "closed") return;
-  const report = await session.pc.getStats();
-  if (onAir !== air || air.session !== session) return;
-  const stats = air.meter.read(report);
+function show(stats: PublisherStats): void {
   state.stats = stats;
-  report.forEach((entry: { type: string; kind?: string; audioLevel?: number }) => {
-    if (entry.type !== "media-source" || entry.kind !== "audio") return;
-    // The ear hears ratios: -50 dB to 0 dB over the whole width.
-    const decibels = 20 * Math.log10(Math.max(entry.audioLevel ?? 0, 1e-5));
-    byId("meter-level").style.setProperty("--level", String(Math.min(1, Math.max(0, 1 + decibels / 50))));
-  });
+  // The ear hears ratios: -50 dB to 0 dB over the whole width.
+  const decibels = 20 * Math.log10(Math.max(stats.audioLevel ?? 0, 1e-5));
+  byId("meter-level").style.setProperty("--level", String(Math.min(1, Math.max(0, 1 + decibels / 50))));
   if (state.state === "live") showFigures(byId("stats"), figures(stats));
 }
 
@@ -362,12 +307,18 @@ async function listDevices(): Promise<void> {
   }
 }
 
+/** Where a browser does not say what it sends, all that every browser does. */
+function codecs(): readonly VideoCodec[] {
+  const sendable = sendableCodecs();
+  return sendable.length > 0 ? sendable : ["H264", "VP8"];
+}
+
 function showSource(): void {
   const chosen = source();
   for (const part of document.querySelectorAll<HTMLElement>("[data-for]")) part.hidden = part.dataset["for"] !== chosen;
 }
 
-/** `?source=test&codec=VP8&bitrate=1000&resolution=360&fps=30` preset the form; what does not exist is ignored. */
+/** `?source=test&codec=VP8&bitrate=1000&resolution=360&fps=30&simulcast=1` preset the form; what does not exist is ignored. */
 function preset(): void {
   const wanted = new URLSearchParams(location.search);
   for (const control of elements.settings.querySelectorAll<HTMLSelectElement>("select")) {
@@ -378,9 +329,10 @@ function preset(): void {
     `input[value="${CSS.escape(wanted.get("source") ?? "")}"]`,
   );
   if (radio) radio.checked = true;
+  elements.simulcast.checked = wanted.get("simulcast") === "1";
 }
 
-elements.codec.replaceChildren(...sendableCodecs().map((codec) => h("option", { value: codec }, codec)));
+elements.codec.replaceChildren(...codecs().map((codec) => h("option", { value: codec }, codec)));
 preset();
 showSource();
 void listDevices();
@@ -401,7 +353,7 @@ enter("idle");
 
 elements.settings.addEventListener("change", showSource);
 elements.settings.addEventListener("submit", (event) => event.preventDefault());
-elements.bitrate.addEventListener("change", () => void onAir?.session?.setVideoKbps(Number(elements.bitrate.value)));
+elements.bitrate.addEventListener("change", () => void onAir?.publisher.setVideoKbps(Number(elements.bitrate.value)));
 elements.start.addEventListener("click", () => void start());
 elements.stop.addEventListener("click", () => {
   end();

@@ -1,7 +1,7 @@
 /** One stream on the dashboard. Its elements stay while its figures change, so that focus and open details stay too. */
 
 import { Api, type StreamSummary, type Viewer } from "../api/streams";
-import { asSignallingError } from "../lib/problem";
+import { asSignallingError } from "../../lib/src/problem.ts";
 import { copyable, h, setText, showFigures, toast } from "../ui/dom";
 import { bitrate, bytes, count, duration, shortAgent, UNKNOWN } from "../ui/format";
 import { pageLink, urlsOf } from "../ui/place";

@@ -4,16 +4,18 @@
  * The last picture stays on screen, on a canvas over the video, while a new session is made.
  */
 
-import { ClockReader } from "../lib/picture-clock";
-import { Player, type PlayerChange, type PlayerState } from "../lib/player";
-import { ViewerMeter, type ViewerStats } from "../lib/stats";
-import type { WatchSession } from "../lib/whep";
+import { watch, type StateChange, type Viewer, type ViewerStats } from "@sluice-media/client";
+import { ClockReader } from "../media/picture-clock";
 import { byId, setText, showFigures } from "../ui/dom";
 import { EventLog, expose } from "../ui/expose";
-import { bitrate, framesPerSecond, milliseconds, percent, sentence, size, UNKNOWN } from "../ui/format";
+import { bitrate, count, framesPerSecond, milliseconds, percent, size, UNKNOWN } from "../ui/format";
 import { pageLink, streamOf, tokenOf } from "../ui/place";
+import { nextFrame } from "./next-frame";
+import { QualityMenu } from "./quality-menu";
+import { words, type WatchState } from "./watch-words";
 
-const STATS_INTERVAL_MS = 1_000;
+/** How often what is shown is looked at again: figures, seconds to go, pauses. */
+const RENDER_INTERVAL_MS = 1_000;
 /** No picture for this long is shown as a pause of the publisher; shorter ones are only counted. */
 const STALL_MS = 1_500;
 /** The bar and the pointer leave the picture alone after this long without a move. */
@@ -30,7 +32,7 @@ const log = new EventLog();
 const state = expose({
   page: "watch",
   stream,
-  state: "idle" as PlayerState | "playing" | "stalled",
+  state: "connecting" as WatchState,
   /** When the page asked for the stream first, and, of the present session, when the offer went out, the answer came, media could flow. */
   startedAtMs: performance.now(),
   postedAtMs: null as number | null,
@@ -46,6 +48,10 @@ const state = expose({
   freezes: 0,
   reconnects: 0,
   attempts: 0,
+  /** Times that the media's path fell silent and another one was looked for. */
+  interruptions: 0,
+  viewers: null as number | null,
+  layers: 0,
   muted: true,
   stats: null as ViewerStats | null,
   lastError: null as string | null,
@@ -65,57 +71,72 @@ const still = byId<HTMLCanvasElement>("still");
 const overlay = byId("overlay");
 const clockReader = new ClockReader();
 
-let session: WatchSession | null = null;
-let meter = new ViewerMeter();
 let freezesBefore = 0;
 let lastFrameAtMs = 0;
 let retryAtMs: number | null = null;
-let change: PlayerChange = { state: "idle", error: null, lost: null, retryInMs: null };
+let change: Pick<StateChange, "state" | "error" | "lost"> = { state: "connecting", error: null, lost: null };
 /**
  * What is known of a stream that cannot be played now, while the player asks again: shown on, and not logged each time.
  */
-let askedBefore: PlayerChange | null = null;
+let askedBefore: typeof change | null = null;
 
 /** Nothing is wrong with the connection: another publisher must come. */
-function awaitsPublisher(of: PlayerChange): boolean {
+function awaitsPublisher(of: typeof change): boolean {
   return of.state === "offline" || of.error?.kind === "undecodable";
 }
 
-const engine = new Player({
-  url: `/whep/${encodeURIComponent(stream)}`,
-  token,
-  onChange(next) {
-    const before = askedBefore ?? (awaitsPublisher(change) ? change : null);
-    askedBefore = next.state === "connecting" ? before : null;
-    if (askedBefore === null && !(before?.state === next.state && before.error?.kind === next.error?.kind)) {
-      log.add([next.state, next.lost, next.error?.kind].filter(Boolean).join(": "));
-    }
-    change = next;
-    retryAtMs = next.retryInMs === null ? null : performance.now() + next.retryInMs;
-    if (next.state === "connecting") beginSession();
-    if (next.state === "connected") state.connectedAtMs = performance.now();
-    if (next.error) state.lastError = next.error.message;
-    state.attempts = engine.attempts;
-    state.reconnects = engine.reconnects;
-    render();
-  },
-  onSession(opened) {
-    session = opened;
-    state.postedAtMs = opened.postedAtMs;
-    state.answeredAtMs = opened.answeredAtMs;
-    video.srcObject = opened.stream;
-    void play();
-    // A session's frames are told from those of the one before by asking anew.
-    awaitFrame(opened);
-  },
+const viewer: Viewer = watch({ url: `/whep/${encodeURIComponent(stream)}`, token });
+viewer.on("state", (next) => {
+  const before = askedBefore ?? (awaitsPublisher(change) ? change : null);
+  askedBefore = next.state === "connecting" ? before : null;
+  if (askedBefore === null && !(before?.state === next.state && before.error?.kind === next.error?.kind)) {
+    log.add([next.state, next.lost, next.error?.kind].filter(Boolean).join(": "));
+  }
+  change = next;
+  retryAtMs = next.retryInMs === null ? null : performance.now() + next.retryInMs;
+  if (next.state === "connecting") beginSession();
+  if (next.state === "interrupted") state.interruptions += 1;
+  if (next.state === "connected" && next.previous !== "interrupted") state.connectedAtMs = performance.now();
+  if (next.error) state.lastError = next.error.message;
+  state.attempts = viewer.attempts;
+  state.reconnects = viewer.reconnects;
+  render();
+});
+viewer.on("stream", (opened) => {
+  state.postedAtMs = viewer.session?.postedAtMs ?? null;
+  state.answeredAtMs = viewer.session?.answeredAtMs ?? null;
+  video.srcObject = opened;
+  void play();
+  // A session's frames are told from those of the one before by asking anew.
+  awaitFrame(opened);
+});
+viewer.on("stats", (stats) => {
+  state.stats = stats;
+  state.freezes = freezesBefore + stats.freezes;
+});
+// A session may wait for its publisher; that it is back is seen from the pictures.
+viewer.on("active", () => log.add("active"));
+viewer.on("inactive", () => {
+  log.add("inactive");
+  render();
+});
+viewer.on("viewercount", (viewers) => {
+  state.viewers = viewers;
+  setText(byId("viewers"), `${count(viewers, "viewer")}`);
+});
+const quality = new QualityMenu(byId<HTMLSelectElement>("quality"), viewer, (fault) => {
+  state.lastError = fault;
+  log.add(`quality: ${fault}`);
+});
+viewer.on("layers", (layers) => {
+  state.layers = layers.length;
+  quality.show(layers);
 });
 
 /** Everything of the session before is put away; its last picture stays. */
 function beginSession(): void {
   keepPicture();
   freezesBefore = state.freezes;
-  session = null;
-  meter = new ViewerMeter();
   state.postedAtMs = null;
   state.answeredAtMs = null;
   state.connectedAtMs = null;
@@ -133,15 +154,15 @@ function keepPicture(): void {
   still.hidden = false;
 }
 
-function awaitFrame(of: WatchSession): void {
-  video.requestVideoFrameCallback((nowMs, metadata) => {
-    if (session !== of) return;
+function awaitFrame(of: MediaStream): void {
+  nextFrame(video, (nowMs, shownAtMs) => {
+    if (viewer.stream !== of) return;
     awaitFrame(of);
-    frame(nowMs, metadata);
+    frame(nowMs, shownAtMs);
   });
 }
 
-function frame(nowMs: number, metadata: VideoFrameCallbackMetadata): void {
+function frame(nowMs: number, shownAtMs: number): void {
   state.frames += 1;
   lastFrameAtMs = performance.now();
   if (state.firstFrameAtMs === null) {
@@ -155,14 +176,13 @@ function frame(nowMs: number, metadata: VideoFrameCallbackMetadata): void {
   } else if (state.state === "stalled") {
     render();
   }
-  if (state.clock.everyFrame || state.frames % CLOCK_EVERY_FRAMES === 1) readClock(metadata);
+  if (state.clock.everyFrame || state.frames % CLOCK_EVERY_FRAMES === 1) readClock(shownAtMs);
 }
 
-function readClock(metadata: VideoFrameCallbackMetadata): void {
+function readClock(shownAtMs: number): void {
   const { clock } = state;
   // The picture is seen when the display shows it, not when this code runs.
-  const shownAtMs = Date.now() + Math.max(0, metadata.expectedDisplayTime - performance.now());
-  const age = clockReader.read(video, shownAtMs);
+  const age = clockReader.read(video, Date.now() + Math.max(0, shownAtMs - performance.now()));
   // Clocks further apart than a minute say nothing about delay.
   clock.latestMs = age !== null && Math.abs(age) < 60_000 ? age : null;
   if (clock.latestMs === null) return;
@@ -184,95 +204,30 @@ async function play(): Promise<void> {
   }
 }
 
-interface Words {
-  readonly headline: string;
-  readonly explanation: string;
-}
-
-function seconds(ms: number): string {
-  const left = Math.max(0, Math.ceil(ms / 1_000));
-  return left <= 1 ? "in a moment" : `in ${left} s`;
-}
-
-/** What the overlay says; `null`: nothing, there is a picture. */
-function words(): Words | null {
-  const again = retryAtMs === null ? "" : `Trying again ${seconds(retryAtMs - performance.now())}.`;
-  const { error } = askedBefore ?? change;
-  switch (state.state) {
-    case "playing":
-      return null;
-    case "stalled":
-      return {
-        headline: "The publisher has paused",
-        explanation: "The picture goes on by itself as soon as it comes back.",
-      };
-    case "offline":
-      return { headline: `${stream} is not live yet`, explanation: "It starts here by itself as soon as it is." };
-    case "waiting":
-      if (error?.kind === "undecodable") {
-        return {
-          headline: "This browser cannot play it",
-          explanation: `${sentence(error.message)} It plays here by itself as soon as the publisher sends something else.`,
-        };
-      }
-      return {
-        headline: state.frames > 0 ? "The connection was lost" : "No connection",
-        explanation: `${waitingReason()} ${again}`.trim(),
-      };
-    case "failed":
-      return { headline: failure(), explanation: failureAdvice() };
-    case "stopped":
-      return { headline: "Stopped", explanation: "" };
-    default:
-      return { headline: state.frames > 0 ? "Reconnecting…" : "Connecting…", explanation: "" };
-  }
-}
-
-function waitingReason(): string {
-  if (change.error) return sentence(change.error.message);
-  switch (change.lost) {
-    case "closed-by-server":
-      return "The server ended the session.";
-    case "unreachable":
-      return "The server answered, but its media port cannot be reached.";
-    case "transport-failed":
-      return "The encrypted connection could not be made.";
-    default:
-      return "";
-  }
-}
-
-function failure(): string {
-  switch (change.error?.kind) {
-    case "unauthorised":
-      return "This stream needs a token";
-    case "forbidden":
-      return "This token may not watch here";
-    default:
-      return "This cannot be played";
-  }
-}
-
-function failureAdvice(): string {
-  const said = change.error ? sentence(change.error.message) : "";
-  if (change.error?.kind === "unauthorised")
-    return `${said} Open the page as ${location.pathname}?token=… with one that has the subscribe right.`;
-  return said;
-}
-
 function render(): void {
-  const showing = change.state === "connected" && state.firstFrameAtMs !== null;
+  const flowing = change.state === "connected" || change.state === "interrupted";
+  const showing = flowing && state.firstFrameAtMs !== null;
   const stalled = showing && hasVideo() && performance.now() - lastFrameAtMs > STALL_MS && !document.hidden;
-  if (showing) state.state = stalled ? "stalled" : "playing";
+  if (showing) state.state = !stalled ? "playing" : change.state === "interrupted" ? "interrupted" : "stalled";
   else if (soundOnly()) state.state = "playing";
+  // A session that waits for its publisher shows what one does that is refused until then.
+  else if (flowing && viewer.active === false) state.state = "offline";
   else state.state = (askedBefore ?? change).state;
   player.dataset["state"] = state.state;
 
-  const text = words();
+  const text = words({
+    stream,
+    state: state.state,
+    seen: state.frames > 0,
+    error: (askedBefore ?? change).error,
+    lost: change.lost,
+    retryInMs: retryAtMs === null ? null : retryAtMs - performance.now(),
+    path: location.pathname,
+  });
   overlay.toggleAttribute("data-hidden", text === null);
   setText(byId("headline"), text?.headline ?? "");
   setText(byId("explanation"), text?.explanation ?? "");
-  byId("spinner").hidden = !["connecting", "connected", "idle", "stalled", "offline", "waiting"].includes(state.state);
+  byId("spinner").hidden = !["connecting", "connected", "interrupted", "stalled", "offline", "waiting"].includes(state.state);
   byId("retry").hidden = state.state !== "waiting" && state.state !== "failed";
   byId("publish-link").hidden = state.state !== "offline";
 
@@ -281,6 +236,7 @@ function render(): void {
   const labels: Partial<Record<typeof state.state, string>> = {
     playing: "Live",
     stalled: "Paused",
+    interrupted: "Interrupted",
     offline: "Not live",
     failed: "Refused",
   };
@@ -296,19 +252,6 @@ function hasVideo(): boolean {
 function soundOnly(): boolean {
   const { stats } = state;
   return change.state === "connected" && stats !== null && stats.codec === null && (stats.kbps ?? 0) > 0;
-}
-
-async function readStats(): Promise<void> {
-  const of = session;
-  if (of && of.pc.connectionState !== "closed") {
-    const report = await of.pc.getStats();
-    if (session === of) {
-      state.stats = meter.read(report);
-      state.freezes = freezesBefore + state.stats.freezes;
-    }
-  }
-  showStats();
-  render();
 }
 
 function showStats(): void {
@@ -398,7 +341,7 @@ function wire(): void {
   });
   byId("info").addEventListener("click", toggleStats);
   byId("fullscreen").addEventListener("click", () => void toggleFullscreen());
-  byId("retry").addEventListener("click", () => engine.retryNow());
+  byId("retry").addEventListener("click", () => viewer.retryNow());
   const pip = byId("pip");
   pip.hidden = !document.pictureInPictureEnabled;
   pip.addEventListener("click", () => void togglePictureInPicture());
@@ -414,21 +357,15 @@ function wire(): void {
   };
   document.addEventListener("keydown", (event) => {
     awake();
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target instanceof HTMLInputElement) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement) return;
     keys[event.key.toLowerCase()]?.();
   });
   for (const type of ["pointermove", "pointerdown", "focusin"]) document.addEventListener(type, awake);
   video.addEventListener("dblclick", () => void toggleFullscreen());
 
-  window.addEventListener("online", () => engine.retryNow());
-  document.addEventListener("visibilitychange", () => {
-    // Timers slept: what should have been tried is tried now; frames that were not shown are no stall.
-    lastFrameAtMs = performance.now();
-    if (!document.hidden) engine.retryNow();
-  });
-  window.addEventListener("pagehide", () => engine.stop());
-  // Back from the browser's page cache.
-  window.addEventListener("pageshow", ({ persisted }) => persisted && engine.start());
+  // Frames that a hidden page did not show are no stall.
+  document.addEventListener("visibilitychange", () => (lastFrameAtMs = performance.now()));
 }
 
 document.title = `${stream} - Sluice`;
@@ -438,5 +375,7 @@ byId<HTMLAnchorElement>("publish-link").href = pageLink("publish", stream, token
 if (token !== null) byId<HTMLAnchorElement>("home").href = `/#token=${encodeURIComponent(token)}`;
 wire();
 awake();
-engine.start();
-setInterval(() => void readStats(), STATS_INTERVAL_MS);
+setInterval(() => {
+  showStats();
+  render();
+}, RENDER_INTERVAL_MS);

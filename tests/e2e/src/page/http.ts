@@ -1,6 +1,6 @@
 // WHIP and WHEP as a browser speaks them: one POST, no trickle.
 
-import { restartIce } from "../../../../web/src/lib/restart.ts";
+import { fragmentOf, parseFragment, restartedAnswer, ufragOf } from "../../../../web/lib/src/fragment.ts";
 
 export interface Session {
   peer: RTCPeerConnection;
@@ -28,9 +28,19 @@ export async function negotiate(peer: RTCPeerConnection, endpoint: string, token
 }
 
 /** Restarts ICE as the client library does; gives the new ICE session's name. */
-export async function restart({ peer, url }: Session, protocol: "whip" | "whep", token?: string): Promise<string> {
-  await restartIce(peer, { url, protocol, token: token ?? null }, url);
-  return /^a=ice-ufrag:(.*?)\r?$/m.exec(peer.localDescription?.sdp ?? "")?.[1] ?? "";
+export async function restart({ peer, url }: Session, token?: string): Promise<string> {
+  const answer = peer.remoteDescription?.sdp ?? "";
+  const offer = await peer.createOffer({ iceRestart: true });
+  await peer.setLocalDescription(offer);
+  const headers: Record<string, string> = { "content-type": "application/trickle-ice-sdpfrag", "if-match": "*" };
+  if (token !== undefined) headers["authorization"] = `Bearer ${token}`;
+  const body = fragmentOf(offer.sdp ?? "", [], false);
+  const response = await fetch(url, { method: "PATCH", headers, body });
+  const text = await response.text();
+  const ice = parseFragment(text);
+  if (response.status !== 200 || ice === null) throw new Error(`${response.status} ${text}`);
+  await peer.setRemoteDescription({ type: "answer", sdp: restartedAnswer(answer, ice) });
+  return ufragOf(offer.sdp ?? "") ?? "";
 }
 
 /** The browser's side of the pair that carries the media. */

@@ -195,7 +195,7 @@ async function setActive(rid: string, active: boolean): Promise<void> {
 /** Restarts ICE; the media goes on. Gives the new ICE session's name. */
 async function restartIce(token?: string): Promise<string> {
   if (session === undefined) throw new Error("there is no session");
-  return restart(session, "whip", token);
+  return restart(session, token);
 }
 
 async function side(): Promise<OwnSide | undefined> {

@@ -243,7 +243,7 @@ function framesOf(source: number): number {
 /** Restarts ICE; the media goes on. Gives the new ICE session's name. */
 async function restartIce(token?: string): Promise<string> {
   if (session === undefined) throw new Error("there is no session");
-  return restart(session, "whep", token);
+  return restart(session, token);
 }
 
 async function side(): Promise<OwnSide | undefined> {
