@@ -68,7 +68,7 @@ impl Door {
     ///   earlier ICE session), 412, 413, 415, 428.
     /// - DELETE: 200, then 404.
     /// - Below a session of WHEP's: see [`Resource`](crate::extensions::Resource).
-    /// - GET, HEAD: 204; 200 with the type on a WHEP endpoint. OPTIONS: 200.
+    /// - GET, HEAD: 204; 200 with the type on a WHEP endpoint; HEAD there 503 while no session can be made. OPTIONS: 200.
     ///
     /// Every failure has a [`Problem`] for a body.
     pub fn answer(
@@ -123,7 +123,7 @@ impl Call<'_> {
         match (self.request.session, self.request.method) {
             (None, Method::Options) => Ok(self.describe(&stream)),
             (None, Method::Post) => self.open(&stream),
-            (None, Method::Get | Method::Head) => Ok(self.discover()),
+            (None, Method::Get | Method::Head) => Ok(self.discover()?),
             (None, _) => Err(not_allowed(ENDPOINT_METHODS)),
             (Some(_), Method::Options) => Ok(Response::new(200)
                 .header("Allow", SESSION_METHODS)
@@ -146,8 +146,14 @@ impl Call<'_> {
     }
 
     /// GET and HEAD on an endpoint: a success without content (RFC 9725 section 4.1). It tells nothing about the stream, so it needs no token.
-    fn discover(&self) -> Response {
-        if self.door.discoverable { Response::new(200).header("Content-Type", SDP_TYPE) } else { Response::new(204) }
+    ///
+    /// HEAD is 503 while no session can be made: so a client whose session has just ended learns whether that was meant for it, or for
+    /// everybody because the server stops.
+    fn discover(&self) -> Result<Response, Problem> {
+        let refused = if self.request.method == Method::Head { self.plane.unavailable() } else { None };
+        refused.map_or(Ok(()), Err)?;
+        let described = self.door.discoverable;
+        Ok(if described { Response::new(200).header("Content-Type", SDP_TYPE) } else { Response::new(204) })
     }
 
     /// OPTIONS on an endpoint (RFC 9725 section 4.2). Clients that must know the ICE servers before they make an offer ask for them so

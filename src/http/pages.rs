@@ -1,6 +1,7 @@
 //! The web pages: dashboard, publisher, player, embedded from `web/dist` (Vite's output).
 //!
-//! In: GET and HEAD on `/`, `/publish/{stream}`, `/watch/{stream}` and the files that these pages load. Out: the files
+//! In: GET and HEAD on `/`, `/publish/{stream}`, `/watch/{stream}`, the files that these pages load, and the client library, which pages
+//! of every origin may load. Out: the files
 //! with their caching and security headers. The pages talk to the API, WHIP and WHEP like any other client; nothing
 //! here knows what is live, and no token is looked at.
 //!
@@ -84,6 +85,7 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/watch/{stream}", get(watch))
         .route("/assets/{file}", get(asset))
         .route("/favicon.svg", get(favicon))
+        .route("/client.js", get(|headers: HeaderMap| async move { client(Dist::get, &headers) }))
 }
 
 async fn publish(Path(stream): Path<String>, headers: HeaderMap) -> Response {
@@ -106,6 +108,16 @@ async fn favicon(headers: HeaderMap) -> Response {
         Some(found) => serve("favicon.svg", &found, REVALIDATE, &headers),
         None => missing(),
     }
+}
+
+/// The client library, for scripts of every origin, as WHIP and WHEP are.
+fn client(files: impl Fn(&str) -> Option<EmbeddedFile>, headers: &HeaderMap) -> Response {
+    let Some(found) = files("client.js") else { return missing() };
+    let mut response = serve("client.js", &found, REVALIDATE, headers);
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
+    response
 }
 
 fn stream_page(kind: Page, stream: &str, headers: &HeaderMap) -> Response {
@@ -294,6 +306,18 @@ mod tests {
         let response = serve("a.js", &built("a.js").unwrap(), IMMUTABLE, &request);
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(field(&response, "content-type"), "text/javascript; charset=utf-8");
+    }
+
+    #[test]
+    fn scripts_of_every_origin_may_load_the_client_library_and_nothing_else() {
+        let response = client(built, &HeaderMap::new());
+        assert_eq!(field(&response, "content-type"), "text/javascript; charset=utf-8");
+        assert_eq!(field(&response, "access-control-allow-origin"), "*");
+        assert_eq!(field(&response, "cross-origin-resource-policy"), "cross-origin");
+        assert_eq!(client(|_| None, &HeaderMap::new()).status(), StatusCode::NOT_FOUND);
+        let asset = serve("a.js", &built("a.js").unwrap(), IMMUTABLE, &HeaderMap::new());
+        assert_eq!(field(&asset, "cross-origin-resource-policy"), "same-origin");
+        assert_eq!(field(&asset, "access-control-allow-origin"), "");
     }
 
     #[tokio::test]

@@ -259,6 +259,8 @@ async fn ready_until_full_or_draining_and_then_no_new_sessions() {
         answer.is_problem(503);
         assert_eq!(answer.header("retry-after"), "5");
         assert_eq!(answer.header("access-control-allow-origin"), "*", "pages must be able to read it");
+        assert!(house.get(path).await.status.is_success(), "GET is a success always (RFC 9725 section 4.1)");
+        assert_eq!(house.send("HEAD", path, &[], Body::empty()).await.status, 503);
     }
     *house.fake.unavailable.lock() = None;
     assert_eq!(house.get("/readyz").await.status, 200, "there is room again");

@@ -1,13 +1,18 @@
 // What the README shows is run as it stands there.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { launch } from "./support/browser.ts";
+import { Server } from "./support/server.ts";
 import { Stage } from "./support/stage.ts";
 import { SECRET } from "./support/token.ts";
+import { until } from "./support/wait.ts";
 
 const stage = Stage.set({ AUTH__MODE: "jwt", AUTH__HS256_SECRET: SECRET });
 const README = readFileSync(path.resolve(import.meta.dirname, "../../../README.md"), "utf8");
@@ -53,3 +58,32 @@ for (const { language, file, command, installed } of EXAMPLES) {
     }
   });
 }
+
+test("The example of a page of one's own plays, from another origin than the server's", async () => {
+  const example = /```html\n(.*?)```/s.exec(README)?.[1];
+  assert.ok(example, "the README has the example");
+  const server = await Server.start();
+  const site = createServer((_, response) => {
+    response.writeHead(200, { "content-type": "text/html; charset=utf-8" });
+    response.end(example.replaceAll("http://127.0.0.1:8080", server.url));
+  }).listen(0, "127.0.0.1");
+  await once(site, "listening");
+  const browser = await launch();
+  try {
+    const address = site.address();
+    const page = await browser.newPage();
+    await page.goto(`http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}/`);
+    await page.getByText("offline: ").waitFor({ timeout: 15_000 });
+    const studio = await browser.newPage();
+    await studio.goto(`${server.url}/publish/cam1?source=test&resolution=360&codec=VP8`);
+    await studio.getByTestId("start").click();
+    await page.getByText("connected", { exact: true }).waitFor({ timeout: 15_000 });
+    const shown = (): Promise<number> =>
+      page.locator("video").evaluate((video: HTMLVideoElement) => video.getVideoPlaybackQuality().totalVideoFrames);
+    await until("the picture moves", async () => (await shown()) > 15);
+  } finally {
+    await browser.close();
+    site.close();
+    await server.stop();
+  }
+});

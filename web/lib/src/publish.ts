@@ -30,7 +30,8 @@ export interface PublishOptions extends ConnectionOptions {
   readonly degradation?: RTCDegradationPreference;
   /**
    * Sends the video in several sizes at once (RFC 8853), for viewers to choose among: whole, half and quarter, as far as half the
-   * height is not tiny. Default: false. It costs the encoder and the upload about a third more.
+   * height is not tiny. Default: false. It costs the encoder and the upload about a third more. A server that forwards a single size gives all
+   * viewers that one, which may be the smallest: ask for it where the server keeps several.
    */
   readonly simulcast?: boolean;
 }

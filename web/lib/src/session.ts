@@ -10,6 +10,7 @@ import { IceRestarts } from "./ice-restarts.ts";
 import { iceServersOf } from "./link.ts";
 import { observePeer, type LossReason, type PeerWatch } from "./peer.ts";
 import { asSignallingError, SignallingError } from "./problem.ts";
+import { LOOK_MS, Silence } from "./silence.ts";
 import { timeLimit } from "./time.ts";
 
 /** How long the server gets to take a DELETE before the connection is closed all the same. */
@@ -70,6 +71,7 @@ export class Session {
   private readonly over = new AbortController();
   private directTimer: ReturnType<typeof setTimeout> | undefined;
   private renewalTimer: ReturnType<typeof setTimeout> | undefined;
+  private silenceTimer: ReturnType<typeof setInterval> | undefined;
   /** PATCHes one after the other: what was found later is not to arrive earlier. */
   private trickled: Promise<void> = Promise.resolve();
 
@@ -158,6 +160,20 @@ export class Session {
   private scheduleTimers(): void {
     this.useServersOfAnswer();
     this.scheduleRenewal();
+    if (this.options.http.protocol === "whip") this.listenForSilence();
+  }
+
+  /** A publisher hears from its server all the time. A viewer does not: nobody may be publishing. */
+  private listenForSilence(): void {
+    const silence = new Silence();
+    this.silenceTimer = setInterval(() => {
+      this.pc.getStats().then(
+        (report) => {
+          if (!this.over.signal.aborted && silence.begins(report)) this.restartIce();
+        },
+        () => undefined,
+      );
+    }, LOOK_MS);
   }
 
   private end(): boolean {
@@ -167,6 +183,7 @@ export class Session {
     this.candidates.stop();
     clearTimeout(this.directTimer);
     clearTimeout(this.renewalTimer);
+    clearInterval(this.silenceTimer);
     return true;
   }
 

@@ -45,7 +45,6 @@ const elements = {
   fps: byId<HTMLSelectElement>("fps"),
   codec: byId<HTMLSelectElement>("codec"),
   bitrate: byId<HTMLSelectElement>("bitrate"),
-  simulcast: byId<HTMLInputElement>("simulcast"),
   preview: byId<HTMLVideoElement>("preview"),
   start: byId<HTMLButtonElement>("start"),
   stop: byId<HTMLButtonElement>("stop"),
@@ -135,7 +134,6 @@ async function start(): Promise<void> {
     maxHeight: Number(elements.resolution.value),
     maxFps: Number(elements.fps.value),
     degradation: source() === "screen" ? "maintain-resolution" : "maintain-framerate",
-    simulcast: elements.simulcast.checked,
   });
   const air: OnAir = { capture: captured, publisher };
   onAir = air;
@@ -318,7 +316,7 @@ function showSource(): void {
   for (const part of document.querySelectorAll<HTMLElement>("[data-for]")) part.hidden = part.dataset["for"] !== chosen;
 }
 
-/** `?source=test&codec=VP8&bitrate=1000&resolution=360&fps=30&simulcast=1` preset the form; what does not exist is ignored. */
+/** `?source=test&codec=VP8&bitrate=1000&resolution=360&fps=30` preset the form; what does not exist is ignored. */
 function preset(): void {
   const wanted = new URLSearchParams(location.search);
   for (const control of elements.settings.querySelectorAll<HTMLSelectElement>("select")) {
@@ -329,7 +327,6 @@ function preset(): void {
     `input[value="${CSS.escape(wanted.get("source") ?? "")}"]`,
   );
   if (radio) radio.checked = true;
-  elements.simulcast.checked = wanted.get("simulcast") === "1";
 }
 
 elements.codec.replaceChildren(...codecs().map((codec) => h("option", { value: codec }, codec)));

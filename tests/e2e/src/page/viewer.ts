@@ -1,6 +1,6 @@
 // The watching page: plays by WHEP, reads the picture clock from every frame shown, listens for the beeps.
 
-import { watch as watchByLibrary } from "../../../../web/src/lib/whep.ts";
+import { watch as watchByLibrary } from "../../../../web/lib/src/watch.ts";
 import * as clock from "../clock.ts";
 import { carrier, negotiate, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
 
@@ -140,11 +140,15 @@ async function start(endpoint: string, token?: string): Promise<string> {
 
 /** As `start`, by the client library. */
 async function watch(endpoint: string, token?: string): Promise<string> {
-  const { pc, stream, resource } = await watchByLibrary({ url: endpoint, token: token ?? null });
-  session = { peer: pc, url: resource, etag: null, answeredAt: performance.now() };
-  video.srcObject = stream;
+  const watching = watchByLibrary({ url: endpoint, token: token ?? null, video });
+  await new Promise<void>((resolve, reject) => {
+    watching.on("stream", () => resolve());
+    watching.on("error", reject);
+  });
+  if (watching.session === null) throw new Error("there is no session");
+  const { pc, resource, answeredAtMs } = watching.session;
+  session = { peer: pc, url: resource, etag: null, answeredAt: answeredAtMs };
   watchFrames();
-  void video.play();
   return resource;
 }
 
