@@ -303,7 +303,7 @@ impl Stream {
         self.inner.lock().subscribers.retain(|subscriber| subscriber.worker != worker);
     }
 
-    /// A viewer needs a keyframe; requests are coalesced (see [`KeyframeGate`]). True when one went to the publisher.
+    /// A viewer needs a keyframe; requests are coalesced (see [`super::KeyframeGate`]). True when one went to the publisher.
     pub fn request_keyframe(&self, now: Instant, track: TrackIndex, layer: LayerIndex) -> bool {
         self.inner.lock().request_keyframe(now, track, layer)
     }

@@ -14,18 +14,16 @@ const SIZE_MAX_BYTES = 200_000;
 
 const npm = (folder, ...args) => execFileSync("npm", args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 
-// npm prints what the prepack script says before its JSON.
-const printed = npm(LIBRARY, "pack", "--dry-run", "--json", "--silent");
-const [packed] = JSON.parse(printed.slice(printed.indexOf("[")));
-const files = packed.files.map((file) => file.path);
-for (const file of NEEDED) assert.ok(files.includes(file), `the package lacks ${file}: ${files.join(", ")}`);
-const strange = files.filter((file) => !NEEDED.includes(file) && !/^dist\/[a-z-]+\.d\.ts$/.test(file));
-assert.deepEqual(strange, [], "the package holds what is no part of it");
-assert.ok(packed.unpackedSize <= SIZE_MAX_BYTES, `${packed.unpackedSize} bytes are more than ${SIZE_MAX_BYTES}`);
-
 const folder = mkdtempSync(path.join(tmpdir(), "sluice-client-"));
 try {
-  npm(LIBRARY, "pack", "--silent", "--pack-destination", folder);
+  // Its standard output is JSON alone: the prepack script speaks on standard error.
+  const [packed] = JSON.parse(npm(LIBRARY, "pack", "--json", "--silent", "--pack-destination", folder));
+  const files = packed.files.map((file) => file.path);
+  for (const file of NEEDED) assert.ok(files.includes(file), `the package lacks ${file}: ${files.join(", ")}`);
+  const strange = files.filter((file) => !NEEDED.includes(file) && !/^dist\/[a-z-]+\.d\.ts$/.test(file));
+  assert.deepEqual(strange, [], "the package holds what is no part of it");
+  assert.ok(packed.unpackedSize <= SIZE_MAX_BYTES, `${packed.unpackedSize} bytes are more than ${SIZE_MAX_BYTES}`);
+
   writeFileSync(path.join(folder, "package.json"), '{"private":true,"type":"module"}');
   npm(folder, "install", "--offline", "--no-audit", "--no-fund", "--silent", `./${packed.filename}`);
   writeFileSync(
@@ -58,7 +56,7 @@ publish({ url: "/whip/cam1" });
     "sendableCodecs",
     "watch",
   ]);
+  console.log(`${packed.name} ${packed.version}: ${files.length} files, ${packed.unpackedSize} bytes, used from TypeScript and as a module`);
 } finally {
   rmSync(folder, { recursive: true });
 }
-console.log(`${packed.name} ${packed.version}: ${files.length} files, ${packed.unpackedSize} bytes, used from TypeScript and as a module`);
