@@ -1,3 +1,4 @@
 //! The ways out: what turns the track tree's packets into what viewers take. Never looks at ingest.
 
+pub mod hls;
 pub mod whep;
