@@ -39,7 +39,7 @@ pub struct Part {
     pub independent: bool,
     /// It is the first of a new segment.
     pub begins_segment: bool,
-    /// When the first of it was captured, as far as the publisher's clock tells.
+    /// When the first of it was captured, as far as the publisher's clock tells; of all renditions by the same clock.
     pub captured: SystemTime,
 }
 
@@ -47,7 +47,9 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// A rendition begins, or goes on with another codec, size, publisher or timeline: what follows is discontinuous with what was
-    /// before it, and begins a segment.
+    /// before it, and begins a segment. Where one rendition of a stream is discontinuous, each that goes on is given an initialization
+    /// again (it may be the same) before its next part: players match renditions by the count of their discontinuities (RFC 8216bis
+    /// section 6.2.4). One that comes late begins within the run that the others are in, and takes nothing of theirs.
     Initialization {
         rendition: RenditionIndex,
         description: RenditionDescription,
