@@ -43,9 +43,9 @@ describe("encodingsFor", () => {
 
   it("halves the height from one to the next, the smallest first, and leaves out what is tiny", () => {
     expect(encodingsFor({ height: 720, kbps: 2_000 }, 3)).toEqual([
-      { rid: "l", scaleResolutionDownBy: 4, maxBitrate: 180_000 },
-      { rid: "m", scaleResolutionDownBy: 2, maxBitrate: 600_000 },
-      { rid: "h", scaleResolutionDownBy: 1, maxBitrate: 2_000_000 },
+      { rid: "l", scalabilityMode: "L1T1", scaleResolutionDownBy: 4, maxBitrate: 180_000 },
+      { rid: "m", scalabilityMode: "L1T1", scaleResolutionDownBy: 2, maxBitrate: 600_000 },
+      { rid: "h", scalabilityMode: "L1T1", scaleResolutionDownBy: 1, maxBitrate: 2_000_000 },
     ]);
     expect(encodingsFor({ height: 360, kbps: null }, 3).map(({ rid }) => rid)).toEqual(["m", "h"]);
     expect(encodingsFor({ height: 200, kbps: null }, 3)).toEqual([{ scaleResolutionDownBy: 1 }]);

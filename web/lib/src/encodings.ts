@@ -35,6 +35,9 @@ export interface EncodingLimits {
 
 /** Names of simulcast encodings (RFC 8852): high, medium, low. */
 const RIDS = ["h", "m", "l"] as const;
+/** W3C webrtc-svc adds to the dictionary; browsers that do not know it look past it. */
+export type Encoding = RTCRtpEncodingParameters & { scalabilityMode?: string };
+
 /** Smaller pictures than this are nobody's choice. */
 const SMALLEST_HEIGHT = 135;
 /** A picture of half the height has a quarter of the pixels, and needs a little more than a quarter of the bits. */
@@ -44,7 +47,7 @@ const BITRATE_STEP = 0.3;
  * One encoding, or up to `count` of them, each half as high as the one before, the smallest first, as browsers like it; named when there are
  * several.
  */
-export function encodingsFor(limits: EncodingLimits, count: number): RTCRtpEncodingParameters[] {
+export function encodingsFor(limits: EncodingLimits, count: number): Encoding[] {
   const { height, maxHeight, maxFps, kbps } = limits;
   const scale = scaleFor(height, maxHeight);
   const sent = height === undefined ? undefined : height / scale;
@@ -53,7 +56,8 @@ export function encodingsFor(limits: EncodingLimits, count: number): RTCRtpEncod
   );
   return steps
     .map((step) => ({
-      ...(steps.length > 1 && { rid: RIDS[step] ?? String(step) }),
+      // Without a mode, Chromium sends VP9 and AV1 as one stream of stacked layers, whatever the names say.
+      ...(steps.length > 1 && { rid: RIDS[step] ?? String(step), scalabilityMode: "L1T1" }),
       scaleResolutionDownBy: scale * 2 ** step,
       ...(kbps !== null && { maxBitrate: Math.round(kbps * 1000 * BITRATE_STEP ** step) }),
       ...(maxFps !== undefined && { maxFramerate: maxFps }),

@@ -136,4 +136,23 @@ describe("PublisherMeter", () => {
     expect(stats.videoKbps).toBeCloseTo(1_000);
     expect(stats.encodeMs).toBeCloseTo(5);
   });
+
+  it("tells of the largest of several sizes, and what all of them take", () => {
+    const meter = new PublisherMeter();
+    const small = (at: number): Entries[string] => ({
+      type: "outbound-rtp",
+      kind: "video",
+      rid: "l",
+      timestamp: at * 1_000,
+      bytesSent: at * 25_000,
+      frameWidth: 160,
+      frameHeight: 90,
+    });
+    const of = (at: number): Entries => ({ L: small(at), ...entries(at) });
+    meter.read(report(of(1)));
+    const stats = meter.read(report(of(2)));
+    expect(stats).toMatchObject({ width: 640, height: 360, codec: "VP8", limitedBy: "cpu" });
+    expect(stats.videoKbps).toBeCloseTo(1_200);
+    expect(stats.encodeMs).toBeCloseTo(5);
+  });
 });

@@ -52,6 +52,7 @@ export interface PublisherStats {
   readonly width: number | null;
   readonly height: number | null;
   readonly fps: number | null;
+  /** Of all sizes together; the figures of pictures are of the largest that is sent. */
   readonly videoKbps: number | null;
   readonly audioKbps: number | null;
   /** 0 to 1; of the sound that goes in. */
@@ -91,6 +92,14 @@ class Reading {
 
   find(type: string, kind?: "audio" | "video"): Entry | undefined {
     return this.entries.find((entry) => entry.type === type && (kind === undefined || entry["kind"] === kind));
+  }
+
+  /** Of simulcast, the largest picture that is sent first. */
+  sent(): Entry[] {
+    const area = (entry: Entry): number => (number(entry, "frameWidth") ?? 0) * (number(entry, "frameHeight") ?? 0);
+    return this.entries
+      .filter((entry) => entry.type === "outbound-rtp" && entry["kind"] === "video")
+      .sort((one, other) => area(other) - area(one));
   }
 
   /** `H264`, `opus`; RFC 6381 names are nobody's daily words. */
@@ -213,14 +222,15 @@ export class PublisherMeter {
 
   read(report: StatsReport): PublisherStats {
     const reading = new Reading(report);
-    const video = reading.find("outbound-rtp", "video");
+    const sizes = reading.sent();
+    const [video] = sizes;
     const audio = reading.find("outbound-rtp", "audio");
     const heard = reading.find("remote-inbound-rtp", "video") ?? reading.find("remote-inbound-rtp", "audio");
     const { deltas } = this;
 
-    const videoKbps = deltas.kbps("video", video, "bytesSent");
+    const videoKbps = sum(...sizes.map((each) => deltas.kbps(`video/${text(each, "rid") ?? ""}`, each, "bytesSent")));
     const audioKbps = deltas.kbps("audio", audio, "bytesSent");
-    const encodeMs = deltas.mean("encode", number(video, "totalEncodeTime"), number(video, "framesEncoded"), 1000);
+    const encodeMs = deltas.mean(`encode/${text(video, "rid") ?? ""}`, number(video, "totalEncodeTime"), number(video, "framesEncoded"), 1000);
     deltas.turn();
 
     const reportedRtt = number(heard, "roundTripTime");

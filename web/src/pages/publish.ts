@@ -1,19 +1,13 @@
 /** The publisher's page: capture, preview, WHIP, live figures. */
 
-import {
-  publish,
-  sendableCodecs,
-  type Publisher,
-  type PublisherStats,
-  type SignallingError,
-  type StateChange,
-  type VideoCodec,
-} from "@sluice-media/client";
-import { capture, captureFault, type Capture, type CaptureRequest, type SourceKind } from "../media/capture";
-import { byId, copyable, h, setText, showFigures, type Figure } from "../ui/dom";
+import { publish, type Publisher, type PublisherStats, type SignallingError, type StateChange } from "@sluice-media/client";
+import { capture, captureFault, type Capture } from "../media/capture";
+import { byId, copyable, setText, showFigures } from "../ui/dom";
 import { EventLog, expose } from "../ui/expose";
-import { bitrate, duration, framesPerSecond, milliseconds, percent, sentence, size } from "../ui/format";
+import { duration, sentence } from "../ui/format";
 import { streamOf, tokenOf, urlsOf } from "../ui/place";
+import { figures } from "./publish-figures";
+import { PublishForm } from "./publish-form";
 
 type State = "idle" | "starting" | "live" | "reconnecting";
 
@@ -37,20 +31,13 @@ const state = expose({
 });
 
 const elements = {
-  settings: byId<HTMLFormElement>("settings"),
-  camera: byId<HTMLSelectElement>("camera"),
-  microphone: byId<HTMLSelectElement>("microphone"),
-  voice: byId<HTMLInputElement>("voice"),
-  resolution: byId<HTMLSelectElement>("resolution"),
-  fps: byId<HTMLSelectElement>("fps"),
-  codec: byId<HTMLSelectElement>("codec"),
-  bitrate: byId<HTMLSelectElement>("bitrate"),
   preview: byId<HTMLVideoElement>("preview"),
   start: byId<HTMLButtonElement>("start"),
   stop: byId<HTMLButtonElement>("stop"),
   mute: byId<HTMLButtonElement>("mute"),
   blank: byId<HTMLButtonElement>("blank"),
 };
+const form = new PublishForm((kbps) => void onAir?.publisher.setVideoKbps(kbps));
 
 /** Everything of one time on air; gone when it ends. */
 interface OnAir {
@@ -59,24 +46,6 @@ interface OnAir {
 }
 
 let onAir: OnAir | null = null;
-
-function source(): SourceKind {
-  // Not by FormData, which leaves disabled controls out: they are disabled while live.
-  return (elements.settings.querySelector<HTMLInputElement>("input[name=source]:checked")?.value ??
-    "camera") as SourceKind;
-}
-
-function request(): CaptureRequest {
-  const device = (select: HTMLSelectElement): string | null => (select.value === "none" ? null : select.value);
-  return {
-    source: source(),
-    camera: device(elements.camera),
-    microphone: device(elements.microphone),
-    height: Number(elements.resolution.value),
-    fps: Number(elements.fps.value),
-    cleanVoice: elements.voice.checked,
-  };
-}
 
 function message(text: string | null, kind: "warn" | "bad" = "bad"): void {
   const element = byId("message");
@@ -104,9 +73,7 @@ function enter(next: State): void {
   elements.stop.hidden = idle;
   byId("live-badge").hidden = next !== "live";
   byId("preview-hint").hidden = !idle;
-  for (const control of elements.settings.querySelectorAll<HTMLInputElement | HTMLSelectElement>("input, select")) {
-    if (control !== elements.bitrate) control.disabled = !idle;
-  }
+  form.lock(!idle);
   document.title = `${next === "live" ? "● " : ""}Publish ${stream} - Sluice`;
 }
 
@@ -119,7 +86,7 @@ async function start(): Promise<void> {
   state.connectedAtMs = null;
   let captured: Capture;
   try {
-    captured = await capture(request());
+    captured = await capture(form.request());
   } catch (thrown) {
     message(captureFault(thrown));
     enter("idle");
@@ -129,11 +96,7 @@ async function start(): Promise<void> {
     url: `/whip/${encodeURIComponent(stream)}`,
     token,
     media: captured.media,
-    codec: elements.codec.value as VideoCodec,
-    videoKbps: Number(elements.bitrate.value),
-    maxHeight: Number(elements.resolution.value),
-    maxFps: Number(elements.fps.value),
-    degradation: source() === "screen" ? "maintain-resolution" : "maintain-framerate",
+    ...form.encoding(),
   });
   const air: OnAir = { capture: captured, publisher };
   onAir = air;
@@ -141,7 +104,7 @@ async function start(): Promise<void> {
   // A preview that may not play is no reason not to publish.
   void elements.preview.play().catch(() => undefined);
   wireTracks(captured.media);
-  void listDevices();
+  void form.listDevices();
   publisher.on("state", (change) => onAir === air && follow(publisher, change));
   publisher.on("session", () => {
     state.answeredAtMs = performance.now();
@@ -244,96 +207,12 @@ function show(stats: PublisherStats): void {
   // The ear hears ratios: -50 dB to 0 dB over the whole width.
   const decibels = 20 * Math.log10(Math.max(stats.audioLevel ?? 0, 1e-5));
   byId("meter-level").style.setProperty("--level", String(Math.min(1, Math.max(0, 1 + decibels / 50))));
-  if (state.state === "live") showFigures(byId("stats"), figures(stats));
-}
-
-const LIMITS: Readonly<Record<string, string>> = {
-  none: "nothing",
-  cpu: "processor",
-  bandwidth: "network",
-  other: "other",
-};
-
-function figures(stats: PublisherStats): Figure[] {
-  const limit = stats.limitedBy ?? "none";
-  return [
-    { key: "bitrate", label: "Video", value: bitrate(stats.videoKbps) },
-    { key: "audio", label: "Sound", value: bitrate(stats.audioKbps) },
-    { key: "resolution", label: "Resolution", value: size(stats.width, stats.height) },
-    { key: "fps", label: "Frame rate", value: framesPerSecond(stats.fps) },
-    { key: "rtt", label: "Round trip", value: milliseconds(stats.rttMs) },
-    { key: "loss", label: "Loss", value: percent(stats.lossPercent), bad: (stats.lossPercent ?? 0) > 2 },
-    {
-      key: "limit",
-      label: "Held back by",
-      value: LIMITS[limit] ?? limit,
-      bad: limit !== "none",
-      hint: "What keeps the encoder from the chosen quality",
-    },
-    { key: "available", label: "Network takes", value: bitrate(stats.availableKbps) },
-    { key: "codec", label: "Codec", value: [stats.codec, stats.audioCodec].filter(Boolean).join(" + ") || "–" },
-    {
-      key: "encoder",
-      label: "Encoder",
-      value: stats.encoder ? `${stats.encoder}, ${milliseconds(stats.encodeMs)}` : "–",
-    },
-    ...(state.connectedAtMs === null
-      ? []
-      : [{ key: "since", label: "Live for", value: duration(performance.now() - state.connectedAtMs) }]),
-  ];
-}
-
-/** Names are known only after the first permission; before it there is one nameless device of each kind. */
-async function listDevices(): Promise<void> {
-  const devices = (navigator as { mediaDevices?: MediaDevices }).mediaDevices;
-  const all = devices ? await devices.enumerateDevices().catch(() => []) : [];
-  for (const [select, kind, word] of [
-    [elements.camera, "videoinput", "Camera"],
-    [elements.microphone, "audioinput", "Microphone"],
-  ] as const) {
-    const chosen = select.value;
-    const options = all
-      .filter((device) => device.kind === kind && device.deviceId !== "" && device.deviceId !== "default")
-      .map((device, index) => h("option", { value: device.deviceId }, device.label || `${word} ${index + 1}`));
-    select.replaceChildren(
-      h("option", { value: "" }, "The browser’s choice"),
-      ...options,
-      h("option", { value: "none" }, "None"),
-    );
-    select.value = chosen;
-    if (select.selectedIndex < 0) select.value = "";
+  if (state.state === "live") {
+    const { connectedAtMs } = state;
+    showFigures(byId("stats"), figures(stats, connectedAtMs === null ? null : performance.now() - connectedAtMs));
   }
 }
 
-/** Where a browser does not say what it sends, all that every browser does. */
-function codecs(): readonly VideoCodec[] {
-  const sendable = sendableCodecs();
-  return sendable.length > 0 ? sendable : ["H264", "VP8"];
-}
-
-function showSource(): void {
-  const chosen = source();
-  for (const part of document.querySelectorAll<HTMLElement>("[data-for]")) part.hidden = part.dataset["for"] !== chosen;
-}
-
-/** `?source=test&codec=VP8&bitrate=1000&resolution=360&fps=30` preset the form; what does not exist is ignored. */
-function preset(): void {
-  const wanted = new URLSearchParams(location.search);
-  for (const control of elements.settings.querySelectorAll<HTMLSelectElement>("select")) {
-    const value = wanted.get(control.id);
-    if (value !== null && Array.from(control.options).some((option) => option.value === value)) control.value = value;
-  }
-  const radio = elements.settings.querySelector<HTMLInputElement>(
-    `input[value="${CSS.escape(wanted.get("source") ?? "")}"]`,
-  );
-  if (radio) radio.checked = true;
-}
-
-elements.codec.replaceChildren(...codecs().map((codec) => h("option", { value: codec }, codec)));
-preset();
-showSource();
-void listDevices();
-(navigator as { mediaDevices?: MediaDevices }).mediaDevices?.addEventListener("devicechange", () => void listDevices());
 if (!window.isSecureContext) {
   message(
     "This page is neither https nor localhost: browsers give it no camera, microphone or screen. The test pattern works.",
@@ -348,9 +227,6 @@ byId("share").append(copyable("Watch page", urls.watch, "share-watch"), copyable
 byId("share-hint").hidden = token === null;
 enter("idle");
 
-elements.settings.addEventListener("change", showSource);
-elements.settings.addEventListener("submit", (event) => event.preventDefault());
-elements.bitrate.addEventListener("change", () => void onAir?.publisher.setVideoKbps(Number(elements.bitrate.value)));
 elements.start.addEventListener("click", () => void start());
 elements.stop.addEventListener("click", () => {
   end();
