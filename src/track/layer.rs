@@ -22,6 +22,8 @@ pub struct LayerIndex(pub u8);
 pub struct LayerSet(u8);
 
 impl LayerSet {
+    pub const ALL: Self = Self(u8::MAX);
+
     pub fn of(layer: LayerIndex) -> Self {
         Self(1u8.checked_shl(layer.0.into()).unwrap_or(0))
     }

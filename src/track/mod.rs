@@ -4,6 +4,7 @@
 //! The tree knows neither side.
 
 mod delivery;
+mod frames;
 mod keyframe;
 mod layer;
 mod packet;
@@ -14,6 +15,10 @@ mod streams;
 mod subscription;
 
 pub use delivery::{Batch, Delivery, LayerSnapshot, PacketSink, Snapshot, TrackSnapshot};
+pub use frames::{
+    FrameDelivery, FrameSink, FrameSubscription, ORIGINALS_CLOCK_HZ, Original, OriginalFormat, Originals,
+    OriginalsSnapshot,
+};
 pub use keyframe::KeyframeGate;
 pub use layer::{LAYERS_MAX, LayerIndex, LayerSet, LayerState, best_active};
 pub use packet::{ClockReference, PAYLOAD_BYTES_MAX, TrackPacket};

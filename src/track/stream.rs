@@ -3,14 +3,17 @@
 //! A stream outlives its publishers: viewers stay subscribed while one leaves and the next comes. One lock per stream
 //! is taken once per batch of packets by the publisher's side, never per viewer and never by the packet path of egress.
 
+#[cfg(test)]
+mod frame_tests;
+mod frames;
 mod layer;
 mod publication;
+mod publisher;
 #[cfg(test)]
 mod tests;
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -23,14 +26,17 @@ use sluice_signaling::media_plane::Direction;
 
 use crate::{
     codec::PictureSize,
-    media::{MediaKind, SessionId, StreamName, TrackFormat},
+    media::{MediaKind, StreamName, TrackFormat},
     track::{
-        Batch, Delivery, LayerIndex, LayerSet, LayerState, PacketSink, Snapshot, TrackSnapshot, layer::best_active,
+        Batch, Delivery, LayerIndex, LayerSet, LayerState, PacketSink, Snapshot, TrackSnapshot, frames::OriginalsCache,
+        layer::best_active,
     },
 };
 
+use frames::FrameReaders;
 use layer::Layer;
 pub use publication::Publication;
+pub use publisher::{EndReason, Notice, PublisherControl, PublisherInfo};
 
 /// A track's place among its publication's tracks, in order of [`Publication::add_track`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,60 +80,11 @@ impl Protocol {
     pub fn sound_lags(self) -> bool {
         self == Self::Rtmp
     }
-}
 
-/// Who publishes.
-#[derive(Debug, Clone)]
-pub struct PublisherInfo {
-    pub session: SessionId,
-    pub protocol: Protocol,
-    pub remote: SocketAddr,
-    /// HTTP user agent or RTMP `flashVer`; empty when unknown.
-    pub user_agent: String,
-    /// The token's `sub`.
-    pub subject: Option<String>,
-}
-
-/// Something the publisher should know and change, in words fit for the dashboard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// Stable, for programs: `b-frames-dropped`.
-    pub code: &'static str,
-    pub text: String,
-}
-
-/// Why a session is ended from our side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndReason {
-    /// Its client asked for it (DELETE on the session's URL).
-    Deleted,
-    /// Another publisher took the stream.
-    Superseded,
-    /// An operator ended it by the API.
-    Kicked,
-    /// Its token's `exp` has come.
-    TokenExpired,
-    /// The server is stopping.
-    Draining,
-}
-
-impl fmt::Display for EndReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Deleted => "ended by its client",
-            Self::Superseded => "another publisher took the stream over",
-            Self::Kicked => "ended by an operator",
-            Self::TokenExpired => "the token has expired",
-            Self::Draining => "the server is stopping",
-        })
+    /// Frame readers get its access units as they came, not what WebRTC viewers are sent.
+    pub fn hands_over_originals(self) -> bool {
+        self == Self::Rtmp
     }
-}
-
-/// What the tree asks of whoever publishes. Calls come from any thread, some under the stream's lock: post the wish and
-/// return; never block, and never call the stream back.
-pub trait PublisherControl: Send + Sync {
-    fn request_keyframe(&self, track: TrackIndex, layer: LayerIndex);
-    fn end(&self, reason: EndReason);
 }
 
 /// The publication was replaced by another: its packets go nowhere.
@@ -148,6 +105,8 @@ struct Live {
     since: SystemTime,
     tracks: Vec<Track>,
     notices: Vec<Notice>,
+    /// Of a publisher that hands over access units.
+    originals: Option<OriginalsCache>,
 }
 
 struct Subscriber {
@@ -165,6 +124,7 @@ struct Inner {
     publication: u64,
     live: Option<Live>,
     subscribers: Vec<Subscriber>,
+    frames: FrameReaders,
 }
 
 /// Who wants to know of changes, if anybody.
@@ -326,7 +286,8 @@ impl Stream {
 
     pub(super) fn is_abandoned(&self) -> bool {
         let inner = self.inner.lock();
-        inner.live.is_none() && inner.subscribers.is_empty() && self.viewers.load(Ordering::Relaxed) == 0
+        let unread = inner.subscribers.is_empty() && inner.frames.is_empty();
+        inner.live.is_none() && unread && self.viewers.load(Ordering::Relaxed) == 0
     }
 
     /// Puts a new publication on; whoever was on is returned, to be told outside the lock.
@@ -339,7 +300,14 @@ impl Stream {
         let mut inner = self.inner.lock();
         inner.publication += 1;
         let publication = Publication { stream: self.clone(), publication: inner.publication };
-        let replaced = inner.live.replace(Live { info, control, since, tracks: Vec::new(), notices: Vec::new() });
+        let replaced = inner.live.replace(Live {
+            originals: info.protocol.hands_over_originals().then(OriginalsCache::default),
+            info,
+            control,
+            since,
+            tracks: Vec::new(),
+            notices: Vec::new(),
+        });
         for subscriber in &mut inner.subscribers {
             subscriber.wanted = Default::default();
         }
@@ -412,6 +380,7 @@ impl Inner {
             let subscriber = &mut self.subscribers[at];
             subscriber.lagging = !subscriber.sink.deliver(stream, Delivery::Snapshot(snapshot));
         }
+        self.announce_frames();
         stream.on_change.call();
     }
 
@@ -420,6 +389,7 @@ impl Inner {
         for subscriber in self.subscribers.iter_mut().filter(|subscriber| !subscriber.lagging) {
             subscriber.lagging = !subscriber.sink.deliver(stream, delivery.clone());
         }
+        self.tell_frames(delivery);
     }
 
     /// Layers of a track came, stopped or changed their size. Where there is no choice, no worker needs to know.
@@ -458,6 +428,7 @@ impl Inner {
             }
             self.subscribers[at].lagging = !delivered;
         }
+        self.tell_frames(&Delivery::Packets(batches));
         lost
     }
 

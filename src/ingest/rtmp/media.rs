@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::{
     clock::{Growing, Lane, MediaClock},
     flv::{AudioTag, TagTruncated, VideoTag},
+    originals::Originals,
     together::Together,
     video::{self, VideoTrack},
 };
@@ -63,6 +64,7 @@ pub struct Media {
     video_index: Option<TrackIndex>,
     sound: Sound,
     together: Together,
+    originals: Originals,
     made: Made,
     told: Told,
 }
@@ -117,6 +119,7 @@ impl Media {
             video_index: None,
             sound: Sound { next_seq: 1 << 16, ..Sound::default() },
             together: Together::default(),
+            originals: Originals::default(),
             made: Made::default(),
             told: Told::default(),
         }
@@ -134,6 +137,7 @@ impl Media {
                     None => self.video = Some(VideoTrack::new(&record)?),
                 }
                 self.clock.map(now, Lane::Video, wire_ms);
+                self.originals.configure_pictures(&record, &mut self.publication)?;
                 self.announce_video(now)
             }
             VideoTag::AvcPicture { composition_ms, data } => {
@@ -142,6 +146,8 @@ impl Media {
                 // Pictures before the configuration cannot be decoded by anybody.
                 let Some(video) = &mut self.video else { return Ok(()) };
                 let packets = video.handle_picture(now, decode_ms, composition_ms, &data)?;
+                let keyframe = video.is_keyframe(&data);
+                self.originals.picture(now, decode_ms, composition_ms, keyframe, data, &mut self.publication)?;
                 if packets.is_empty() {
                     self.tell_dropped();
                     return Ok(());
@@ -176,6 +182,7 @@ impl Media {
                     let format = TrackFormat { codec: Codec::Opus, fmtp, channels: 2 };
                     self.sound.index = Some(self.add_track(format, SOUND_TICKS_PER_MS)?);
                 }
+                self.originals.configure_sound(&config, &mut self.publication)?;
                 // Some encoders repeat it with every keyframe; a decoder made anew would click.
                 if self.sound.config.as_ref() == Some(&config) {
                     return Ok(None);
@@ -191,6 +198,7 @@ impl Media {
                 if self.sound.config.is_none() {
                     return Ok(None);
                 }
+                self.originals.sound(now, time_ms, data.clone(), &mut self.publication)?;
                 self.together.sound_begun();
                 Ok(Some(SoundInput::Frame { data, time_ms }))
             }

@@ -19,6 +19,7 @@ mod flv;
 mod key;
 mod listener;
 mod media;
+mod originals;
 mod reply;
 mod session;
 mod together;

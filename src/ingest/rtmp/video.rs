@@ -92,6 +92,12 @@ impl VideoTrack {
         Ok(())
     }
 
+    /// The access unit holds an IDR picture, whatever its message says of it.
+    pub fn is_keyframe(&self, data: &Bytes) -> bool {
+        let nals = split_lengths(data, self.length_bytes);
+        nals.is_ok_and(|nals| nals.iter().any(|nal| unit_type(nal) == kind::IDR_SLICE))
+    }
+
     /// One access unit becomes the packets of one picture; none when the picture is left out.
     ///
     /// # Errors

@@ -155,7 +155,7 @@ impl Publication {
         self.stream.notice(self.publication, notice);
     }
 
-    fn with_live<T>(
+    pub(super) fn with_live<T>(
         &self,
         act: impl FnOnce(&Arc<Stream>, &mut Inner) -> Result<T, Superseded>,
     ) -> Result<T, Superseded> {

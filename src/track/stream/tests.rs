@@ -13,13 +13,13 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{
     config::OnConflict,
-    media::{Codec, ExtendedSeq, testing::epoch},
+    media::{Codec, ExtendedSeq, SessionId, testing::epoch},
     track::{News, Replica, ReplicaLayer, StreamBusy, Streams, TrackPacket},
 };
 
 /// A publisher's end that notes what is asked of it.
 #[derive(Default)]
-struct Asked {
+pub(super) struct Asked {
     keyframes: AtomicUsize,
     ends: Mutex<Vec<EndReason>>,
 }
@@ -61,7 +61,7 @@ impl PacketSink for Inbox {
     }
 }
 
-fn info() -> PublisherInfo {
+pub(super) fn info() -> PublisherInfo {
     PublisherInfo {
         session: SessionId::random(),
         protocol: Protocol::Whip,
@@ -71,7 +71,7 @@ fn info() -> PublisherInfo {
     }
 }
 
-fn video() -> TrackFormat {
+pub(super) fn video() -> TrackFormat {
     TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 }
 }
 
@@ -80,7 +80,7 @@ fn publish(streams: &Streams, control: &Arc<Asked>) -> Result<Publication, Strea
     streams.publish(&name, info(), control.clone(), OnConflict::Takeover, SystemTime::UNIX_EPOCH)
 }
 
-fn packets(seq: u64, keyframe_start: bool) -> Vec<Batch> {
+pub(super) fn packets(seq: u64, keyframe_start: bool) -> Vec<Batch> {
     let packet = TrackPacket {
         seq: ExtendedSeq(seq),
         time_ticks: seq * 3_000,

@@ -1,0 +1,142 @@
+//! A stream's frame readers.
+
+use std::sync::Arc;
+
+use super::{Inner, Publication, Stream, Superseded};
+use crate::{
+    media::MediaKind,
+    track::{
+        Batch, Delivery, FrameDelivery, FrameSink, FrameSubscription, LayerSet, Original, OriginalFormat, Originals,
+        OriginalsSnapshot,
+    },
+};
+
+/// Frame readers of one stream. One packager per stream is all there is; a recorder may come beside it.
+#[derive(Default)]
+pub(super) struct FrameReaders {
+    last_id: u64,
+    readers: Vec<Reader>,
+}
+
+struct Reader {
+    id: u64,
+    sink: Arc<dyn FrameSink>,
+    /// A delivery was lost: nothing but a snapshot helps.
+    lagging: bool,
+}
+
+impl FrameReaders {
+    pub(super) fn is_empty(&self) -> bool {
+        self.readers.is_empty()
+    }
+
+    /// Tells all who keep up, and brings back those who did not where that is of use.
+    fn tell(&mut self, delivery: &FrameDelivery, snapshot: Option<&FrameDelivery>) {
+        for reader in &mut self.readers {
+            let delivery = if reader.lagging { snapshot } else { Some(delivery) };
+            if let Some(delivery) = delivery {
+                reader.lagging = !reader.sink.deliver(delivery.clone());
+            }
+        }
+    }
+
+    fn any_lags(&self) -> bool {
+        self.readers.iter().any(|reader| reader.lagging)
+    }
+}
+
+impl Stream {
+    /// Subscribes a reader of frames: its sink gets a snapshot at once, then everything that comes.
+    pub fn subscribe_frames(self: &Arc<Self>, sink: Arc<dyn FrameSink>) -> FrameSubscription {
+        let mut inner = self.inner.lock();
+        inner.frames.last_id += 1;
+        let id = inner.frames.last_id;
+        let lagging = !sink.deliver(inner.frame_snapshot());
+        inner.frames.readers.push(Reader { id, sink, lagging });
+        FrameSubscription { stream: self.clone(), id }
+    }
+}
+
+impl Drop for FrameSubscription {
+    fn drop(&mut self) {
+        let mut inner = self.stream.inner.lock();
+        inner.frames.readers.retain(|reader| reader.id != self.id);
+    }
+}
+
+impl Inner {
+    fn frame_snapshot(&self) -> FrameDelivery {
+        if let Some(cache) = self.live.as_ref().and_then(|live| live.originals.as_ref()) {
+            let formats = cache.formats().cloned().collect();
+            let units = cache.units().cloned().collect();
+            let snapshot = OriginalsSnapshot { publication: self.publication, formats, units };
+            return FrameDelivery::Originals(Originals::Snapshot(Arc::new(snapshot)));
+        }
+        let wanted = [LayerSet::ALL; super::TRACKS_MAX];
+        FrameDelivery::Rtp(Delivery::Snapshot(Arc::new(self.snapshot(&wanted))))
+    }
+
+    /// Publication, tracks or formats changed.
+    pub(super) fn announce_frames(&mut self) {
+        if !self.frames.is_empty() {
+            let snapshot = self.frame_snapshot();
+            self.frames.tell(&snapshot, Some(&snapshot));
+        }
+    }
+
+    /// Packets came, or word about them. Whoever hands over originals is not read by its packets.
+    pub(super) fn tell_frames(&mut self, delivery: &Delivery) {
+        if self.frames.is_empty() || self.live.as_ref().is_none_or(|live| live.originals.is_some()) {
+            return;
+        }
+        let brings_back = match delivery {
+            Delivery::Packets(batches) => self.frames.any_lags() && self.begins_anew(batches),
+            _ => false,
+        };
+        let snapshot = brings_back.then(|| self.frame_snapshot());
+        self.frames.tell(&FrameDelivery::Rtp(delivery.clone()), snapshot.as_ref());
+    }
+
+    /// Whether a snapshot that ends with these packets is something to begin with: at a keyframe, or, without pictures, anywhere.
+    fn begins_anew(&self, batches: &[Batch]) -> bool {
+        let mut packets = batches.iter().flat_map(|batch| &batch.packets);
+        self.pictures().is_none() || packets.any(|packet| packet.keyframe_start)
+    }
+}
+
+impl Publication {
+    /// For publishers that hand over access units: how those to come are coded.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    pub fn announce_original(&mut self, format: Arc<OriginalFormat>) -> Result<(), Superseded> {
+        self.with_live(|_, inner| {
+            let live = inner.live.as_mut().ok_or(Superseded)?;
+            live.originals.get_or_insert_default().announce(format);
+            inner.announce_frames();
+            Ok(())
+        })
+    }
+
+    /// For publishers that hand over access units: the next one, beside the packets that are made of it. Its number is set here.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    pub fn push_original(&mut self, mut original: Original) -> Result<(), Superseded> {
+        self.with_live(|_, inner| {
+            let live = inner.live.as_mut().ok_or(Superseded)?;
+            let cache = live.originals.get_or_insert_default();
+            original.number = cache.next_number();
+            cache.insert(original.clone());
+            if inner.frames.is_empty() {
+                return Ok(());
+            }
+            let has_pictures = cache.formats().any(|format| format.kind() == MediaKind::Video);
+            let brings_back = inner.frames.any_lags() && (original.unit.keyframe || !has_pictures);
+            let snapshot = brings_back.then(|| inner.frame_snapshot());
+            let delivery = FrameDelivery::Originals(Originals::Units(Arc::new([original])));
+            inner.frames.tell(&delivery, snapshot.as_ref());
+            Ok(())
+        })
+    }
+}
