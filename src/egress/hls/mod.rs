@@ -1,8 +1,16 @@
 //! HLS and Low-Latency HLS (RFC 8216 and draft-pantos-hls-rfc8216bis): a stream's access units become CMAF fragments once, whoever
 //! and however many ask for them. Sans-I/O: frames and times in; parts, playlists and initializations out.
 
+mod multivariant;
+mod name;
 mod packager;
 mod part;
+mod playlist;
+mod window;
 
+pub use multivariant::multivariant_playlist;
+pub use name::{MediaNames, MediaObject};
 pub use packager::{Packager, PackagerSettings};
 pub use part::{Output, Part, RENDITIONS_MAX, RenditionDescription, RenditionIndex};
+pub use playlist::{MEDIA_PREFIX, Rendered, advance_part_limit, media_playlist, playlist_name, playlist_rendition};
+pub use window::{Edge, Found, RenditionWindow, Window, WindowSettings};
