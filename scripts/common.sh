@@ -144,6 +144,7 @@ need_webrtc_clients() {
 # A TURN server that knows nothing of us. Debian would start it as a service, open to all: the tests alone are to start it.
 need_coturn() {
     local as_root=()
+    install_packages openssl=openssl
     have turnserver && return 0
     [ "$(id -u)" -eq 0 ] || ! have sudo || as_root=(sudo)
     ! have systemctl || "${as_root[@]}" systemctl mask --quiet coturn 2>/dev/null || true

@@ -63,8 +63,8 @@ pub enum News {
         viewers: usize,
         layers: Vec<LayerInfo>,
     },
-    /// It has ended, and its client should come back with a new offer.
-    ComeAgain,
+    /// It has ended, and its client should come back with a new offer: to this URL, or to where it came from.
+    ComeAgain(Option<String>),
     /// It has ended for good.
     Over,
 }
@@ -181,8 +181,12 @@ impl EventStreams {
                 events.retain(|event| stream.wanted.contains(&event.event_type));
                 Telling::Events(events)
             }
-            News::ComeAgain => {
-                let reconnect = Event { event_type: EventType::Reconnect, data: "{}".into() };
+            News::ComeAgain(url) => {
+                let data = url
+                    .as_ref()
+                    .map_or_else(|| serde_json::json!({}), |url| serde_json::json!({ "url": url }))
+                    .to_string();
+                let reconnect = Event { event_type: EventType::Reconnect, data };
                 let wanted = stream.wanted.contains(&EventType::Reconnect);
                 Telling::Last(wanted.then_some(reconnect).into_iter().collect())
             }
@@ -301,7 +305,7 @@ mod tests {
         let (streams, id, reader) = opened(&[EventType::ViewerCount]);
         assert_eq!(told(&streams, id, reader, &present(true, 7)), ["viewercount {\"viewercount\":7}"]);
         assert!(told(&streams, id, reader, &present(false, 7)).is_empty());
-        assert_eq!(streams.tell(id, reader, &News::ComeAgain), Telling::Last(Vec::new()));
+        assert_eq!(streams.tell(id, reader, &News::ComeAgain(None)), Telling::Last(Vec::new()));
     }
 
     #[test]
@@ -335,7 +339,10 @@ mod tests {
     #[test]
     fn the_end_says_whether_to_come_again() {
         let (streams, id, reader) = opened(&EventType::ALL);
-        assert_eq!(told(&streams, id, reader, &News::ComeAgain), ["reconnect {}"]);
+        assert_eq!(told(&streams, id, reader, &News::ComeAgain(None)), ["reconnect {}"]);
+        let elsewhere = News::ComeAgain(Some("https://b.example.net/whep/cam1".into()));
+        let event = r#"reconnect {"url":"https://b.example.net/whep/cam1"}"#;
+        assert_eq!(told(&streams, id, reader, &elsewhere), [event]);
         assert_eq!(streams.tell(id, reader, &News::Over), Telling::Last(Vec::new()));
     }
 

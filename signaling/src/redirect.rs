@@ -49,6 +49,18 @@ impl FromStr for NodeUrl {
     }
 }
 
+impl NodeUrl {
+    /// The endpoint that a client is sent to, once: below `prefix`, `/whip` or `/whep`.
+    pub fn endpoint(&self, prefix: &str, stream: &StreamName) -> String {
+        format!("{self}{prefix}/{stream}?{REDIRECTED}=1")
+    }
+
+    /// Scheme, host and port, as browsers compare them (RFC 6454).
+    pub fn origin(&self) -> String {
+        Url::parse(&self.0).map_or_else(|_| self.0.clone(), |url| url.origin().ascii_serialization())
+    }
+}
+
 impl fmt::Display for NodeUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -67,7 +79,7 @@ impl Call<'_> {
         let Some(node) = self.settings.overflow_to.as_ref().filter(|_| !self.request.is_redirected) else {
             return why.into();
         };
-        let mut location = format!("{node}{}/{stream}?{REDIRECTED}=1", self.door.prefix);
+        let mut location = node.endpoint(self.door.prefix, stream);
         // A token in a header is the client's to send again; one in the URL would be lost. See `session_url`.
         if let Some(token) = self.request.query_token.filter(|token| token.bytes().all(is_unreserved)) {
             location.push_str("&token=");
@@ -90,6 +102,10 @@ mod tests {
         ] {
             assert_eq!(text.parse::<NodeUrl>().unwrap().to_string(), written);
         }
+        let node: NodeUrl = "https://B.example.net:443/live/".parse().unwrap();
+        let stream = "cam1".parse().unwrap();
+        assert_eq!(node.endpoint("/whep", &stream), "https://b.example.net/live/whep/cam1?redirected=1");
+        assert_eq!(node.origin(), "https://b.example.net");
         for (text, says) in [
             ("b.example.net", "relative URL"),
             ("b.example.net:8080", "https://"),

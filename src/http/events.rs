@@ -16,7 +16,7 @@ use sluice_signaling::{
     events::{Event, EventStreamId, News, Reader, Telling},
     http as plain,
     media_plane::WatchedSession,
-    name::SessionId,
+    name::{SessionId, StreamName},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,13 @@ impl EventPlaces {
 }
 
 /// Writes an event stream into the response that signalling gave.
-pub fn respond(services: &Services, session: SessionId, id: EventStreamId, head: plain::Response) -> Response {
+pub fn respond(
+    services: &Services,
+    stream: &str,
+    session: SessionId,
+    id: EventStreamId,
+    head: plain::Response,
+) -> Response {
     let Some(watched) = services.plane.watched(session) else {
         return problem::respond(&problem::not_found("the session has just ended"));
     };
@@ -67,6 +73,7 @@ pub fn respond(services: &Services, session: SessionId, id: EventStreamId, head:
         reader,
         changes: services.events.changes.clone(),
         drain: services.events.drain.clone(),
+        elsewhere: elsewhere(services, stream),
         waiting: VecDeque::new(),
         is_over: false,
         _place: place,
@@ -76,6 +83,12 @@ pub fn respond(services: &Services, session: SessionId, id: EventStreamId, head:
     Response::from_parts(head, body.into_response().into_body())
 }
 
+/// Where viewers of the stream go when this server stops: this one may be gone before they have asked it.
+fn elsewhere(services: &Services, stream: &str) -> Option<String> {
+    let stream: StreamName = stream.parse().ok()?;
+    services.signalling.overflow_to.as_ref().map(|node| node.endpoint("/whep", &stream))
+}
+
 /// One GET on an event stream.
 struct Teller {
     watched: Arc<dyn WatchedSession>,
@@ -83,6 +96,8 @@ struct Teller {
     reader: Reader,
     changes: watch::Receiver<()>,
     drain: CancellationToken,
+    /// Where its client is to go then.
+    elsewhere: Option<String>,
     /// Found at one look, and not written yet: one of each kind at the most.
     waiting: VecDeque<Event>,
     is_over: bool,
@@ -106,7 +121,8 @@ impl Teller {
                 return None;
             }
             self.changes.mark_unchanged();
-            let news = if self.drain.is_cancelled() { News::ComeAgain } else { self.watched.news() };
+            let draining = self.drain.is_cancelled();
+            let news = if draining { News::ComeAgain(self.elsewhere.clone()) } else { self.watched.news() };
             match self.watched.event_streams().tell(self.id, self.reader, &news) {
                 Telling::Events(events) => self.waiting.extend(events),
                 Telling::Last(events) => {
@@ -160,6 +176,7 @@ mod tests {
             id,
             changes,
             drain: CancellationToken::new(),
+            elsewhere: Some("https://b.example.net/whep/cam1".into()),
             waiting: VecDeque::new(),
             is_over: false,
             _place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
@@ -194,7 +211,9 @@ mod tests {
         let (_watched, mut teller, _changed) = open(present(false, 1));
         assert_eq!(names(&mut teller, 1).await, ["viewercount"]);
         teller.drain.cancel();
-        assert_eq!(names(&mut teller, 1).await, ["reconnect"]);
+        let reconnect = teller.next().await.unwrap();
+        assert_eq!(reconnect.event_type.as_str(), "reconnect");
+        assert_eq!(reconnect.data, r#"{"url":"https://b.example.net/whep/cam1"}"#);
         assert_eq!(teller.next().await, None);
     }
 

@@ -64,7 +64,7 @@ pub fn router(state: AppState) -> Router {
         .merge(signalling::router(&state))
         .merge(api::router(&state))
         .merge(probes::router())
-        .merge(pages::router())
+        .merge(pages::router(state.signalling.overflow_to.as_ref()))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(request_log::log))

@@ -19,7 +19,7 @@ use axum::{
     routing::get,
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
-use sluice_signaling::name::StreamName;
+use sluice_signaling::{name::StreamName, redirect::NodeUrl};
 
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
@@ -28,10 +28,17 @@ struct Dist;
 
 /// What the pages may load and do. Media goes by WebRTC and `srcObject`, which CSP does not govern; `blob:` is for
 /// pictures and video made in the page. No script builds markup from text (trusted types), nobody may frame a page
-/// whose buttons publish and kick.
+/// whose buttons publish and kick. `connect-src` is added to it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
-     media-src 'self' blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; \
+     media-src 'self' blob:; font-src 'self'; manifest-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// The whole policy: the pages talk to this server, and to the one that it sends them to when it is full or stops.
+fn policy(overflow_to: Option<&NodeUrl>) -> HeaderValue {
+    let other = overflow_to.map(|node| format!(" {}", node.origin())).unwrap_or_default();
+    let policy = format!("{CONTENT_SECURITY_POLICY}; connect-src 'self'{other}");
+    HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static(CONTENT_SECURITY_POLICY))
+}
 
 /// The page that is served when there is no build has no script and no style.
 const BARE_CONTENT_SECURITY_POLICY: &str =
@@ -78,22 +85,20 @@ impl Page {
 }
 
 /// Routes of the pages and of what they load. They need no state: merge it into a router with any.
-pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub fn router<S: Clone + Send + Sync + 'static>(overflow_to: Option<&NodeUrl>) -> Router<S> {
+    let policy = policy(overflow_to);
+    let dashboard = policy.clone();
+    let of_stream = |kind| {
+        let policy = policy.clone();
+        get(async move |Path(stream): Path<String>, headers: HeaderMap| stream_page(kind, &stream, policy, &headers))
+    };
     Router::new()
-        .route("/", get(|headers: HeaderMap| async move { page(Page::Dashboard, Dist::get, &headers) }))
-        .route("/publish/{stream}", get(publish))
-        .route("/watch/{stream}", get(watch))
+        .route("/", get(async move |headers: HeaderMap| page(Page::Dashboard, Dist::get, dashboard, &headers)))
+        .route("/publish/{stream}", of_stream(Page::Publish))
+        .route("/watch/{stream}", of_stream(Page::Watch))
         .route("/assets/{file}", get(asset))
         .route("/favicon.svg", get(favicon))
         .route("/client.js", get(|headers: HeaderMap| async move { client(Dist::get, &headers) }))
-}
-
-async fn publish(Path(stream): Path<String>, headers: HeaderMap) -> Response {
-    stream_page(Page::Publish, &stream, &headers)
-}
-
-async fn watch(Path(stream): Path<String>, headers: HeaderMap) -> Response {
-    stream_page(Page::Watch, &stream, &headers)
 }
 
 async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Response {
@@ -120,9 +125,9 @@ fn client(files: impl Fn(&str) -> Option<EmbeddedFile>, headers: &HeaderMap) -> 
     response
 }
 
-fn stream_page(kind: Page, stream: &str, headers: &HeaderMap) -> Response {
+fn stream_page(kind: Page, stream: &str, policy: HeaderValue, headers: &HeaderMap) -> Response {
     match stream.parse::<StreamName>() {
-        Ok(_) => page(kind, Dist::get, headers),
+        Ok(_) => page(kind, Dist::get, policy, headers),
         Err(invalid) => bare_page(
             StatusCode::BAD_REQUEST,
             "This is not a stream name",
@@ -132,11 +137,16 @@ fn stream_page(kind: Page, stream: &str, headers: &HeaderMap) -> Response {
 }
 
 /// A page, or what to do to have it. `files` is where it comes from, so that tests need no build.
-fn page(kind: Page, files: impl Fn(&str) -> Option<EmbeddedFile>, headers: &HeaderMap) -> Response {
+fn page(
+    kind: Page,
+    files: impl Fn(&str) -> Option<EmbeddedFile>,
+    policy: HeaderValue,
+    headers: &HeaderMap,
+) -> Response {
     let Some(found) = files(kind.file()) else { return unbuilt() };
     let mut response = serve(kind.file(), &found, REVALIDATE, headers);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     // Two fields are one dictionary (RFC 8941 section 3.2).
     headers.insert("permissions-policy", HeaderValue::from_static(kind.permissions()));
     headers.append("permissions-policy", HeaderValue::from_static(PERMISSIONS_NEVER));
@@ -269,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_is_revalidated_and_locked_down() {
-        let response = page(Page::Publish, built, &HeaderMap::new());
+        let response = page(Page::Publish, built, policy(None), &HeaderMap::new());
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(field(&response, "content-type"), "text/html; charset=utf-8");
         assert_eq!(field(&response, "cache-control"), "no-cache");
@@ -282,9 +292,21 @@ mod tests {
     }
 
     #[test]
+    fn pages_follow_this_server_to_the_one_that_it_sends_them_to_and_to_no_other() {
+        let node: NodeUrl = "https://b.example.net/live".parse().unwrap();
+        for (other, sources) in
+            [(None, "connect-src 'self'"), (Some(&node), "connect-src 'self' https://b.example.net")]
+        {
+            let response = page(Page::Watch, built, policy(other), &HeaderMap::new());
+            let policy = field(&response, "content-security-policy");
+            assert_eq!(policy.split("; ").find(|part| part.starts_with("connect-src")), Some(sources), "{policy}");
+        }
+    }
+
+    #[test]
     fn only_the_publisher_may_use_the_camera() {
         for kind in [Page::Dashboard, Page::Watch] {
-            let response = page(kind, built, &HeaderMap::new());
+            let response = page(kind, built, policy(None), &HeaderMap::new());
             assert!(field(&response, "permissions-policy").contains("camera=()"), "{kind:?}");
         }
     }
@@ -322,7 +344,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_build_the_pages_say_how_to_make_one() {
-        let response = page(Page::Dashboard, |_| None, &HeaderMap::new());
+        let response = page(Page::Dashboard, |_| None, policy(None), &HeaderMap::new());
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(field(&response, "cache-control"), "no-store");
         let page = text(response).await;
@@ -331,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_stream_name_is_refused_with_the_reason_escaped() {
-        let response = watch(Path("a<b".into()), HeaderMap::new()).await;
+        let response = stream_page(Page::Watch, "a<b", policy(None), &HeaderMap::new());
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         let page = text(response).await;
         assert!(page.contains("this one has &#39;&lt;&#39;"), "{page}");

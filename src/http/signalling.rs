@@ -139,7 +139,7 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
         state.metrics.count_auth_failure(denied.reason());
     }
     match (response.session, response.events) {
-        (Some(session), Some(id)) => events::respond(state, session, id, response),
+        (Some(session), Some(id)) => events::respond(state, stream, session, id, response),
         _ => problem::written(response),
     }
 }

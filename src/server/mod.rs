@@ -45,6 +45,8 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SLUICE_
 pub const DRAIN_TIME: Duration = Duration::from_millis(4_500);
 /// Of that, what is kept for HTTP to write its last answers.
 const HTTP_DRAIN_TIME: Duration = Duration::from_millis(500);
+/// For how long clients whose session was just ended are still sent to another node. They come back within half a second.
+const SENDING_ON_TIME: Duration = Duration::from_millis(1_000);
 /// How often streams that nobody uses, and sessions whose client never came, are forgotten.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -68,6 +70,8 @@ pub struct Server {
     drain: CancellationToken,
     /// Cancelled last: HTTP answers until the sessions are gone.
     http_stop: CancellationToken,
+    /// Another node takes over.
+    sends_on: bool,
     plane: Arc<Plane>,
     workers: Arc<Workers>,
     rtmp: Option<JoinHandle<()>>,
@@ -141,6 +145,7 @@ impl Server {
             housekeeping: tokio::spawn(keep_house(streams, workers.clone(), plane.clone(), drain.clone())),
             drain,
             http_stop,
+            sends_on: config.http.overflow_to.is_some(),
             plane,
             workers,
         })
@@ -166,9 +171,11 @@ impl Server {
             let workers = tokio::task::spawn_blocking(move || workers.stop());
             let _ = tokio::join!(rtmp, workers, self.housekeeping);
         };
-        if tokio::time::timeout(DRAIN_TIME - HTTP_DRAIN_TIME, sessions).await.is_err() {
+        let sending_on = if self.sends_on { SENDING_ON_TIME } else { Duration::ZERO };
+        if tokio::time::timeout(DRAIN_TIME - HTTP_DRAIN_TIME - sending_on, sessions).await.is_err() {
             warn!("some sessions did not end in time and are left as they are");
         }
+        tokio::time::sleep(sending_on).await;
         self.http_stop.cancel();
         if tokio::time::timeout(HTTP_DRAIN_TIME, self.http).await.is_err() {
             debug!("some HTTP requests were still in flight");

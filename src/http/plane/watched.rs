@@ -21,7 +21,7 @@ pub struct Watched {
 impl WatchedSession for Watched {
     fn news(&self) -> News {
         if self.entry.is_gone() {
-            return if self.entry.should_come_again(SystemTime::now()) { News::ComeAgain } else { News::Over };
+            return if self.entry.should_come_again(SystemTime::now()) { News::ComeAgain(None) } else { News::Over };
         }
         let stream = self.streams.get(&self.entry.info.stream);
         News::Present {

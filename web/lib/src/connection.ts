@@ -166,7 +166,9 @@ export class Connection {
   private changed(change: StateChange): void {
     const { kind, recovery } = this;
     const { state, error, lost, retryInMs } = change;
-    if (["offline", "waiting", "failed"].includes(state)) kind.onSessionOver();
+    // A server that stops says goodbye by DTLS, and where to go by an event: whichever comes first, both are heard.
+    const mayBeTold = state === "waiting" && lost === "closed-by-server";
+    if (!mayBeTold && ["connecting", "offline", "waiting", "failed"].includes(state)) kind.onSessionOver();
     kind.emit("state", change);
     if (error && recovery.state === state) kind.emit("error", error);
     // A listener may have closed it.

@@ -109,6 +109,19 @@ describe("events", () => {
     expect(server.of("POST").some(({ url }) => url === "https://node2.example/whep/cam1")).toBe(true);
   });
 
+  it("send a viewer elsewhere whose session the server has just ended", async () => {
+    await begin((of) => of.on("active", () => undefined));
+    (viewer.session?.pc as unknown as FakePeer).transportBecomes("closed");
+    expect(viewer.state).toBe("waiting");
+    say('event: reconnect\ndata: {"url":"https://node2.example/whep/cam1"}\n\n');
+    await settle(1_000);
+    expect(server.of("POST").filter(({ url }) => url.endsWith("/cam1")).map(({ url }) => url)).toEqual([
+      ENDPOINT,
+      "https://node2.example/whep/cam1",
+    ]);
+    expect(server.of("GET")[0]?.signal?.aborted, "that session's events are over").toBe(true);
+  });
+
   it("do not send a viewer to what is no place for it", async () => {
     await begin((of) => of.on("active", () => undefined));
     say('event: reconnect\ndata: {"url":"http://clear.example/whep/cam1"}\n\n');

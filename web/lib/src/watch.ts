@@ -64,6 +64,8 @@ export class Viewer extends Emitter<ViewerEvents> {
   private elsewhere: string | null = null;
   private channel: AbortController | null = null;
   private channelTypes = "";
+  /** What a URL in an event is relative to. */
+  private channelBase = "";
   private choice: LayerChoice | null = null;
   private visible = true;
   private meter = new ViewerMeter();
@@ -195,6 +197,7 @@ export class Viewer extends Emitter<ViewerEvents> {
     const url = this.extension(EVENTS_RELATION);
     if (url === null || types.length === 0) return;
     this.channelTypes = types.join();
+    this.channelBase = session.answer.base;
     const channel = new AbortController();
     this.channel = channel;
     void readEvents({
@@ -232,11 +235,11 @@ export class Viewer extends Emitter<ViewerEvents> {
 
   /** Where the server sends a viewer, relative to where it is; what is no HTTP URL is not gone to. */
   private resolved(url: string | null): string | null {
-    const base = this.connection.recovery.session?.answer.base;
-    if (url === null || base === undefined) return null;
+    if (url === null) return null;
     try {
+      const base = new URL(this.channelBase);
       const to = new URL(url, base);
-      return to.protocol === "https:" || to.protocol === new URL(base).protocol ? to.href : null;
+      return to.protocol === "https:" || to.protocol === base.protocol ? to.href : null;
     } catch {
       return null;
     }

@@ -4,6 +4,7 @@ import { WebRTCPlayer } from "@eyevinn/webrtc-player";
 import { WHIPClient as EyevinnWhip } from "@eyevinn/whip-web-client";
 import { WHEPClient as MedoozeWhep } from "whip-whep/whep.js";
 import { WHIPClient as MedoozeWhip } from "whip-whep/whip.js";
+import { camera } from "./camera.ts";
 
 export interface PlayReport {
   framesDecoded: number;
@@ -34,32 +35,6 @@ window.fetch = async (...given) => {
   if (given[1]?.method === "DELETE") deleted = response.status;
   return response;
 };
-
-/** A picture that moves and a hum. */
-async function camera(): Promise<MediaStream> {
-  const canvas = document.createElement("canvas");
-  canvas.width = 640;
-  canvas.height = 360;
-  document.body.append(canvas);
-  const brush = canvas.getContext("2d");
-  if (brush === null) throw new Error("no canvas");
-  let frame = 0;
-  setInterval(() => {
-    frame += 1;
-    brush.fillStyle = "#234";
-    brush.fillRect(0, 0, canvas.width, canvas.height);
-    brush.fillStyle = "#fc3";
-    brush.fillRect((frame * 7) % canvas.width, 60 + ((frame * 3) % 200), 60, 60);
-  }, 33);
-  const sound = new AudioContext({ sampleRate: 48000 });
-  await sound.resume();
-  const hum = new OscillatorNode(sound, { frequency: 330 });
-  const gain = new GainNode(sound, { gain: 0.2 });
-  const out = new MediaStreamAudioDestinationNode(sound);
-  hum.connect(gain).connect(out);
-  hum.start();
-  return new MediaStream([...canvas.captureStream(30).getTracks(), ...out.stream.getTracks()]);
-}
 
 function screen(): HTMLVideoElement {
   const video = document.createElement("video");

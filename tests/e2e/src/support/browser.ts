@@ -34,7 +34,7 @@ export class Pages {
   static async start(host = "127.0.0.1"): Promise<Pages> {
     const server = createServer();
     const pages = new Pages(server);
-    for (const name of ["publisher", "viewer", "listener", "libraries"]) {
+    for (const name of ["publisher", "viewer", "client", "listener", "libraries"]) {
       const entry = path.join(PAGES, `${name}.ts`);
       const built = await build({ entryPoints: [entry], bundle: true, write: false, format: "iife", target: "es2022" });
       pages.#scripts.set(`/${name}.js`, built.outputFiles[0]?.text ?? "");
@@ -51,7 +51,7 @@ export class Pages {
     return pages;
   }
 
-  url(page: "publisher" | "viewer" | "libraries", host = "127.0.0.1"): string {
+  url(page: "publisher" | "viewer" | "client" | "libraries", host = "127.0.0.1"): string {
     const address = this.server.address();
     return `http://${host}:${typeof address === "object" && address !== null ? address.port : 0}/${page}`;
   }
@@ -67,13 +67,18 @@ export async function launch(executablePath = EXECUTABLE, flags: string[] = []):
 }
 
 /** A browser with a page open, here or in a far network. */
-async function open(pages: Pages, name: "publisher" | "viewer", far?: FarNetwork): Promise<{ browser: Browser; page: Page }> {
+export async function open(
+  pages: Pages,
+  name: "publisher" | "viewer" | "client",
+  far?: FarNetwork,
+  more: string[] = [],
+): Promise<{ browser: Browser; page: Page }> {
   const url = pages.url(name, far?.nearHost);
   // Sound is processed in secure contexts only; loopback is one. And Chromium hides its addresses behind mDNS names, for which
   // it waits in vain where there is no IPv4, or where an interface has just come up.
   const secure = `--unsafely-treat-insecure-origin-as-secure=${new URL(url).origin}`;
   const flags = far === undefined ? [] : [secure, "--disable-features=WebRtcHideLocalIpsWithMdns"];
-  const browser = await launch(await far?.wrap(EXECUTABLE), flags);
+  const browser = await launch(await far?.wrap(EXECUTABLE), [...flags, ...more]);
   try {
     const page = await browser.newPage({ viewport: { width: 700, height: 420 } });
     page.on("pageerror", (error) => console.error(`page: ${error.message}`));
@@ -151,8 +156,8 @@ export class Viewer {
     readonly page: Page,
   ) {}
 
-  static async open(pages: Pages, far?: FarNetwork): Promise<Viewer> {
-    const { browser, page } = await open(pages, "viewer", far);
+  static async open(pages: Pages, far?: FarNetwork, flags: string[] = []): Promise<Viewer> {
+    const { browser, page } = await open(pages, "viewer", far, flags);
     return new Viewer(browser, page);
   }
 

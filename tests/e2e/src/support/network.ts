@@ -149,6 +149,13 @@ export class FarNetwork {
     await this.run("conntrack", "-D", "-p", "udp").catch(() => undefined);
   }
 
+  /** The far side has another address from now on, and the one before no more. */
+  async moveTo(address: string): Promise<void> {
+    await this.run("ip", "address", "flush", "dev", FAR_INTERFACE, "scope", "global");
+    await this.run("ip", "address", "add", `${address}/${this.link.prefix}`, "dev", FAR_INTERFACE);
+    await this.run("ip", "route", "add", "default", "via", this.link.near);
+  }
+
   /** Whether anything goes out from there. */
   async comesFrom(port: number): Promise<boolean> {
     return (await this.run("conntrack", "-L", "-p", "udp")).includes(`dport=${port} `);

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import type { Page } from "playwright-core";
+import { Client } from "./client.ts";
 import { launch, Pages, Publisher, Viewer } from "./browser.ts";
 import { FfmpegPublisher, type FfmpegOptions } from "./ffmpeg.ts";
 import type { FarNetwork } from "./network.ts";
@@ -39,10 +40,17 @@ export class Stage {
     return this.#pages;
   }
 
-  async viewer(far?: FarNetwork): Promise<Viewer> {
-    const viewer = await this.#explained(Viewer.open(this.pages, far));
+  async viewer(far?: FarNetwork, flags: string[] = []): Promise<Viewer> {
+    const viewer = await this.#explained(Viewer.open(this.pages, far, flags));
     this.#closing.push(() => viewer.close());
     return viewer;
+  }
+
+  /** A page of somebody's own that uses the client library. */
+  async client(far?: FarNetwork, flags: string[] = []): Promise<Client> {
+    const client = await this.#explained(Client.inChromium(this.pages, far, flags));
+    this.#closing.push(() => client.leave());
+    return client;
   }
 
   async publisher(options: PublisherOptions, far?: FarNetwork): Promise<Publisher> {
@@ -61,6 +69,7 @@ export class Stage {
   async page(
     path: string,
     prepare: (page: Page) => Promise<unknown> = () => Promise.resolve(),
+    server = this.server,
   ): Promise<{ page: Page; complaints: string[] }> {
     const browser = await launch();
     this.closeLater(() => browser.close());
@@ -74,7 +83,7 @@ export class Stage {
       }
     });
     await prepare(page);
-    const response = await page.goto(`${this.server.url}${path}`);
+    const response = await page.goto(`${server.url}${path}`);
     assert.equal(response?.status(), 200);
     return { page, complaints };
   }
