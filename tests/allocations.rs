@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use sluice::{
     egress::whep::{DatagramOut, Output, Scratch, SenderSettings, StreamNumbers, WhepSender},
-    media::{Codec, ExtendedSeq, TrackFormat},
+    media::{CaptureTime, Codec, ExtendedSeq, TrackFormat},
     track::{Batch, Delivery, LayerIndex, News, Replica, Snapshot, TrackIndex, TrackPacket, TrackSnapshot},
     transport::{SrtpProfile, SrtpSealer},
 };
@@ -65,6 +65,7 @@ fn picture(number: u64, start: Instant) -> Delivery {
             arrival: start + Duration::from_millis(number * 33),
             marker: at == 7,
             keyframe_start: number % 60 == 1 && at == 0,
+            capture: (number.is_multiple_of(30) && at == 0).then_some(CaptureTime { ntp: number, clock_offset: 0 }),
             payload: Bytes::from(vec![0; 1_100 - at as usize]),
         })
     };
@@ -74,6 +75,7 @@ fn picture(number: u64, start: Instant) -> Delivery {
         arrival: start + Duration::from_millis(number * 33),
         marker: false,
         keyframe_start: false,
+        capture: None,
         payload: Bytes::from(vec![0; 160]),
     });
     let batch = |track, packets| Batch { track: TrackIndex(track), layer: LayerIndex(0), packets };
@@ -94,7 +96,12 @@ fn viewer(now: Instant) -> WhepSender {
             mid: payload_type.to_string(),
             kind: codec.codec.kind(),
             codecs: vec![codec],
-            extensions: ExtensionIds { playout_delay: Some(5), ..Default::default() },
+            extensions: ExtensionIds {
+                mid: Some(1),
+                playout_delay: Some(5),
+                abs_capture_time: Some(3),
+                ..Default::default()
+            },
             remote_ssrcs: Vec::new(),
             rids: Vec::new(),
         }

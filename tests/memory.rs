@@ -191,6 +191,7 @@ fn picture(number: u64, start: Instant) -> Delivery {
             arrival: start + Duration::from_millis(number * 33),
             marker: at + 1 == PACKETS_PER_PICTURE,
             keyframe_start: number.is_multiple_of(GOP_PICTURES) && at == 0,
+            capture: None,
             payload: Bytes::from(vec![0; 1_100]),
         })
     };

@@ -109,3 +109,28 @@ fn watching_takes_the_right_to_subscribe() {
     assert_eq!(with(Right::Subscribe), 201);
     assert_eq!(with(Right::Publish), 403);
 }
+
+/// The answer's header extensions to a viewer whose section of pictures offers `more` and has this mid.
+fn extensions_agreed(mid: &str, more: &str) -> Vec<String> {
+    let offer = CHROMIUM_WATCH.replace("a=mid:1", &format!("a=mid:{mid}\r\na=extmap:12 {more}"));
+    let offer = offer.replace("a=group:BUNDLE 0 1", &format!("a=group:BUNDLE 0 {mid}"));
+    let response = ask(&live(), &post(&offer));
+    assert_eq!(response.status, 201, "{}", text(&response));
+    let answer = text(&response).split("m=video").nth(1).unwrap();
+    answer.lines().filter_map(|line| Some(line.strip_prefix("a=extmap:")?.to_owned())).collect()
+}
+
+#[test]
+fn a_viewer_gets_the_header_extensions_that_it_offered_and_that_are_sent() {
+    const CAPTURE: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+    const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+    let agreed = extensions_agreed("1", CAPTURE);
+    let has = |uri: &str| agreed.iter().any(|line| line.ends_with(uri));
+    assert!(has(MID) && has("/playout-delay") && agreed.contains(&format!("12 {CAPTURE}")), "{agreed:?}");
+    // Nobody reads what these would bring, and a viewer has one encoding.
+    assert!(!has("abs-send-time") && !has("extensions-01") && !has("rtp-stream-id"), "{agreed:?}");
+    assert!(!extensions_agreed("1", "urn:x").iter().any(|line| line.ends_with(CAPTURE)), "nobody offered it");
+    // RFC 8285 section 4.2: 16 bytes are the most that an element says.
+    assert!(extensions_agreed("sixteen.letters.", "urn:x").iter().any(|line| line.ends_with(MID)));
+    assert!(!extensions_agreed("seventeen.letters", "urn:x").iter().any(|line| line.ends_with(MID)));
+}

@@ -362,7 +362,15 @@ async fn the_size_of_pictures_is_shown_once_a_keyframe_has_said_it() {
     ];
     let packet = |seq, keyframe_start, payload: &'static [u8]| {
         let (arrival, payload) = (testing::epoch(), payload.into());
-        Arc::new(TrackPacket { seq: ExtendedSeq(seq), time_ticks: 0, arrival, marker: true, keyframe_start, payload })
+        Arc::new(TrackPacket {
+            seq: ExtendedSeq(seq),
+            time_ticks: 0,
+            arrival,
+            marker: true,
+            keyframe_start,
+            capture: None,
+            payload,
+        })
     };
     let packets = vec![packet(1, true, set), packet(2, false, &[0x41, 0x88])];
     let batch = Batch { track: TrackIndex(0), layer: LayerIndex(0), packets };

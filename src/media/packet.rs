@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use sluice_signaling::sdp::ExtensionIds;
 
+use super::CaptureTime;
+
 /// The fixed header's size in bytes.
 pub const RTP_HEADER_BYTES: usize = 12;
 
@@ -23,8 +25,7 @@ pub struct ExtensionValues {
     pub rid: Option<Bytes>,
     pub repaired_rid: Option<Bytes>,
     pub transport_sequence: Option<u16>,
-    /// NTP time of capture, 32.32 fixed point.
-    pub abs_capture_time: Option<u64>,
+    pub abs_capture_time: Option<CaptureTime>,
 }
 
 /// One parsed packet; the payload has its padding removed and shares the datagram's buffer.
@@ -141,7 +142,7 @@ impl ExtensionValues {
         } else if id == ids.transport_cc {
             self.transport_sequence = value.first_chunk().map(|b| u16::from_be_bytes(*b));
         } else if id == ids.abs_capture_time {
-            self.abs_capture_time = value.first_chunk().map(|b| u64::from_be_bytes(*b));
+            self.abs_capture_time = CaptureTime::parse(&value);
         }
     }
 }

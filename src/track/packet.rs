@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::media::ExtendedSeq;
+use crate::media::{CaptureTime, ExtendedSeq};
 
 /// The longest payload that goes into the tree: a jumbo frame's. A datagram may bring seven times as much, which would not fit
 /// into a datagram of ours with its header, extensions and tag.
@@ -22,6 +22,8 @@ pub struct TrackPacket {
     pub marker: bool,
     /// The first packet of a picture that a decoder can begin with.
     pub keyframe_start: bool,
+    /// When it was captured, where it is to say so: about once a second.
+    pub capture: Option<CaptureTime>,
     /// The codec's RTP payload, without padding; at most [`PAYLOAD_BYTES_MAX`].
     pub payload: Bytes,
 }

@@ -212,6 +212,7 @@ mod tests {
             arrival: epoch(),
             marker: true,
             keyframe_start,
+            capture: None,
             payload: Bytes::from_static(&[0; 100]),
         })
     }

@@ -205,6 +205,11 @@ impl Subscription {
         self.layer
     }
 
+    /// One past the highest number the viewer was sent: no packet that goes out later has a lower one, but to fill a gap.
+    pub fn next_out(&self) -> ExtendedSeq {
+        self.next_out
+    }
+
     /// Those that must be at hand: what is read, what it is to go over to, and what may be asked for again.
     pub fn layers_needed(&self, now: Instant) -> LayerSet {
         let left = self.left.filter(|(_, at)| now.saturating_duration_since(*at) < LEFT_KEPT).map(|(layer, _)| layer);

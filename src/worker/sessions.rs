@@ -278,11 +278,12 @@ impl Worker {
             subject: info.subject.clone(),
         };
         let control = Arc::new(PublisherHandle { inbox, session: info.id, entry: session.entry.clone() });
+        let time_of_day = SystemTime::now();
         let published =
-            self.shared.streams.publish(&info.stream, publisher, control, self.shared.on_conflict, SystemTime::now());
-        let receiver = published
-            .map_err(|busy| busy.to_string())
-            .and_then(|publication| WhipReceiver::new(now, media, publication).map_err(|error| error.to_string()));
+            self.shared.streams.publish(&info.stream, publisher, control, self.shared.on_conflict, time_of_day);
+        let receiver = published.map_err(|busy| busy.to_string()).and_then(|publication| {
+            WhipReceiver::new(now, time_of_day, media, publication).map_err(|error| error.to_string())
+        });
         match receiver {
             Ok(receiver) => {
                 session.role = Role::Publisher(Box::new(receiver));

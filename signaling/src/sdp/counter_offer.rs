@@ -31,6 +31,7 @@ pub fn offered(live: &[TrackFormat]) -> Negotiated {
             extensions: ExtensionIds {
                 mid: Some(1),
                 playout_delay: (kind == MediaKind::Video).then_some(2),
+                abs_capture_time: Some(3),
                 ..ExtensionIds::default()
             },
             remote_ssrcs: Vec::new(),

@@ -13,6 +13,8 @@ use crate::{
     media_plane::Direction,
 };
 
+/// What an element of a header extension carries at the most (RFC 8285 section 4.2): a longer mid cannot be said in packets.
+const ELEMENT_BYTES_MAX: usize = 16;
 /// Protocols of an `m=` line that mean DTLS-SRTP (RFC 5764 section 8, RFC 9429 section 5.1.2).
 const PROTOCOLS: [&str; 5] = ["UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"];
 
@@ -75,8 +77,9 @@ pub fn negotiate_egress(offer: &MediaOffer, live: &[TrackFormat]) -> Result<Nego
             }
             carried += 1;
         }
-        let ExtensionIds { mid, playout_delay, .. } = section.extensions;
-        let extensions = ExtensionIds { mid, playout_delay, ..ExtensionIds::default() };
+        let ExtensionIds { mid, playout_delay, abs_capture_time, .. } = section.extensions;
+        let mid = mid.filter(|_| section.mid.len() <= ELEMENT_BYTES_MAX);
+        let extensions = ExtensionIds { mid, playout_delay, abs_capture_time, ..ExtensionIds::default() };
         Ok(NegotiatedMedia { extensions, codecs, ..declined(kind, section) })
     });
     let media: Vec<NegotiatedMedia> = media.collect::<Result<_, Problem>>()?;

@@ -11,10 +11,11 @@ use sluice_signaling::{
 use super::{
     Output, SenderSettings,
     choice::choose,
+    extensions::{Extensions, SaysMid},
     pace::Pace,
     resend::ResendBudget,
     undecodable::Undecodable,
-    wire::{DatagramOut, PlayoutDelay, SEGMENTS_MAX, Sent, Wire},
+    wire::{DatagramOut, SEGMENTS_MAX, Sent, Wire},
 };
 use crate::{
     media::{ExtendedSeq, MediaKind},
@@ -64,7 +65,8 @@ pub struct SenderMedia {
     chosen_for: Option<Run>,
     /// None: the viewer cannot decode what the track carries.
     payload_types: Option<PayloadTypes>,
-    playout_delay: Option<PlayoutDelay>,
+    extensions: Extensions,
+    says_mid: SaysMid,
     /// Of the current publication.
     sound_lags: bool,
     choice: LayerChoice,
@@ -73,6 +75,7 @@ pub struct SenderMedia {
     switch_asked: Option<(LayerIndex, Instant)>,
     /// Numbers of the retransmission stream, widened for its seal.
     next_rtx: ExtendedSeq,
+    rtx_says_mid: SaysMid,
     budget: ResendBudget,
     last_mended: Option<Instant>,
     live_since: Option<Instant>,
@@ -82,20 +85,21 @@ pub struct SenderMedia {
 
 impl SenderMedia {
     pub fn new(section: &NegotiatedMedia, ids: SenderIds, numbers: StreamNumbers, settings: SenderSettings) -> Self {
+        let subscription = Subscription::new(section.kind, numbers.first_seq, numbers.time_offset_ticks);
+        let next_rtx = ExtendedSeq(u64::from(numbers.first_rtx_seq & 0x7fff));
         Self {
             ids,
             section: section.clone(),
             chosen_for: None,
             payload_types: None,
-            playout_delay: section
-                .extensions
-                .playout_delay
-                .and_then(|id| PlayoutDelay::new(id, settings.playout_delay_max_ms)),
+            extensions: Extensions::new(&section.extensions, &section.mid, settings.playout_delay_max_ms),
+            says_mid: SaysMid::from(subscription.next_out()),
             sound_lags: false,
             choice: LayerChoice::Automatic,
             switch_asked: None,
-            subscription: Subscription::new(section.kind, numbers.first_seq, numbers.time_offset_ticks),
-            next_rtx: ExtendedSeq(u64::from(numbers.first_rtx_seq & 0x7fff)),
+            subscription,
+            rtx_says_mid: SaysMid::from(next_rtx),
+            next_rtx,
             budget: ResendBudget::default(),
             last_mended: None,
             live_since: None,
@@ -135,6 +139,15 @@ impl SenderMedia {
         self.subscription.layers_needed(now)
     }
 
+    /// The viewer reports on this SSRC, if it is one of the stream's: it knows by now where packets of it belong.
+    pub fn acknowledged(&mut self, ssrc: u32) {
+        if ssrc == self.ids.ssrc {
+            self.says_mid.acknowledged(self.subscription.next_out());
+        } else if Some(ssrc) == self.ids.rtx_ssrc {
+            self.rtx_says_mid.acknowledged(self.next_rtx);
+        }
+    }
+
     pub fn measured_rtt(&mut self, rtt: Duration) {
         self.budget.measured_rtt(rtt);
     }
@@ -165,7 +178,7 @@ impl SenderMedia {
 
     /// The most that the next packet takes on the wire; `None` when there is none.
     pub fn next_bytes_max(&self, track: &ReplicaTrack, sealer: &SrtpSealer) -> Option<usize> {
-        Some(self.wire(sealer)?.packet_bytes_max(self.subscription.peek(track)?))
+        Some(self.wire(sealer)?.packet_bytes_max(self.subscription.peek(track)?, self.subscription.next_out()))
     }
 
     /// Sends what is due. `follows`: a datagram of so many bytes at most will be sent right after.
@@ -262,9 +275,9 @@ impl SenderMedia {
         let Some((payload_type, ssrc)) = rtx else {
             return wire.send(&[(packet, outgoing)], None, output.scratch, output.out);
         };
-        let index = self.next_rtx.0;
+        let index = self.next_rtx;
         self.next_rtx = self.next_rtx.next();
-        let wire = Wire { ssrc, payload_type, ..wire };
+        let wire = Wire { ssrc, payload_type, says_mid: self.rtx_says_mid, ..wire };
         wire.send_rtx(packet, &outgoing, index, output.scratch, output.out)
     }
 
@@ -322,7 +335,8 @@ impl SenderMedia {
             sealer,
             ssrc: self.ids.ssrc,
             payload_type: types.media,
-            playout_delay: self.playout_delay,
+            extensions: self.extensions,
+            says_mid: self.says_mid,
             sound_lags: self.sound_lags,
             // Without a retransmission stream a packet may be sent again under its own number.
             pad: types.rtx.is_some(),

@@ -10,6 +10,7 @@
 //! each [`WhepSender::follow`], and now and then.
 
 mod choice;
+mod extensions;
 mod media;
 mod pace;
 mod resend;
@@ -244,6 +245,7 @@ impl WhepSender {
         for part in RtcpReader::new(compound) {
             let broken = match part {
                 Rtcp::Reception { report, .. } => {
+                    self.media.iter_mut().for_each(|media| media.acknowledged(report.ssrc));
                     if let (Some(media), Some(rtt)) = (self.by_ssrc(report.ssrc), report.round_trip(ntp)) {
                         media.measured_rtt(rtt);
                     }

@@ -1,3 +1,5 @@
+mod extensions;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use sluice_signaling::sdp::{AcceptedCodec, ExtensionIds, NegotiatedMedia};
 
 use super::*;
 use crate::{
-    media::{Codec, RtpPacket, TrackFormat, testing::epoch},
+    media::{CaptureTime, Codec, RtpPacket, TrackFormat, testing::epoch},
     rtp::rtcp::{write_nack, write_pli},
     track::{Batch, Delivery, LayerIndex, News, PAYLOAD_BYTES_MAX, Snapshot, TrackPacket, TrackSnapshot},
     transport::SrtpProfile,
@@ -24,6 +26,9 @@ const IDS: ExtensionIds = ExtensionIds {
     playout_delay: Some(5),
     abs_capture_time: None,
 };
+
+/// What a browser may agree on besides.
+const ALL_IDS: ExtensionIds = ExtensionIds { mid: Some(1), abs_capture_time: Some(3), ..IDS };
 
 /// Keeps each call's datagrams, and opens them as a browser would.
 struct Browser {
@@ -49,7 +54,7 @@ impl Browser {
     fn open(&mut self) -> Vec<RtpPacket> {
         let datagrams: Vec<_> = std::mem::take(&mut self.calls).into_iter().flatten().collect();
         let mut opened = |datagram: &Vec<u8>| self.context.decrypt_rtp(datagram).unwrap().freeze();
-        datagrams.iter().map(|datagram| RtpPacket::parse(opened(datagram), &IDS).unwrap()).collect()
+        datagrams.iter().map(|datagram| RtpPacket::parse(opened(datagram), &ALL_IDS).unwrap()).collect()
     }
 }
 
@@ -88,6 +93,8 @@ struct Bench {
     scratch: Scratch,
     seq: u64,
     sound_seq: u64,
+    /// What the next picture's first packet says.
+    capture: Option<CaptureTime>,
 }
 
 impl Bench {
@@ -123,6 +130,7 @@ impl Bench {
             scratch: Scratch::default(),
             seq: 0,
             sound_seq: 0,
+            capture: None,
         };
         bench.publisher(1, Codec::H264);
         bench
@@ -141,6 +149,7 @@ impl Bench {
     fn picture(&mut self, keyframe: bool, sizes: &[usize]) {
         self.now += Duration::from_millis(33);
         let time_ticks = self.now.saturating_duration_since(epoch()).as_millis() as u64 * 90;
+        let capture = self.capture.take();
         let packet = |(at, size): (usize, &usize)| {
             Arc::new(TrackPacket {
                 seq: ExtendedSeq(self.seq + at as u64),
@@ -148,6 +157,7 @@ impl Bench {
                 arrival: self.now,
                 marker: at + 1 == sizes.len(),
                 keyframe_start: keyframe && at == 0,
+                capture: capture.filter(|_| at == 0),
                 payload: Bytes::from(vec![at as u8 + 1; *size]),
             })
         };
@@ -166,6 +176,7 @@ impl Bench {
                 arrival: self.now,
                 marker: false,
                 keyframe_start: false,
+                capture: None,
                 payload: Bytes::from(vec![0xaa; *size]),
             })
         };

@@ -5,10 +5,11 @@
 //! largest. A packet that may be sent again under its own number is never padded: what AES-GCM sealed once under a number
 //! must be the same bytes the second time (RFC 7714 section 8.1), and padding depends on its neighbours.
 
+use super::extensions::{BLOCK_BYTES_MAX, Extensions, Said, SaysMid};
 use crate::{
     codec::vp8::PictureNumbers,
-    media::RTP_HEADER_BYTES,
-    track::{Outgoing, PAYLOAD_BYTES_MAX, Playout, TrackPacket},
+    media::{ExtendedSeq, RTP_HEADER_BYTES},
+    track::{Outgoing, PAYLOAD_BYTES_MAX, TrackPacket},
     transport::SrtpSealer,
 };
 
@@ -17,48 +18,13 @@ pub const SEGMENTS_MAX: usize = 48;
 /// What one UDP call may carry: 65,535 less the IP and UDP headers of IPv6.
 const CALL_BYTES_MAX: usize = 65_535 - 48;
 const _: () = assert!(
-    RTP_HEADER_BYTES + PLAYOUT_DELAY_BYTES + OSN_BYTES + PAYLOAD_BYTES_MAX + 16 <= CALL_BYTES_MAX,
+    RTP_HEADER_BYTES + BLOCK_BYTES_MAX + OSN_BYTES + PAYLOAD_BYTES_MAX + 16 <= CALL_BYTES_MAX,
     "every packet of the tree fits into a call, with the longest tag"
 );
 /// RTP padding's length is one byte (RFC 3550 section 5.1).
 const PADDING_BYTES_MAX: usize = 255;
-/// The one-byte-header extension block with the playout delay alone (RFC 8285): 4 bytes of header, 1 + 3 of element.
-const PLAYOUT_DELAY_BYTES: usize = 8;
-/// Two numbers of 12 bits, in units of 10 ms.
-const DELAY_BYTES: usize = 3;
-const DELAY_UNIT_MS: u16 = 10;
-const DELAY_MAX: u16 = 0xfff;
-/// Minimum and maximum 0: browsers then show a picture as soon as it is decoded.
-const DELAY_NONE: [u8; DELAY_BYTES] = [0; DELAY_BYTES];
-/// 10 ms, which browsers take to render anyway. With a minimum of 0 and a maximum below 500 ms Chromium shows every picture
-/// as soon as it is decoded, whatever jitter and the sound ask for.
-const DELAY_WAITING_MIN: u16 = 1;
 /// The original sequence number in front of a retransmission (RFC 4588 section 4).
 const OSN_BYTES: usize = 2;
-
-/// How the playout-delay extension is written to one viewer.
-#[derive(Debug, Clone, Copy)]
-pub struct PlayoutDelay {
-    id: u8,
-    /// Minimum and maximum for pictures that wait for a sound that lags.
-    waiting: [u8; DELAY_BYTES],
-}
-
-impl PlayoutDelay {
-    /// `None` when the id does not fit a one-byte header (RFC 8285 section 4.2).
-    pub fn new(id: u8, waiting_max_ms: u16) -> Option<Self> {
-        let max = (waiting_max_ms / DELAY_UNIT_MS).min(DELAY_MAX).to_be_bytes();
-        // Two numbers of 12 bits.
-        let waiting = [(DELAY_WAITING_MIN >> 4) as u8, (DELAY_WAITING_MIN << 4) as u8 | max[0], max[1]];
-        (1..15).contains(&id).then_some(Self { id, waiting })
-    }
-
-    /// One block of one element: profile 0xBEDE, one 32-bit word: id and length, minimum and maximum delay.
-    fn block(self, wait: bool) -> [u8; PLAYOUT_DELAY_BYTES] {
-        let [d0, d1, d2] = if wait { self.waiting } else { DELAY_NONE };
-        [0xbe, 0xde, 0, 1, self.id << 4 | (DELAY_BYTES as u8 - 1), d0, d1, d2]
-    }
-}
 
 /// Where sealed datagrams go.
 pub trait DatagramOut {
@@ -101,8 +67,8 @@ pub struct Wire<'a> {
     pub sealer: &'a SrtpSealer,
     pub ssrc: u32,
     pub payload_type: u8,
-    /// The playout-delay extension, when it was agreed on.
-    pub playout_delay: Option<PlayoutDelay>,
+    pub extensions: Extensions,
+    pub says_mid: SaysMid,
     /// Pictures at the live edge wait for the sound.
     pub sound_lags: bool,
     /// Whether packets may be padded to equal size.
@@ -134,12 +100,14 @@ impl Sent {
 impl Wire<'_> {
     /// Sealed size without padding.
     pub fn packet_bytes(&self, packet: &TrackPacket, outgoing: &Outgoing) -> usize {
-        self.header_bytes(outgoing) + packet.payload.len() + self.sealer.overhead_bytes()
+        let block = self.said(packet, outgoing).bytes();
+        RTP_HEADER_BYTES + block + packet.payload.len() + self.sealer.overhead_bytes()
     }
 
-    /// The most that a packet takes, whatever is said of its playout.
-    pub fn packet_bytes_max(&self, packet: &TrackPacket) -> usize {
-        RTP_HEADER_BYTES + PLAYOUT_DELAY_BYTES + packet.payload.len() + self.sealer.overhead_bytes()
+    /// The most that a packet takes which is sent as `next` or later.
+    pub fn packet_bytes_max(&self, packet: &TrackPacket, next: ExtendedSeq) -> usize {
+        let block = self.extensions.bytes_max(packet, next, self.says_mid);
+        RTP_HEADER_BYTES + block + packet.payload.len() + self.sealer.overhead_bytes()
     }
 
     /// Sends packets in order, in as few calls as their sizes allow. The first of them goes with the call that was left open,
@@ -205,18 +173,20 @@ impl Wire<'_> {
         &self,
         packet: &TrackPacket,
         original: &Outgoing,
-        index: u64,
+        index: ExtendedSeq,
         scratch: &mut Scratch,
         out: &mut impl DatagramOut,
     ) -> Sent {
         let payload = &packet.payload;
-        let body = RTP_HEADER_BYTES + OSN_BYTES;
+        let said = self.extensions.said_again(index, self.says_mid);
+        let header = RTP_HEADER_BYTES + said.bytes();
+        let body = header + OSN_BYTES;
         let bytes = body + payload.len() + self.sealer.overhead_bytes();
         let Some(buffer) = scratch.bytes.get_mut(..bytes) else { return Sent::default() };
-        self.write_header(buffer, packet.marker, false, false, index as u16, original.time_ticks as u32);
-        buffer[RTP_HEADER_BYTES..body].copy_from_slice(&original.seq.wire().to_be_bytes());
+        self.write_header(buffer, packet.marker, false, said, index.wire(), original.time_ticks as u32);
+        buffer[header..body].copy_from_slice(&original.seq.wire().to_be_bytes());
         copy(packet, original, &mut buffer[body..body + payload.len()]);
-        self.sealer.seal(buffer, RTP_HEADER_BYTES, self.ssrc, index);
+        self.sealer.seal(buffer, header, self.ssrc, index.0);
         out.send(buffer, bytes);
         Sent { packets: 1, bytes: bytes as u32, payload_bytes: payload.len() as u32 }
     }
@@ -242,26 +212,14 @@ impl Wire<'_> {
         (count, segment)
     }
 
-    fn header_bytes(&self, outgoing: &Outgoing) -> usize {
-        let extension = self.playout_delay.is_some() && outgoing.playout != Playout::Unsaid;
-        RTP_HEADER_BYTES + if extension { PLAYOUT_DELAY_BYTES } else { 0 }
+    fn said(&self, packet: &TrackPacket, outgoing: &Outgoing) -> Said {
+        self.extensions.said(packet, outgoing, self.sound_lags, self.says_mid)
     }
 
     fn write(&self, buffer: &mut [u8], packet: &TrackPacket, outgoing: &Outgoing, padding: usize) {
-        let header = self.header_bytes(outgoing);
-        let extension = header > RTP_HEADER_BYTES;
-        self.write_header(
-            buffer,
-            packet.marker,
-            padding > 0,
-            extension,
-            outgoing.seq.wire(),
-            outgoing.time_ticks as u32,
-        );
-        if let Some(delay) = self.playout_delay.filter(|_| extension) {
-            let wait = self.sound_lags && outgoing.playout == Playout::Live;
-            buffer[RTP_HEADER_BYTES..header].copy_from_slice(&delay.block(wait));
-        }
+        let said = self.said(packet, outgoing);
+        let header = RTP_HEADER_BYTES + said.bytes();
+        self.write_header(buffer, packet.marker, padding > 0, said, outgoing.seq.wire(), outgoing.time_ticks as u32);
         let end = header + packet.payload.len();
         copy(packet, outgoing, &mut buffer[header..end]);
         if padding > 0 {
@@ -271,12 +229,16 @@ impl Wire<'_> {
         self.sealer.seal(buffer, header, self.ssrc, outgoing.seq.0);
     }
 
-    fn write_header(&self, buffer: &mut [u8], marker: bool, padding: bool, extension: bool, seq: u16, time: u32) {
-        buffer[0] = 0x80 | u8::from(padding) << 5 | u8::from(extension) << 4;
+    fn write_header(&self, buffer: &mut [u8], marker: bool, padding: bool, said: Said, seq: u16, time: u32) {
+        let block_bytes = said.bytes();
+        buffer[0] = 0x80 | u8::from(padding) << 5 | u8::from(block_bytes > 0) << 4;
         buffer[1] = u8::from(marker) << 7 | self.payload_type;
         buffer[2..4].copy_from_slice(&seq.to_be_bytes());
         buffer[4..8].copy_from_slice(&time.to_be_bytes());
-        buffer[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
+        buffer[8..RTP_HEADER_BYTES].copy_from_slice(&self.ssrc.to_be_bytes());
+        if block_bytes > 0 {
+            said.write(&mut buffer[RTP_HEADER_BYTES..RTP_HEADER_BYTES + block_bytes]);
+        }
     }
 }
 

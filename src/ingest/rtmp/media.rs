@@ -1,7 +1,10 @@
 //! A publisher's media on its way into the track tree: times onto one clock, pictures into packets, sound to the thread
 //! that turns it into Opus and back from it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use tracing::{info, warn};
@@ -19,13 +22,17 @@ use crate::{
         h264::{BadDecoderConfiguration, nal::NalOverrun, parameter_sets::BadParameterSet},
         opus,
     },
-    media::{Codec, ExtendedSeq, RTP_HEADER_BYTES, TrackFormat},
+    media::{CaptureStamps, CaptureTime, Codec, ExtendedSeq, RTP_HEADER_BYTES, TrackFormat},
+    rtp::rtcp::NtpTime,
     track::{Batch, ClockReference, LayerIndex, Notice, Publication, Superseded, TrackIndex, TrackPacket},
     transcode::{OpusPacket, SoundEvent, SoundInput},
 };
 
 /// Ticks of the sound track per millisecond.
 const SOUND_TICKS_PER_MS: u64 = opus::CLOCK_HZ as u64 / 1_000;
+
+/// The media clock counts milliseconds.
+const MEDIA_CLOCK_HZ: u32 = 1_000;
 
 /// What in OBS and ffmpeg keeps B-frames out of a stream.
 const B_FRAME_SETTING: &str = "In OBS: Settings > Output > Output Mode: Advanced > Streaming; x264: \"bframes=0\" in x264 Options, or Tune: \
@@ -67,6 +74,8 @@ pub struct Media {
     originals: Originals,
     made: Made,
     told: Told,
+    /// Our two clocks at one moment before the first message.
+    begin: (Instant, SystemTime),
 }
 
 /// RTP packets and their bytes, handed to the tree.
@@ -82,18 +91,22 @@ struct Sound {
     config: Option<Bytes>,
     next_seq: u64,
     ticks: Growing,
+    stamps: CaptureStamps,
 }
 
 impl Sound {
-    fn packet(&mut self, now: Instant, made: OpusPacket) -> TrackPacket {
+    fn packet(&mut self, now: Instant, made: OpusPacket, origin: Option<CaptureTime>) -> TrackPacket {
         let seq = ExtendedSeq(self.next_seq);
         self.next_seq += 1;
+        let time_ticks = self.ticks.after(made.time_ticks.max(0) as u64);
+        let captured = || Some(origin?.after(time_ticks as i64, opus::CLOCK_HZ));
         TrackPacket {
             seq,
-            time_ticks: self.ticks.after(made.time_ticks.max(0) as u64),
+            time_ticks,
             arrival: now,
             marker: made.after_gap,
             keyframe_start: false,
+            capture: self.stamps.stamp(now, time_ticks, captured),
             payload: made.payload,
         }
     }
@@ -111,7 +124,8 @@ struct Told {
 }
 
 impl Media {
-    pub fn new(publication: Publication) -> Self {
+    /// `begin` has our two clocks at one moment, now or before.
+    pub fn new(publication: Publication, begin: (Instant, SystemTime)) -> Self {
         Self {
             publication,
             clock: MediaClock::default(),
@@ -122,7 +136,15 @@ impl Media {
             originals: Originals::default(),
             made: Made::default(),
             told: Told::default(),
+            begin,
         }
+    }
+
+    /// When the media clock's time 0 was captured: RTMP does not say, so it is when that would have arrived. The clock is ours.
+    fn origin(&self) -> Option<CaptureTime> {
+        let (at, time_ms) = self.clock.anchor()?;
+        let NtpTime(ntp) = NtpTime::from_system(self.begin.1 + at.saturating_duration_since(self.begin.0));
+        Some(CaptureTime { ntp, clock_offset: 0 }.after(-time_ms, MEDIA_CLOCK_HZ))
     }
 
     /// A whole video message.
@@ -143,9 +165,11 @@ impl Media {
             VideoTag::AvcPicture { composition_ms, data } => {
                 let decode_ms = self.clock.map(now, Lane::Video, wire_ms);
                 self.tell_jumps();
+                let origin = self.origin();
+                let captured = |time_ms| Some(origin?.after(time_ms, MEDIA_CLOCK_HZ));
                 // Pictures before the configuration cannot be decoded by anybody.
                 let Some(video) = &mut self.video else { return Ok(()) };
-                let packets = video.handle_picture(now, decode_ms, composition_ms, &data)?;
+                let packets = video.handle_picture(now, decode_ms, composition_ms, &data, captured)?;
                 let keyframe = video.is_keyframe(&data);
                 self.originals.picture(now, decode_ms, composition_ms, keyframe, data, &mut self.publication)?;
                 if packets.is_empty() {
@@ -216,8 +240,9 @@ impl Media {
         match event {
             SoundEvent::Made(made) => {
                 let Some(index) = self.sound.index else { return };
+                let origin = self.origin();
                 for made in made {
-                    self.together.add(now, index, [Arc::new(self.sound.packet(now, made))]);
+                    self.together.add(now, index, [Arc::new(self.sound.packet(now, made, origin))]);
                 }
             }
             SoundEvent::Failed(error) => self.tell_sound(&error),

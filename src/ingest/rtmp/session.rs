@@ -47,7 +47,7 @@ pub struct Session {
     pub(super) peer: SocketAddr,
     pub(super) control: Arc<dyn PublisherControl>,
     /// Our clocks at the beginning: what later times of day are counted from.
-    begin: (Instant, SystemTime),
+    pub(super) begin: (Instant, SystemTime),
     handshake: Option<Box<Handshake>>,
     pub(super) reader: ChunkReader,
     pub(super) replies: Replies,

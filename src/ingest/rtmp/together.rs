@@ -82,6 +82,7 @@ mod tests {
             arrival: epoch(),
             marker: true,
             keyframe_start: false,
+            capture: None,
             payload: Bytes::new(),
         })
     }

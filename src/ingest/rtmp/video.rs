@@ -11,7 +11,7 @@ use crate::{
         nal::{kind, split_lengths, unit_type},
         packetize,
     },
-    media::{Codec, ExtendedSeq, TrackFormat},
+    media::{CaptureStamps, CaptureTime, Codec, ExtendedSeq, TrackFormat},
     track::TrackPacket,
 };
 
@@ -38,6 +38,7 @@ pub struct VideoTrack {
     order: DisplayOrder,
     ticks: Growing,
     next_seq: ExtendedSeq,
+    stamps: CaptureStamps,
     pub dropped: Dropped,
 }
 
@@ -52,6 +53,7 @@ impl VideoTrack {
             ticks: Growing::default(),
             // One cycle up, as the widened numbers of RTP publishers are.
             next_seq: ExtendedSeq(1 << 16),
+            stamps: CaptureStamps::default(),
             dropped: Dropped::default(),
         };
         track.configure(record)?;
@@ -98,7 +100,8 @@ impl VideoTrack {
         nals.is_ok_and(|nals| nals.iter().any(|nal| unit_type(nal) == kind::IDR_SLICE))
     }
 
-    /// One access unit becomes the packets of one picture; none when the picture is left out.
+    /// One access unit becomes the packets of one picture; none when the picture is left out. `capture` tells when what is shown at a time
+    /// of the media clock was captured.
     ///
     /// # Errors
     /// When it cannot be taken apart, or brings parameter sets that make no sense.
@@ -108,6 +111,7 @@ impl VideoTrack {
         decode_ms: i64,
         composition_ms: i32,
         data: &Bytes,
+        capture: impl FnOnce(i64) -> Option<CaptureTime>,
     ) -> Result<Vec<Arc<TrackPacket>>, MediaError> {
         let nals = split_lengths(data, self.length_bytes)?;
         for nal in &nals {
@@ -116,7 +120,7 @@ impl VideoTrack {
         let composition_ms = composition_ms.clamp(-COMPOSITION_MAX_MS, COMPOSITION_MAX_MS);
         let presentation_ms = decode_ms + i64::from(composition_ms);
         let counter = match self.order.judge(&nals, &self.sets, presentation_ms) {
-            Verdict::Send => return Ok(self.packets(now, presentation_ms, nals)),
+            Verdict::Send => return Ok(self.packets(now, presentation_ms, nals, || capture(presentation_ms))),
             Verdict::Reordered => &mut self.dropped.reordered,
             Verdict::ReorderedReference => &mut self.dropped.reordered_references,
             Verdict::MissingReference => &mut self.dropped.missing_references,
@@ -126,7 +130,13 @@ impl VideoTrack {
         Ok(Vec::new())
     }
 
-    fn packets(&mut self, now: Instant, presentation_ms: i64, nals: Vec<Bytes>) -> Vec<Arc<TrackPacket>> {
+    fn packets(
+        &mut self,
+        now: Instant,
+        presentation_ms: i64,
+        nals: Vec<Bytes>,
+        capture: impl FnOnce() -> Option<CaptureTime>,
+    ) -> Vec<Arc<TrackPacket>> {
         let keyframe = nals.iter().any(|nal| unit_type(nal) == kind::IDR_SLICE);
         // Delimiters and filler say nothing, RTP has the marker. Supplemental information is for buffers that WebRTC
         // does not model, and x264's version string is the longest of it. What stays is slices, and parameter sets:
@@ -142,6 +152,7 @@ impl VideoTrack {
             return Vec::new();
         }
         let time_ticks = self.ticks.after(presentation_ms.max(0) as u64 * TICKS_PER_MS);
+        let capture = self.stamps.stamp(now, time_ticks, capture);
         let count = payloads.len();
         let mut packets = Vec::with_capacity(count);
         for (at, payload) in payloads.into_iter().enumerate() {
@@ -151,6 +162,7 @@ impl VideoTrack {
                 arrival: now,
                 marker: at + 1 == count,
                 keyframe_start: keyframe && at == 0,
+                capture: capture.filter(|_| at == 0),
                 payload,
             }));
             self.next_seq = self.next_seq.next();

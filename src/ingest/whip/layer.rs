@@ -16,7 +16,7 @@ use crate::{
         source::{Accepted, Source},
         timeline::Timeline,
     },
-    media::{ExtendedSeq, MediaKind},
+    media::{CaptureStamps, CaptureTime, ExtendedSeq, MediaKind},
     rtp::{GivenUp, Renumber, rtcp::NtpTime},
     track::{Batch, ClockReference, LayerIndex, Publication, Superseded, TrackIndex, TrackPacket},
 };
@@ -47,6 +47,12 @@ pub(super) struct IngestLayer {
     reported: Option<(Reported, Instant)>,
     clock: Option<ClockReference>,
     clock_known: bool,
+    clock_rate_hz: u32,
+    stamps: CaptureStamps,
+    /// What a packet of the publisher's last said of capture, and its time.
+    capture_said: Option<(CaptureTime, u64)>,
+    /// What the publisher's clock is ahead of ours, in 1/2^32 s, once a report has told.
+    clock_ahead: Option<i64>,
 }
 
 impl IngestLayer {
@@ -68,6 +74,10 @@ impl IngestLayer {
             reported: None,
             clock: None,
             clock_known: false,
+            clock_rate_hz: first.codec.clock_rate_hz(),
+            stamps: CaptureStamps::default(),
+            capture_said: None,
+            clock_ahead: None,
         }
     }
 
@@ -111,6 +121,7 @@ impl IngestLayer {
         self.numbers.restart();
         self.time.restart();
         self.reported = None;
+        self.capture_said = None;
         self.last_keyframe = None;
         if self.is_video() {
             self.wish.want(now);
@@ -180,7 +191,37 @@ impl IngestLayer {
             self.clock_known = true;
             self.clock = Some(ClockReference { at: now, time_ticks, by_report: false });
         }
-        self.batch.push(Arc::new(TrackPacket { seq, time_ticks, arrival: now, marker, keyframe_start, payload }));
+        let capture = if payload.is_empty() { None } else { self.stamp(now, time_ticks) };
+        self.batch.push(Arc::new(TrackPacket {
+            seq,
+            time_ticks,
+            arrival: now,
+            marker,
+            keyframe_start,
+            capture,
+            payload,
+        }));
+    }
+
+    /// A packet of this time says when it was captured.
+    pub(super) fn capture_said(&mut self, capture: CaptureTime, time_ticks: u64) {
+        self.capture_said = Some((capture, time_ticks));
+    }
+
+    /// The publisher's own word goes on, unless it has none: then its reports say the same. What changes is whose clock receivers compare
+    /// it with: ours.
+    fn stamp(&mut self, now: Instant, time_ticks: u64) -> Option<CaptureTime> {
+        let Self { capture_said, reported, clock_ahead, clock_rate_hz, .. } = self;
+        self.stamps.stamp(now, time_ticks, || {
+            let reported = || {
+                let (Reported { ntp, time_ticks }, _) = (*reported)?;
+                Some((CaptureTime { ntp: ntp.0, clock_offset: 0 }, time_ticks))
+            };
+            let (capture, at_ticks) = capture_said.or_else(reported)?;
+            let clock_offset = capture.clock_offset.wrapping_add((*clock_ahead)?);
+            let ticks = time_ticks.wrapping_sub(at_ticks) as i64;
+            Some(CaptureTime { clock_offset, ..capture.after(ticks, *clock_rate_hz) })
+        })
     }
 
     /// What was collected, for the tree; it is told the clock before it, if that was measured anew.
@@ -211,6 +252,7 @@ impl IngestLayer {
 
     /// Makes the clock's reference anew from the last report.
     pub(super) fn refer_to(&mut self, clock: &SenderClock) {
+        self.clock_ahead = clock.ahead();
         if let Some(reference) = self.reported.and_then(|(reported, _)| clock.reference(reported)) {
             self.clock = Some(reference);
         }

@@ -28,7 +28,7 @@ mod tests;
 mod timeline;
 mod track;
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::{Buf, Bytes};
 use sluice_signaling::sdp::{ExtensionIds, Negotiated, NegotiatedMedia};
@@ -82,11 +82,16 @@ pub struct WhipReceiver {
 }
 
 impl WhipReceiver {
-    /// Adds a track per accepted section to the publication.
+    /// Adds a track per accepted section to the publication. `time_of_day` is what it is `now`.
     ///
     /// # Errors
     /// [`Superseded`] when another publisher has the stream already.
-    pub fn new(now: Instant, media: &Negotiated, mut publication: Publication) -> Result<Self, Superseded> {
+    pub fn new(
+        now: Instant,
+        time_of_day: SystemTime,
+        media: &Negotiated,
+        mut publication: Publication,
+    ) -> Result<Self, Superseded> {
         let mut tracks = Vec::new();
         let mut sections = Vec::new();
         for (at, section) in media.media.iter().enumerate() {
@@ -107,7 +112,7 @@ impl WhipReceiver {
             tracks,
             router: Router::new(sections),
             extensions,
-            clock: SenderClock::default(),
+            clock: SenderClock::new(now, time_of_day),
             feedback,
             counters: ReceiverCounters::default(),
             superseded: false,
@@ -145,6 +150,7 @@ impl WhipReceiver {
             timestamp: header.timestamp,
             marker: header.marker,
             codec: None,
+            capture: packet.extensions.abs_capture_time,
             payload: packet.payload,
             repaired: false,
         };

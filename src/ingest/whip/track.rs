@@ -13,7 +13,7 @@ use crate::{
         layer::IngestLayer,
         source::Accepted,
     },
-    media::{Codec, TrackFormat},
+    media::{CaptureTime, Codec, TrackFormat},
     track::{Batch, LayerIndex, Publication, Superseded, TrackIndex},
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Incoming {
     pub marker: bool,
     /// Index among the section's codecs; `None` for a payload type that was not agreed on.
     pub codec: Option<usize>,
+    /// When the publisher says that it was captured.
+    pub capture: Option<CaptureTime>,
     pub payload: Bytes,
     pub repaired: bool,
 }
@@ -195,6 +197,9 @@ impl IngestTrack {
         }
         let layer = &mut self.layers[at];
         layer.inspected(now, accepted, mark.keyframe_start);
+        if let Some(capture) = packet.capture {
+            layer.capture_said(capture, time_ticks);
+        }
         // A copy: packets are kept for seconds, and must not keep the receive buffer they came in.
         let payload = Bytes::copy_from_slice(&packet.payload);
         layer.collect(now, number, time_ticks, packet.marker, mark.keyframe_start, payload);

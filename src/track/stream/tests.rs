@@ -87,6 +87,7 @@ pub(super) fn packets(seq: u64, keyframe_start: bool) -> Vec<Batch> {
         arrival: epoch(),
         marker: true,
         keyframe_start,
+        capture: None,
         payload: Bytes::from_static(&[0; 10]),
     };
     vec![Batch { track: VIDEO, layer: ONLY, packets: vec![Arc::new(packet)] }]

@@ -101,6 +101,7 @@ impl Camera {
                 arrival: now,
                 marker: seq + 1 == encoder.seq,
                 keyframe_start: keyframe && seq == first,
+                capture: None,
                 payload: content(at, picture),
             })
         };

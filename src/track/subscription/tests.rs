@@ -45,6 +45,7 @@ impl Source {
             arrival: self.now,
             marker,
             keyframe_start,
+            capture: None,
             payload: Bytes::from_static(&[0; 1_000]),
         })
     }
@@ -308,6 +309,7 @@ fn sound_begins_at_the_live_edge() {
             arrival: epoch() + Duration::from_millis(20 * n),
             marker: false,
             keyframe_start: false,
+            capture: None,
             payload: Bytes::from_static(&[0; 80]),
         })
     };

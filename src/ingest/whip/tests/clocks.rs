@@ -4,7 +4,8 @@ use super::*;
 use crate::rtp::rtcp::{NtpTime, SenderReport, write_sender_report};
 
 fn report(ssrc: u32, ntp_ms: u64, rtp_time: u32) -> Bytes {
-    let ntp = NtpTime::from_system(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + ntp_ms));
+    let ntp =
+        NtpTime::from_system(SystemTime::UNIX_EPOCH + Duration::from_millis(SERVER_TIME.as_millis() as u64 + ntp_ms));
     let mut out = Vec::new();
     write_sender_report(&mut out, &SenderReport { ssrc, ntp, rtp_time, packets: 0, bytes: 0 }, &[]);
     out.into()
@@ -68,4 +69,55 @@ fn reports_that_cannot_be_right_or_come_too_often_are_ignored() {
         bench.receiver.flush(ms(30 + at)).unwrap();
     }
     assert_eq!(bench.clocks(VIDEO).len(), 2);
+}
+
+/// What packets of the pictures say of capture: milliseconds on the publisher's clock and on ours, after the tests' origin.
+fn captured(bench: &Bench) -> Vec<(i64, i64)> {
+    let origin = NtpTime::from_system(SystemTime::UNIX_EPOCH + SERVER_TIME);
+    let ms = |units: u64| (i128::from(units as i64) * 1_000 + (1 << 31)) >> 32;
+    let of = |capture: CaptureTime| {
+        let theirs = capture.ntp.wrapping_sub(origin.0);
+        (ms(theirs) as i64, ms(theirs.wrapping_sub(capture.clock_offset as u64)) as i64)
+    };
+    bench.packets(VIDEO).iter().filter_map(|packet| packet.capture).map(of).collect()
+}
+
+#[test]
+fn what_the_publisher_says_of_capture_goes_on_with_what_its_clock_is_ahead_of_ours() {
+    let mut bench = Bench::new(&browser());
+    // The publisher's clock is 3 s ahead; all takes 20 ms on its way.
+    bench.receive(ms(100), &video(1, 90_000, KEY));
+    bench.receiver.handle_rtcp(ms(120), report(VIDEO_SSRC, 3_100, 90_000 + 9_000));
+    let ntp = NtpTime::from_system(SystemTime::UNIX_EPOCH + SERVER_TIME + Duration::from_millis(3_170)).0;
+    // Its camera's clock is half a second behind its own.
+    let capture = Some(CaptureTime { ntp: ntp.wrapping_sub(1 << 31), clock_offset: -(1 << 31) });
+    bench.receive(ms(200), &Rtp { capture, ..video(2, 99_000, DELTA) });
+    bench.receive(ms(201), &video(3, 99_000, MORE));
+    bench.receive(ms(1_190), &video(4, 99_000 + 89_100, DELTA));
+    bench.receive(ms(1_210), &video(5, 99_000 + 90_900, DELTA));
+    assert_eq!(
+        captured(&bench),
+        // A report's way is not known, so ours is late by it.
+        [(2_670, 190), (2_670 + 1_010, 190 + 1_010)],
+        "once a second, worked out where the publisher did not say it"
+    );
+}
+
+#[test]
+fn without_the_publishers_word_its_reports_tell_when_it_was_captured() {
+    let mut bench = Bench::new(&browser());
+    bench.receive(ms(100), &video(1, 90_000, KEY));
+    bench.receive(ms(133), &video(2, 93_000, DELTA));
+    assert_eq!(captured(&bench), [], "nothing is known yet");
+    bench.receiver.handle_rtcp(ms(140), report(VIDEO_SSRC, 3_140, 90_000 + 4_500));
+    bench.receive(ms(166), &video(3, 96_000, DELTA));
+    let repaired = video(2, 93_000, MORE);
+    bench.receive(ms(170), &rtx(&repaired, 1));
+    assert_eq!(captured(&bench), [(3_140 + 17, 140 + 17)]);
+    // It begins anew with times that have nothing to do with those before: a report must tell first.
+    bench.receive(ms(3_500), &Rtp { ssrc: VIDEO_SSRC + 8, ..video(900, 5, KEY) });
+    assert_eq!(captured(&bench).len(), 1);
+    bench.receiver.handle_rtcp(ms(3_510), report(VIDEO_SSRC + 8, 6_510, 5 + 900));
+    bench.receive(ms(3_533), &Rtp { ssrc: VIDEO_SSRC + 8, ..video(901, 3_005, DELTA) });
+    assert_eq!(captured(&bench).last(), Some(&(6_500 + 33, 3_500 + 33)));
 }

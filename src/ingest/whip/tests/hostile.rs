@@ -3,6 +3,11 @@
 use super::*;
 use crate::track::PAYLOAD_BYTES_MAX;
 
+fn any_capture(random: &mut Random) -> CaptureTime {
+    let mut any = || (random.below(1 << 32) << 32) | random.below(1 << 32);
+    CaptureTime { ntp: any(), clock_offset: any() as i64 }
+}
+
 /// Packets that are nearly right: the right SSRCs, payload types and extensions, with everything else at random.
 fn nearly_right(random: &mut Random) -> Bytes {
     let mut pick = |from: &[u32]| from[random.below(from.len() as u64) as usize];
@@ -21,6 +26,7 @@ fn nearly_right(random: &mut Random) -> Bytes {
         mid: [None, None, None, Some("0"), Some("1"), Some("x")][random.below(6) as usize],
         rid: [None, None, None, Some("h"), Some("l")][random.below(5) as usize],
         repaired_rid: [None, None, Some("h")][random.below(3) as usize],
+        capture: (random.below(3) == 0).then(|| any_capture(random)),
         transport_sequence: (random.below(2) == 0).then(|| random.below(65_536) as u16),
         padding: [0, 0, 7][random.below(3) as usize],
     };

@@ -20,7 +20,7 @@ use sluice_signaling::sdp::{AcceptedCodec, ExtensionIds, Feedback, Negotiated, N
 use super::WhipReceiver;
 use crate::{
     config::OnConflict,
-    media::{Codec, MediaKind, SessionId, TrackFormat, testing::epoch},
+    media::{CaptureTime, Codec, MediaKind, SessionId, TrackFormat, testing::epoch},
     rtp::rtcp::{Rtcp, RtcpReader},
     track::{
         ClockReference, Delivery, EndReason, LayerIndex, PacketSink, Protocol, PublisherControl, PublisherInfo, Stream,
@@ -49,8 +49,11 @@ const IDS: ExtensionIds = ExtensionIds {
     abs_send_time: None,
     transport_cc: Some(4),
     playout_delay: None,
-    abs_capture_time: None,
+    abs_capture_time: Some(5),
 };
+
+/// The server's time of day at the tests' origin, since 1970.
+const SERVER_TIME: Duration = Duration::from_secs(1_700_000_000);
 
 fn ms(ms: u64) -> Instant {
     epoch() + Duration::from_millis(ms)
@@ -96,6 +99,7 @@ struct Rtp {
     rid: Option<&'static str>,
     repaired_rid: Option<&'static str>,
     transport_sequence: Option<u16>,
+    capture: Option<CaptureTime>,
     padding: u8,
 }
 
@@ -111,6 +115,7 @@ fn video(sequence: u16, timestamp: u32, payload: &[u8]) -> Rtp {
         rid: None,
         repaired_rid: None,
         transport_sequence: None,
+        capture: None,
         padding: 0,
     }
 }
@@ -141,6 +146,10 @@ impl Rtp {
         if let Some(sequence) = self.transport_sequence {
             elements.push(4 << 4 | 1);
             elements.extend_from_slice(&sequence.to_be_bytes());
+        }
+        if let Some(capture) = self.capture {
+            elements.push(5 << 4 | 15);
+            elements.extend_from_slice(&capture.to_bytes());
         }
         elements.resize(elements.len().next_multiple_of(4), 0);
         let flags = 0x80 | if elements.is_empty() { 0 } else { 0x10 } | if self.padding > 0 { 0x20 } else { 0 };
@@ -197,7 +206,7 @@ impl Bench {
         let publication = publish(&streams, watcher.clone());
         let stream = publication.stream().clone();
         stream.subscribe(WorkerIndex(0), watcher.clone());
-        let receiver = WhipReceiver::new(epoch(), media, publication).unwrap();
+        let receiver = WhipReceiver::new(epoch(), SystemTime::UNIX_EPOCH + SERVER_TIME, media, publication).unwrap();
         stream.want_layers(WorkerIndex(0), 1, VIDEO, (0..4).map(LayerIndex).collect());
         Self { streams, watcher, receiver }
     }

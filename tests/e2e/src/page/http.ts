@@ -11,6 +11,25 @@ export interface Session {
   answeredAt: number;
 }
 
+/** webrtc-extensions, "RTP header extension control": what lib.dom does not have yet. */
+interface Extension {
+  uri: string;
+  direction: RTCRtpTransceiverDirection;
+}
+interface ExtensionControl {
+  getHeaderExtensionsToNegotiate(): Extension[];
+  setHeaderExtensionsToNegotiate(extensions: Extension[]): void;
+}
+
+/** Offers the abs-capture-time header extension, which browsers have and do not offer by themselves. */
+export function offerCaptureTimes(peer: RTCPeerConnection): void {
+  for (const transceiver of peer.getTransceivers() as (RTCRtpTransceiver & ExtensionControl)[]) {
+    const extensions = transceiver.getHeaderExtensionsToNegotiate();
+    for (const extension of extensions) if (extension.uri.endsWith("/abs-capture-time")) extension.direction = "sendrecv";
+    transceiver.setHeaderExtensionsToNegotiate(extensions);
+  }
+}
+
 /** Sends the offer, applies the answer. Rejects with the status and the problem's text. */
 export async function negotiate(peer: RTCPeerConnection, endpoint: string, token?: string): Promise<Session> {
   await peer.setLocalDescription();

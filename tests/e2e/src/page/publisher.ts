@@ -1,7 +1,7 @@
 // The publishing page: draws the picture clock, hums and beeps, sends both by WHIP.
 
 import * as clock from "../clock.ts";
-import { carrier, negotiate, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
+import { carrier, negotiate, offerCaptureTimes, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
 
 export interface PublisherOptions {
   endpoint: string;
@@ -17,6 +17,8 @@ export interface PublisherOptions {
   busy?: boolean;
   /** Sends what the browser's microphone hears instead of the hum and the beeps. */
   microphone?: boolean;
+  /** Says with its packets when they were captured. */
+  captureTimes?: boolean;
 }
 
 export interface PublisherReport {
@@ -151,6 +153,7 @@ async function start(options: PublisherOptions): Promise<void> {
     if (chosen.length === 0) throw new Error(`this browser cannot send ${options.codec}`);
     sender.setCodecPreferences([...chosen, ...repair]);
   }
+  if (options.captureTimes === true) offerCaptureTimes(peer);
   session = await negotiate(peer, options.endpoint, options.token);
 }
 

@@ -2,7 +2,7 @@
 
 import { watch as watchByLibrary } from "../../../../web/lib/src/watch.ts";
 import * as clock from "../clock.ts";
-import { carrier, negotiate, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
+import { carrier, negotiate, offerCaptureTimes, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
 
 /** One frame that was shown and whose clock could be read. */
 export interface Shown {
@@ -11,6 +11,7 @@ export interface Shown {
   ageMs: number;
   source: number;
   flash: boolean;
+  rtpTimestamp: number | undefined;
 }
 
 export interface ViewerReport {
@@ -23,6 +24,16 @@ export interface ViewerReport {
   rms: number;
   carrier: Carrier | undefined;
   stats: VideoStats & { audioEnergy: number };
+}
+
+/** What the browser knows of when a track's media was captured (webrtc-extensions, RTCRtpContributingSource). */
+export interface Capture {
+  kind: string;
+  /** By the clock of who captured it, milliseconds since the epoch; undefined: no packet has said. */
+  capturedAtMs: number | undefined;
+  /** What that clock is ahead of the server's. */
+  aheadMs: number | undefined;
+  rtpTimestamp: number;
 }
 
 export interface VideoStats {
@@ -88,12 +99,12 @@ function read(): { reading: clock.Reading | undefined; flash: boolean } {
 }
 
 function watchFrames(): void {
-  const onFrame = (): void => {
+  const onFrame = (_: number, { rtpTimestamp }: VideoFrameCallbackMetadata): void => {
     video.requestVideoFrameCallback(onFrame);
     const atMs = Date.now();
     const { reading, flash } = read();
     if (reading === undefined) unreadable += 1;
-    else shown.push({ atMs, ageMs: clock.age(reading, atMs), source: reading.source, flash });
+    else shown.push({ atMs, ageMs: clock.age(reading, atMs), source: reading.source, flash, rtpTimestamp });
   };
   video.requestVideoFrameCallback(onFrame);
 }
@@ -128,8 +139,9 @@ function open(): { peer: RTCPeerConnection; stream: MediaStream } {
   return { peer, stream };
 }
 
-async function start(endpoint: string, token?: string): Promise<string> {
+async function start(endpoint: string, token?: string, captureTimes = false): Promise<string> {
   const { peer, stream } = open();
+  if (captureTimes) offerCaptureTimes(peer);
   video.srcObject = stream;
   watchFrames();
   session = await negotiate(peer, endpoint, token);
@@ -232,6 +244,27 @@ async function report(): Promise<ViewerReport> {
   return { state, dtls, shown, unreadable, beepsMs, rms, carrier: entries && carrier(entries), stats };
 }
 
+/** From the NTP epoch, which `captureTimestamp` counts from, to 1970. */
+const NTP_TO_UNIX_MS = 2_208_988_800_000;
+
+/** webrtc-extensions, "RTCRtpContributingSource extensions". */
+interface TimedSource extends RTCRtpSynchronizationSource {
+  captureTimestamp?: number;
+  senderCaptureTimeOffset?: number;
+}
+
+function captures(): Capture[] {
+  const receivers = session?.peer.getReceivers() ?? [];
+  return receivers.flatMap((receiver) =>
+    receiver.getSynchronizationSources().map((source: TimedSource) => ({
+      kind: receiver.track.kind,
+      capturedAtMs: source.captureTimestamp === undefined ? undefined : source.captureTimestamp - NTP_TO_UNIX_MS,
+      aheadMs: source.senderCaptureTimeOffset,
+      rtpTimestamp: source.rtpTimestamp,
+    })),
+  );
+}
+
 /** Forgets what was shown and heard so far; the session goes on. */
 function reset(): void {
   shown = [];
@@ -262,7 +295,7 @@ async function stop(token?: string): Promise<number> {
   return response.status;
 }
 
-export const viewer = { start, watch, join, report, reset, framesOf, restartIce, side, stop };
+export const viewer = { start, watch, join, report, captures, reset, framesOf, restartIce, side, stop };
 declare global {
   interface Window {
     viewer: typeof viewer;

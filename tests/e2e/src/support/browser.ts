@@ -7,7 +7,7 @@ import path from "node:path";
 import { chromium, type Browser, type Page } from "playwright-core";
 import type { OwnSide } from "../page/http.ts";
 import type { PublisherOptions, PublisherReport } from "../page/publisher.ts";
-import type { Join, ViewerReport } from "../page/viewer.ts";
+import type { Capture, Join, ViewerReport } from "../page/viewer.ts";
 import type { FarNetwork } from "./network.ts";
 import { until } from "./wait.ts";
 
@@ -162,8 +162,13 @@ export class Viewer {
   }
 
   /** Gives the session's URL. */
-  start(endpoint: string, token?: string): Promise<string> {
-    return this.page.evaluate(([e, t]) => window.viewer.start(e, t), [endpoint, token] as const);
+  start(endpoint: string, token?: string, captureTimes = false): Promise<string> {
+    return this.page.evaluate(([e, t, c]) => window.viewer.start(e, t, c), [endpoint, token, captureTimes] as const);
+  }
+
+  /** What packets said of their capture. */
+  captures(): Promise<Capture[]> {
+    return this.page.evaluate(() => window.viewer.captures());
   }
 
   /** As `start`, by the client library. */
