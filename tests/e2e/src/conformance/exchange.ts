@@ -18,10 +18,14 @@ export interface Asked {
 }
 
 export class Client {
-  constructor(readonly token: string | undefined) {}
+  /** `always` are headers of all its requests. */
+  constructor(
+    readonly token: string | undefined,
+    readonly always: Record<string, string> = {},
+  ) {}
 
   async ask(method: string, url: URL, { headers = {}, body, anonymous = false }: Asked = {}): Promise<Answer> {
-    const all: Record<string, string> = { ...headers };
+    const all: Record<string, string> = { ...this.always, ...headers };
     if (this.token !== undefined && !anonymous) all["authorization"] = `Bearer ${this.token}`;
     const signal = AbortSignal.timeout(PATIENCE_MS);
     const init: RequestInit = { method, headers: all, redirect: "manual", signal };

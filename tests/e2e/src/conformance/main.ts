@@ -8,6 +8,9 @@ const USAGE = `usage: scripts/conformance [--whip URL] [--whep URL] [--idle URL]
   --whip   a WHIP endpoint that nobody publishes to
   --whep   a WHEP endpoint whose stream is live
   --idle   a WHEP endpoint whose stream is not live
+  --whip-full, --whep-full            an endpoint of a server that has no room
+  --whip-elsewhere, --whep-elsewhere  one of a server that has no room and names another node
+  --whip-limited, --whep-limited      one of a server that limits how often a client may ask
   --token  bearer token for all of them; or in the environment as SLUICE_CONFORMANCE_TOKEN
 Ends with 0 when nothing failed, 1 when something did, 2 when it was called wrongly.`;
 
@@ -16,19 +19,33 @@ const MARKS = { pass: "pass", fail: "FAIL", "not applicable": "n/a " };
 async function main(): Promise<number> {
   const text = { type: "string" } as const;
   const flag = { type: "boolean" } as const;
-  const options = { whip: text, whep: text, idle: text, token: text, json: flag, help: flag };
-  let values: { whip?: string; whep?: string; idle?: string; token?: string; json?: boolean; help?: boolean };
+  const states = {
+    "whip-full": text,
+    "whip-elsewhere": text,
+    "whip-limited": text,
+    "whep-full": text,
+    "whep-elsewhere": text,
+    "whep-limited": text,
+  };
+  const options = { whip: text, whep: text, idle: text, token: text, json: flag, help: flag, ...states };
+  let json = false;
   const targets: Target[] = [];
   try {
-    values = parseArgs({ options }).values;
+    const { values } = parseArgs({ options });
+    json = values.json === true;
     if (values.help === true) {
       console.log(USAGE);
       return 0;
     }
     const client = new Client(values.token ?? process.env["SLUICE_CONFORMANCE_TOKEN"]);
-    const idle = values.idle === undefined ? undefined : new URL(values.idle);
-    if (values.whip !== undefined) targets.push({ protocol: "WHIP", endpoint: new URL(values.whip), client });
-    if (values.whep !== undefined) targets.push({ protocol: "WHEP", endpoint: new URL(values.whep), idle, client });
+    const url = (text: string | undefined): URL | undefined => (text === undefined ? undefined : new URL(text));
+    for (const protocol of ["WHIP", "WHEP"] as const) {
+      const name = protocol === "WHIP" ? "whip" : "whep";
+      const endpoint = url(values[name]);
+      if (endpoint === undefined) continue;
+      const [full, elsewhere] = [url(values[`${name}-full`]), url(values[`${name}-elsewhere`])];
+      targets.push({ protocol, endpoint, idle: url(values.idle), full, elsewhere, limited: url(values[`${name}-limited`]), client });
+    }
     if (targets.length === 0) throw new Error("give --whip or --whep, or both");
   } catch (error) {
     console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
@@ -36,10 +53,10 @@ async function main(): Promise<number> {
   }
   const results: Result[] = [];
   for (const target of targets) {
-    if (values.json !== true) console.log(`\n${target.protocol} ${target.endpoint.href}`);
+    if (!json) console.log(`\n${target.protocol} ${target.endpoint.href}`);
     for await (const result of hold(target)) {
       results.push(result);
-      if (values.json !== true) {
+      if (!json) {
         const why = result.why === "" ? "" : `: ${result.why}`;
         console.log(`  ${MARKS[result.outcome]} ${result.name} (${result.section})${why}`);
       }
@@ -47,7 +64,7 @@ async function main(): Promise<number> {
   }
   const count = (outcome: Result["outcome"]): number => results.filter((result) => result.outcome === outcome).length;
   const failed = count("fail");
-  if (values.json === true) console.log(JSON.stringify(results));
+  if (json) console.log(JSON.stringify(results));
   else console.log(`\n${count("pass")} passed, ${failed} failed, ${count("not applicable")} not applicable`);
   return failed === 0 ? 0 : 1;
 }
