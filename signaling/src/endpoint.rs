@@ -12,7 +12,7 @@ use crate::{
     http::{BODY_MAX_BYTES, FRAGMENT_TYPE, Method, Request, Response, SDP_TYPE},
     ice::entity_tag,
     ice_server::IceServers,
-    media_plane::{Direction, MediaPlane, OpenRequest, SessionOwner},
+    media_plane::{Direction, MediaPlane, OpenRequest},
     name::{SessionId, StreamName},
     redirect::NodeUrl,
     sdp::{MediaOffer, Negotiated, OfferError, answer},
@@ -68,7 +68,8 @@ impl Door {
     ///   earlier ICE session), 412, 413, 415, 428.
     /// - DELETE: 200, then 404.
     /// - Below a session of WHEP's: see [`Resource`](crate::extensions::Resource).
-    /// - GET, HEAD: 204; 200 with the type on a WHEP endpoint; HEAD there 503 while no session can be made. OPTIONS: 200.
+    /// - OPTIONS: 200, with the ICE servers for whoever may open the session, or speak to it.
+    /// - GET, HEAD: 204; 200 with the type on a WHEP endpoint; HEAD there 503 while no session can be made.
     ///
     /// Every failure has a [`Problem`] for a body.
     pub fn answer(
@@ -125,10 +126,7 @@ impl Call<'_> {
             (None, Method::Post) => self.open(&stream),
             (None, Method::Get | Method::Head) => Ok(self.discover()?),
             (None, _) => Err(not_allowed(ENDPOINT_METHODS)),
-            (Some(_), Method::Options) => Ok(Response::new(200)
-                .header("Allow", SESSION_METHODS)
-                .header("Accept-Post", SDP_TYPE)
-                .header("Accept-Patch", FRAGMENT_TYPE)),
+            (Some(session), Method::Options) => Ok(self.describe_session(&stream, session)),
             (Some(session), Method::Patch) => self.patch(&stream, session),
             (Some(session), Method::Delete) => self.close(&stream, session),
             (Some(session), Method::Get | Method::Head) => {
@@ -163,6 +161,22 @@ impl Call<'_> {
         match self.authorise(stream) {
             Ok(grant) if !self.request.is_preflight => self.with_ice_servers(response, &grant),
             _ => response,
+        }
+    }
+
+    /// OPTIONS on a session. TURN credentials are good for a time, and a client that restarts ICE after that needs others before it gathers
+    /// candidates: whoever may speak to the session is told, but in a preflight.
+    fn describe_session(&self, stream: &StreamName, session: &str) -> Response {
+        let response = Response::new(200)
+            .header("Allow", SESSION_METHODS)
+            .header("Accept-Post", SDP_TYPE)
+            .header("Accept-Patch", FRAGMENT_TYPE);
+        if self.request.is_preflight {
+            return response;
+        }
+        match self.find(stream, session) {
+            Ok((session, grant)) => self.with_ice_servers(response, &grant).of_session(session),
+            Err(_) => response,
         }
     }
 
@@ -217,10 +231,10 @@ impl Call<'_> {
 
     /// PATCH on a session: the answer to an offer of ours, or what ICE has to say.
     fn patch(&self, stream: &StreamName, session: &str) -> Result<Response, Refused> {
-        let (session, _) = self.find(stream, session)?;
+        let (session, grant) = self.find(stream, session)?;
         match self.plane.offered(session) {
             Some(offered) => self.take_answer(session, stream, &offered),
-            None => self.patch_ice(session),
+            None => self.patch_ice(session, &grant),
         }
     }
 
@@ -253,9 +267,9 @@ impl Call<'_> {
         }
     }
 
-    /// The session of the URL, for whoever may do on its stream what it does. A token of the same subject that lasts longer
+    /// The session of the URL and the request's right to it, for whoever may do on its stream what it does. A token of the same subject that lasts longer
     /// than the session renews it, whatever the request is about.
-    pub(crate) fn find(&self, stream: &StreamName, session: &str) -> Result<(SessionId, SessionOwner), Refused> {
+    pub(crate) fn find(&self, stream: &StreamName, session: &str) -> Result<(SessionId, Grant), Refused> {
         let grant = self.authorise(stream)?;
         let session: SessionId = session.parse().map_err(|_| no_session())?;
         let owner = self.plane.owner_of(session, self.door.direction).filter(|owner| owner.stream == *stream);
@@ -264,7 +278,7 @@ impl Call<'_> {
         if longer && grant.subject == owner.subject && self.request.method != Method::Delete {
             self.plane.renew(session, grant.expires);
         }
-        Ok((session, owner))
+        Ok((session, grant))
     }
 
     /// The body as text, of the right size and type.

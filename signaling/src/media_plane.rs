@@ -96,6 +96,15 @@ pub struct TransportParams {
     pub senders: Vec<SenderIds>,
 }
 
+/// The ICE session that was begun last: with the offer and the answer, or by a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresentIce {
+    pub local: IceCredentials,
+    pub remote: IceCredentials,
+    /// It was begun by a restart and has not nominated a path yet: its client may not have been answered.
+    pub is_restarting: bool,
+}
+
 /// What a client is told of a restarted ICE session of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceRestart {
@@ -145,13 +154,13 @@ pub trait MediaPlane: Send + Sync {
     /// 404 when no answer is waited for (any more), 503 when draining or full.
     fn accept(&self, session: SessionId, answer: AnswerRequest) -> Result<(), Problem>;
 
-    /// The ICE credentials of a session's two sides (local, remote) since its last restart, for PATCH and its ETag; `None` for an
-    /// unknown session.
-    fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)>;
+    /// A session's present ICE session, for PATCH and its ETag; `None` for an unknown session.
+    fn ice_of(&self, session: SessionId, direction: Direction) -> Option<PresentIce>;
 
     /// Begins an ICE restart (RFC 8445 section 9): from now on checks with fresh credentials of ours are answered too, and
     /// [`Self::ice_of`] gives those. What was before goes on, with its credentials, until a check with the fresh ones nominates a
-    /// path. A restart that is begun before that replaces the one that was under way.
+    /// path. A restart that is begun before that replaces the one that was under way; with the client's credentials of that one it is
+    /// the same restart, and gives the same again.
     ///
     /// # Errors
     /// 404 for an unknown session; 409 when `remote` was used before in this session: a fragment that was overtaken on its way.

@@ -11,25 +11,32 @@ use crate::{
     media_plane::IceRestart,
     name::SessionId,
     sdp::{ICE_LINES, candidate_lines},
+    token::Grant,
 };
 
 impl Call<'_> {
     /// 204 for candidates, 200 with a fragment of ours for a restart.
-    pub(crate) fn patch_ice(&self, session: SessionId) -> Result<Response, Refused> {
+    pub(crate) fn patch_ice(&self, session: SessionId, grant: &Grant) -> Result<Response, Refused> {
         let fragment = self.body(FRAGMENT_TYPE, "Accept-Patch")?;
-        let (local, remote) = self.plane.ice_of(session, self.door.direction).ok_or_else(no_session)?;
-        self.check_precondition(&local)?;
+        let present = self.plane.ice_of(session, self.door.direction).ok_or_else(no_session)?;
+        let if_match = self.check_precondition(&present.local)?;
         let fragment = TrickleFragment::parse(fragment).map_err(|error| {
             Problem::new(400, "malformed-fragment", "The body is not a valid SDP fragment", error.to_string())
         })?;
+        // RFC 9725 section 4.3.3: other credentials than the present ones are a restart. With the present ones it is candidates, but for a
+        // client that asks for its restart once more: while no path is nominated, one that knows no entity tag of it was not answered.
+        let asked_again = present.is_restarting && if_match == IfMatch::Any;
         match &fragment.credentials {
-            Some(credentials) if *credentials != remote => self.restart_ice(session, &fragment, credentials),
+            Some(credentials) if *credentials != present.remote || asked_again => {
+                let response = self.restart_ice(session, &fragment, credentials)?;
+                Ok(self.with_ice_servers(response, grant))
+            }
             _ => Ok(self.add_candidates(session, fragment)),
         }
     }
 
     /// RFC 9725 section 4.3.1: 428 without an entity tag, 412 for another than the present one.
-    fn check_precondition(&self, local: &IceCredentials) -> Result<(), Refused> {
+    fn check_precondition(&self, local: &IceCredentials) -> Result<IfMatch, Refused> {
         let current = entity_tag(local);
         let Some(if_match) = self.request.if_match else {
             let detail = format!(
@@ -38,11 +45,13 @@ impl Call<'_> {
             );
             return Err(Problem::new(428, "precondition-required", "If-Match is missing", detail).into());
         };
-        if IfMatch::compare(if_match, &current) == IfMatch::Differs {
-            let detail = "If-Match names another ICE session than the present one: use the last ETag";
-            return Err(Problem::new(412, "old-ice-session", "The ICE session has changed", detail).into());
+        match IfMatch::compare(if_match, &current) {
+            IfMatch::Differs => {
+                let detail = "If-Match names another ICE session than the present one: use the last ETag";
+                Err(Problem::new(412, "old-ice-session", "The ICE session has changed", detail).into())
+            }
+            fits => Ok(fits),
         }
-        Ok(())
     }
 
     /// RFC 9725 section 4.3.2: 204, and no ETag.

@@ -116,6 +116,24 @@ fn section_4_3_1_after_a_restart_the_old_etag_is_412_and_the_new_one_trickles() 
 }
 
 #[test]
+fn section_4_3_3_a_restart_asked_for_again_is_answered_again_while_its_client_cannot_have_used_the_answer() {
+    for_each_door(|door, plane, session, _| {
+        let first = ask(door, plane, &patch(session, Some("*"), &fragment(1)));
+        // The response was lost, and something on the way, or the client, sends the request once more.
+        let again = ask(door, plane, &patch(session, Some("*"), &fragment(1)));
+        assert_eq!((again.status, text(&again)), (200, text(&first)), "the same ICE session");
+        assert_eq!(again.header_value("etag"), first.header_value("etag"));
+        // Section 4.3.2: whoever knows the entity tag has been answered and adds candidates.
+        let tag = first.header_value("etag").unwrap();
+        let trickle = ask(door, plane, &patch(session, Some(tag), &fragment(1)));
+        assert_eq!((trickle.status, trickle.header_value("etag"), text(&trickle)), (204, None, ""));
+        // So has whoever sent checks with our new credentials.
+        plane.nominate();
+        assert_eq!(ask(door, plane, &patch(session, Some("*"), &fragment(1))).status, 204);
+    });
+}
+
+#[test]
 fn rfc_8445_section_9_credentials_of_an_earlier_ice_session_restart_nothing() {
     // RFC 8840 section 4.4: what an earlier ICE session's fragment says is not taken for the present one.
     for_each_door(|door, plane, session, _| {
@@ -165,7 +183,9 @@ fn any_order_of_trickles_and_restarts_leaves_one_present_ice_session() {
                 }
                 _ if of > 0 => {
                     let response = ask(door, plane, &patch(session, Some("*"), &fragment(of)));
-                    assert_eq!(response.status, if present { 204 } else { 409 });
+                    assert_eq!(response.status, if present { 200 } else { 409 });
+                    // The same restart again, not another.
+                    assert!(!present || response.header_value("etag") == Some(&tag));
                 }
                 _ => {}
             }

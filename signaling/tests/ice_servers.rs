@@ -12,7 +12,7 @@ use sluice_signaling::{
     whep::WHEP,
     whip::WHIP,
 };
-use support::{CHROMIUM_WATCH, FakePlane, OBS, SECRET, from, h264, now, opus, post, text, token};
+use support::{CHROMIUM_WATCH, FakePlane, OBS, SECRET, from, h264, now, opus, patch, post, session_of, text, token};
 
 const TTL: Duration = Duration::from_secs(3_600);
 
@@ -91,5 +91,44 @@ fn section_4_6_options_names_no_server_to_who_may_not_open_a_session() {
         let request = Request { authorization, ..options() };
         let response = WHEP.answer(&request, &guarded, &plane(), &both(), now());
         assert_eq!((response.status, links(&response).len()), (200, 0), "{authorization:?}");
+    }
+}
+
+#[test]
+fn a_session_that_outlives_its_turn_credentials_gets_others_by_options_and_with_an_ice_restart() {
+    const RESTART: &str = "a=ice-ufrag:newU\r\na=ice-pwd:vw5LmwG4y/e6dPP/zAP9Gp5k\r\n";
+    for (door, offer) in [(&WHIP, OBS), (&WHEP, CHROMIUM_WATCH)] {
+        let (plane, settings) = (plane(), both());
+        let guarded = Authenticator::hs256(SECRET).unwrap();
+        let bearer = format!("Bearer {}", token(door.right, 100_000));
+        let ask = |request: &Request<'_>, after_s: u64, authorization: Option<&str>| {
+            let request = Request { authorization, ..*request };
+            door.answer(&request, &guarded, &plane, &settings, now() + Duration::from_secs(after_s))
+        };
+        let opened = ask(&post(offer), 0, Some(&bearer));
+        let first: Vec<_> = links(&opened).into_iter().map(str::to_owned).collect();
+        let session = session_of(&opened);
+        let options = Request::new(Method::Options, "cam1", Some(&session), from());
+        let later = TTL.as_secs() + 60;
+        for renewed in
+            [ask(&options, later, Some(&bearer)), ask(&patch(&session, Some("*"), RESTART), later, Some(&bearer))]
+        {
+            assert_eq!(renewed.status, 200, "{}", text(&renewed));
+            let [stun, turn] = links(&renewed)[..] else { panic!("{:?}", renewed.headers) };
+            assert!(stun == first[0] && turn != first[1], "{turn}");
+            let until = 1_800_000_000 + later + TTL.as_secs();
+            assert!(turn.contains(&format!("username=\"{until}:alice\"")), "{turn}");
+            assert_eq!(renewed.header_value("cache-control"), Some("no-store"));
+        }
+        // Candidates bring no credentials; a preflight, a stranger and whoever asks for no session of ours are not told.
+        let trickle = ask(&patch(&session, Some("*"), "a=end-of-candidates\r\n"), later, Some(&bearer));
+        assert_eq!((trickle.status, links(&trickle).len()), (204, 0));
+        let preflight = Request { is_preflight: true, ..options };
+        let unknown = Request { session: Some("7c0bd4f5-2a6b-4f38-9f0b-6b8f2a3f9a51"), ..options };
+        for (request, authorization) in [(preflight, Some(bearer.as_str())), (options, None), (unknown, Some(&bearer))]
+        {
+            let response = ask(&request, later, authorization);
+            assert_eq!((response.status, links(&response).len()), (200, 0));
+        }
     }
 }

@@ -16,7 +16,7 @@ use sluice_signaling::{
     ice::IceCredentials,
     media_plane::{
         AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane,
-        OpenRequest, SenderIds, SessionOwner, TransportParams, WatchedSession,
+        OpenRequest, PresentIce, SenderIds, SessionOwner, TransportParams, WatchedSession,
     },
     name::{SessionId, StreamName},
     sdp::{IceCandidate, Negotiated, NegotiatedMedia, Setup},
@@ -206,9 +206,11 @@ impl MediaPlane for Plane {
         self.begin(session, local_ice, request, senders)
     }
 
-    fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)> {
-        let ice = self.session(session, direction)?.present_ice();
-        Some((ice.local.clone(), ice.remote.clone()))
+    fn ice_of(&self, session: SessionId, direction: Direction) -> Option<PresentIce> {
+        let entry = self.session(session, direction)?;
+        let ice = entry.present_ice();
+        let is_restarting = ice.number > entry.ice_in_use();
+        Some(PresentIce { local: ice.local.clone(), remote: ice.remote.clone(), is_restarting })
     }
 
     fn restart_ice(

@@ -18,7 +18,7 @@ use sluice_signaling::{
     ice::IceCredentials,
     media_plane::{
         AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, OpenRequest,
-        SessionOwner, TransportParams, WatchedSession,
+        PresentIce, SessionOwner, TransportParams, WatchedSession,
     },
     sdp::IceCandidate,
     token::{Claims, OneOrMany, Right, Rights},
@@ -69,7 +69,7 @@ impl MediaPlane for Fake {
     fn accept(&self, _: SessionId, _: AnswerRequest) -> Result<(), Problem> {
         Ok(())
     }
-    fn ice_of(&self, _: SessionId, _: Direction) -> Option<(IceCredentials, IceCredentials)> {
+    fn ice_of(&self, _: SessionId, _: Direction) -> Option<PresentIce> {
         None
     }
     fn owner_of(&self, _: SessionId, _: Direction) -> Option<SessionOwner> {

@@ -60,11 +60,15 @@ impl IceSessions {
         std::iter::once(&self.in_use).chain(&self.restarting)
     }
 
-    /// The client has new credentials; ours are `local`.
+    /// The client has new credentials; ours are `local`. With those of the restart under way it asks for the same one again, because it
+    /// was not answered.
     ///
     /// # Errors
     /// [`Overtaken`] when they are not new.
     pub fn restart(&mut self, local: IceCredentials, remote: IceCredentials) -> Result<Restarted, Overtaken> {
+        if let Some(begun) = self.restarting.as_ref().filter(|session| session.remote == remote) {
+            return Ok(Restarted { begun: begun.clone(), given_up: None });
+        }
         if self.earlier_remote.as_ref() == Some(&remote) || self.answering().any(|session| session.remote == remote) {
             return Err(Overtaken);
         }
@@ -123,6 +127,19 @@ mod tests {
         }
         assert!(sessions.nominated(98).is_none(), "given up: its check was on its way");
         assert_eq!(sessions.nominated(99).map(|replaced| replaced.number), Some(0));
+    }
+
+    #[test]
+    fn a_restart_that_is_asked_for_again_is_the_same_one_until_it_has_nominated() {
+        let mut sessions = sessions();
+        let begun = restart(&mut sessions).begun;
+        let mut again = || sessions.restart(IceCredentials::random(), begun.remote.clone());
+        let Restarted { begun: same, given_up } = again().unwrap();
+        assert_eq!((same.number, &same.local, given_up.is_none()), (1, &begun.local, true));
+        assert_eq!(again().unwrap().begun.number, 1);
+        assert_eq!(numbers(&sessions), [0, 1]);
+        sessions.nominated(1);
+        assert_eq!(sessions.restart(IceCredentials::random(), begun.remote.clone()).unwrap_err(), Overtaken);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use sluice_signaling::{
     ice::IceCredentials,
     media_plane::{
         AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, MediaPlane,
-        OpenRequest, SenderIds, SessionOwner, TransportParams, WatchedSession,
+        OpenRequest, PresentIce, SenderIds, SessionOwner, TransportParams, WatchedSession,
     },
     name::{SessionId, StreamName},
     sdp::{CandidateTransport, Fingerprint, IceCandidate, Setup},
@@ -132,6 +132,7 @@ pub struct Open {
     request: OpenRequest,
     local: IceCredentials,
     earlier_remote: Vec<IceCredentials>,
+    is_restarting: bool,
 }
 
 /// Holds sessions, and a log of what it was asked.
@@ -155,6 +156,11 @@ impl FakePlane {
 
     pub fn sessions(&self) -> usize {
         self.open.lock().unwrap().len()
+    }
+
+    /// A check has nominated a path of the session's present ICE session.
+    pub fn nominate(&self) {
+        self.open.lock().unwrap().last_mut().unwrap().is_restarting = false;
     }
 
     pub fn last_request(&self) -> OpenRequest {
@@ -186,6 +192,7 @@ impl MediaPlane for FakePlane {
             request,
             local: params.ice.clone(),
             earlier_remote: Vec::new(),
+            is_restarting: false,
         });
         Ok(params)
     }
@@ -229,14 +236,16 @@ impl MediaPlane for FakePlane {
             request,
             local,
             earlier_remote: Vec::new(),
+            is_restarting: false,
         });
         Ok(())
     }
 
-    fn ice_of(&self, session: SessionId, direction: Direction) -> Option<(IceCredentials, IceCredentials)> {
+    fn ice_of(&self, session: SessionId, direction: Direction) -> Option<PresentIce> {
         let open = self.open.lock().unwrap();
         let found = open.iter().find(|open| open.id == session && open.request.direction == direction)?;
-        Some((found.local.clone(), found.request.remote_ice.clone()))
+        let (local, remote) = (found.local.clone(), found.request.remote_ice.clone());
+        Some(PresentIce { local, remote, is_restarting: found.is_restarting })
     }
 
     /// With the sans-I/O rule of restarts: the client's credentials are never those of before.
@@ -249,11 +258,15 @@ impl MediaPlane for FakePlane {
         let mut open = self.open.lock().unwrap();
         let found = open.iter_mut().find(|open| open.id == session && open.request.direction == direction);
         let found = found.ok_or_else(|| Problem::new(404, "no-session", "There is no such session", ""))?;
+        if found.is_restarting && found.request.remote_ice == remote {
+            return Ok(IceRestart { ice: found.local.clone(), candidates: candidates() });
+        }
         if found.earlier_remote.contains(&remote) {
             return Err(Problem::new(409, "old-ice-credentials", "Overtaken by a restart", ""));
         }
         found.earlier_remote.push(std::mem::replace(&mut found.request.remote_ice, remote));
         found.local = IceCredentials::random();
+        found.is_restarting = true;
         Ok(IceRestart { ice: found.local.clone(), candidates: candidates() })
     }
 
