@@ -31,7 +31,7 @@ function clientLibrary(): Plugin {
 
 /** `npm run dev` talks to a server started beside it; `SLUICE_URL` says where when it is not the default. */
 const server = process.env["SLUICE_URL"] ?? "http://127.0.0.1:8080";
-const proxied = Object.fromEntries(["/api", "/whip", "/whep"].map((path) => [path, server]));
+const proxied = Object.fromEntries(["/api", "/whip", "/whep", "/hls"].map((path) => [path, server]));
 
 export default defineConfig({
   appType: "mpa",
@@ -44,6 +44,8 @@ export default defineConfig({
     // The server's content security policy allows no inline code and no `data:` script.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // hls.js is one file, loaded where WebRTC finds no way.
+    chunkSizeWarningLimit: 600,
     rollupOptions: { input: ["index.html", "publish.html", "watch.html"] },
   },
   test: { include: ["src/**/*.test.ts", "lib/src/**/*.test.ts"], environment: "node" },

@@ -8,6 +8,8 @@ import { playing } from "./support/browser.ts";
 import { Client } from "./support/client.ts";
 import { flv } from "./support/ffmpeg.ts";
 import { record } from "./support/figures.ts";
+import { HlsOrigin } from "./support/hls.ts";
+import { MediaPath } from "./support/path.ts";
 import { Server } from "./support/server.ts";
 import { Stage } from "./support/stage.ts";
 import { SECRET, seconds, sign } from "./support/token.ts";
@@ -99,5 +101,34 @@ test(
     assert.equal(await player.close(), 404, "the viewer's session is over on the server");
     assert.equal(await studio.close(), 404, "the publisher's, too");
     await until("the stream is over", async () => (await server.stream("fox")) === undefined);
+  }),
+);
+
+test(
+  "Where WebRTC is blocked the library plays HLS of another server, with the token, and takes WebRTC as soon as it comes through",
+  stage.act(async () => {
+    const path = await MediaPath.open();
+    stage.closeLater(() => path.close());
+    const server = await Server.start({ ...guarded, WEBRTC__ADVERTISE: path.advertised });
+    stage.closeLater(async () => void (await server.stop()));
+    path.leadTo(server.addresses.webrtc);
+    const origin = await HlsOrigin.start();
+    stage.closeLater(() => origin.stop());
+    await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(server.rtmp("away", sign({ stream: "away", can: ["publish"] }))));
+    await until("the stream is live", () => server.stream("away", admin));
+    path.block(true);
+    const player = await stage.client();
+    const token = sign({ stream: "away", can: ["subscribe"] });
+    await player.watch({ library: server.url, endpoint: server.whep("away"), tokens: [token], hls: origin.url });
+    record("library, no way for WebRTC: begun to pictures by HLS", await player.comesBy("hls", 30_000), "ms", 8000);
+    const playlists = origin.asked.filter((asked) => asked.startsWith("stream.m3u8"));
+    assert.ok(playlists.length > 0 && playlists.every((asked) => asked === `stream.m3u8?token=${token}`), playlists.join(" "));
+    assert.ok(origin.asked.every((asked) => !/\.ts\?/.test(asked)), "media needs no token");
+    path.block(false);
+    record("library, WebRTC is let through again: until its pictures take over", await player.comesBy("webrtc", 45_000), "ms", 25_000);
+    const asked = origin.asked.length;
+    const { state, errors } = await player.goesOn(60);
+    assert.deepEqual([state, errors], ["connected", []]);
+    assert.equal(origin.asked.length, asked, "HLS is not asked for any more");
   }),
 );

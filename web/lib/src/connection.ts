@@ -156,7 +156,7 @@ export class Connection {
       http: this.http,
       url: kind.endpoint(),
       configuration: options.configuration ?? {},
-      createPeer: options.createPeer ?? ((configuration) => new RTCPeerConnection(configuration)),
+      createPeer: options.createPeer ?? createPeer,
       trickle: options.trickle ?? true,
       signal,
       onRenewalFailed: (error) => kind.emit("error", error),
@@ -180,6 +180,14 @@ export class Connection {
       kind.emit("reconnecting", { by: "new-session", lost, error, inMs: retryInMs, attempts });
     }
   }
+}
+
+/** Throws a `SignallingError` where WebRTC is missing, or was switched off. */
+function createPeer(configuration: RTCConfiguration): RTCPeerConnection {
+  if (typeof globalThis.RTCPeerConnection !== "function") {
+    throw new SignallingError("unsupported", "this browser has no WebRTC");
+  }
+  return new RTCPeerConnection(configuration);
 }
 
 /** A failure of a call on a connection without a session. */

@@ -110,6 +110,13 @@ export class Http {
     return response.body;
   }
 
+  /** Looks whether something is there and may be read. Throws a `SignallingError` when not. */
+  async look(url: string | URL, signal: AbortSignal): Promise<void> {
+    const response = await this.ask(url, { method: "GET", signal });
+    if (!response.ok) throw await errorOf(response, this.protocol);
+    await response.body?.cancel();
+  }
+
   /**
    * Shows a session another token, which renews it: Sluice looks at the token of any request on a session's URL.
    * Throws a `SignallingError`.

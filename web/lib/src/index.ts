@@ -3,6 +3,8 @@
 export type { BackoffOptions } from "./backoff.ts";
 export type { ConnectionEvents, ConnectionOptions, Reconnecting, SessionInfo } from "./connection.ts";
 export { sendableCodecs, VIDEO_CODECS, type VideoCodec } from "./encodings.ts";
+export type { Transport } from "./fallback.ts";
+export type { HlsFallback } from "./hls.ts";
 export type { LossReason } from "./peer.ts";
 export { SignallingError, type ErrorKind, type Problem } from "./problem.ts";
 export { publish, Publisher, type PublisherEvents, type PublishOptions } from "./publish.ts";

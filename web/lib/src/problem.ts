@@ -36,6 +36,8 @@ export type ErrorKind =
   | "ended"
   /** Media could not be exchanged for longer than was to be tried (`reconnect.attemptsMax`). */
   | "unreachable"
+  /** The browser has no WebRTC. */
+  | "unsupported"
   /** An answer that breaks WHIP's or WHEP's rules. */
   | "protocol";
 

@@ -65,11 +65,15 @@ const OFFLINE_RETRY_MS = 2_000;
 const UNDECODABLE_RETRY_MS = 5_000;
 /** A server's longest wish that is obeyed; a viewer's patience ends sooner than a proxy's maintenance page thinks. */
 const RETRY_AFTER_MOST_MS = 30_000;
+/** While the stream is seen in another way, sessions are asked for this seldom: each costs the server one that may come to nothing. */
+const UNHURRIED_FIRST_MS = 5_000;
+const UNHURRIED_MOST_MS = 60_000;
 /** A session that lived this long was good: the next failure starts with short waits again. */
 const PROVEN_MS = 5_000;
 
 export class Recovery {
   private readonly backoff: Backoff;
+  private unhurriedBackoff: Backoff | null = null;
   private opening: AbortController | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private connectedAtMs: number | null = null;
@@ -89,6 +93,12 @@ export class Recovery {
   /** Tries now: at first, instead of waiting further, or again after it was given up. Nothing happens while a session is there. */
   openNow(): void {
     if (this.opening === null && this.state !== "closed") void this.open();
+  }
+
+  /** Whether the stream is seen in another way meanwhile, so that failures are followed by longer waits from now on. */
+  set unhurried(unhurried: boolean) {
+    const times = { firstMs: UNHURRIED_FIRST_MS, mostMs: UNHURRIED_MOST_MS };
+    this.unhurriedBackoff = unhurried ? new Backoff({ ...this.options.reconnect, ...times }) : null;
   }
 
   /** For "the network is back" and for impatient people. */
@@ -176,7 +186,7 @@ export class Recovery {
       if (final) return this.fail(final);
     }
     const error = new SignallingError("unreachable", LOSSES[reason]);
-    this.retryIn(this.backoff.next(), "waiting", { lost: reason }, error);
+    this.retryIn((this.unhurriedBackoff ?? this.backoff).next(), "waiting", { lost: reason }, error);
   }
 
   private proven(): void {
@@ -193,10 +203,12 @@ export class Recovery {
       // Nothing is wrong: no growing waits, so that a stream is seen soon after it starts.
       this.proven();
       const [state, plain] =
-        error.kind === "not-live" ? (["offline", OFFLINE_RETRY_MS] as const) : (["waiting", UNDECODABLE_RETRY_MS] as const);
+        error.kind === "not-live"
+          ? (["offline", OFFLINE_RETRY_MS] as const)
+          : (["waiting", this.unhurriedBackoff?.next() ?? UNDECODABLE_RETRY_MS] as const);
       return this.retryIn(wish ?? plain, state, { error }, null);
     }
-    this.retryIn(this.backoff.next(wish), "waiting", { error }, error);
+    this.retryIn((this.unhurriedBackoff ?? this.backoff).next(wish), "waiting", { error }, error);
   }
 
   /** `failure`: what it counts as; `null`: none. */

@@ -184,3 +184,88 @@ export class FakeMediaStream {
     this.tracks.push(track);
   }
 }
+
+/** A video element as far as the library touches it, where there is no browser. It shows what `shows()` says. */
+export class FakeVideo extends EventTarget {
+  srcObject: unknown = null;
+  paused = true;
+  muted = false;
+  playsInline = false;
+  currentTime = 0;
+  videoWidth = 0;
+  videoHeight = 0;
+  /** What the browser says of HLS. */
+  plays: "" | "maybe" = "";
+  private readonly attributes = new Map<string, string>();
+
+  get src(): string {
+    return this.attributes.get("src") ?? "";
+  }
+
+  set src(url: string) {
+    this.attributes.set("src", url);
+  }
+
+  getAttribute(name: string): string | null {
+    return this.attributes.get(name) ?? null;
+  }
+
+  removeAttribute(name: string): void {
+    this.attributes.delete(name);
+  }
+
+  canPlayType(): string {
+    return this.plays;
+  }
+
+  load(): void {}
+
+  async play(): Promise<void> {
+    this.paused = false;
+  }
+
+  /** A first picture is there, and moves. */
+  shows(): void {
+    this.currentTime += 1;
+    for (const type of ["loadeddata", "playing"]) this.dispatchEvent(new Event(type));
+  }
+}
+
+/** hls.js as far as the library calls it. */
+export class FakeHls {
+  static made: FakeHls[] = [];
+  static isSupported = (): boolean => true;
+  source = "";
+  video: unknown = null;
+  recovered = 0;
+  destroyed = false;
+  private readonly listeners: ((event: string, fault: object) => void)[] = [];
+
+  constructor(readonly config: { xhrSetup(xhr: unknown, url: string): Promise<void> }) {
+    FakeHls.made.push(this);
+  }
+
+  attachMedia(video: unknown): void {
+    this.video = video;
+  }
+
+  loadSource(url: string): void {
+    this.source = url;
+  }
+
+  on(_event: string, listener: (event: string, fault: object) => void): void {
+    this.listeners.push(listener);
+  }
+
+  recoverMediaError(): void {
+    this.recovered += 1;
+  }
+
+  destroy(): void {
+    this.destroyed = true;
+  }
+
+  fails(type = "networkError", fatal = true): void {
+    for (const listener of this.listeners) listener("hlsError", { fatal, type, details: "levelLoadError" });
+  }
+}

@@ -10,9 +10,12 @@ import {
 } from "./connection.ts";
 import { Emitter } from "./emitter.ts";
 import { readEvents } from "./event-channel.ts";
+import { Fallback, type Transport } from "./fallback.ts";
+import type { HlsFallback } from "./hls.ts";
 import { EVENTS_RELATION, LAYER_RELATION, linkOf } from "./link.ts";
+import { show } from "./picture.ts";
 import { asSignallingError, SignallingError } from "./problem.ts";
-import type { ConnectionState } from "./recovery.ts";
+import type { ConnectionState, StateChange } from "./recovery.ts";
 import { setFormatParameters } from "./sdp.ts";
 import type { Session } from "./session.ts";
 import { ViewerMeter, type ViewerStats } from "./stats.ts";
@@ -25,6 +28,11 @@ export interface WatchOptions extends ConnectionOptions {
   readonly video?: HTMLVideoElement | null;
   /** How long pictures may wait to be smooth, in ms; 0, the default, shows them as soon as they are complete. */
   readonly bufferMs?: number;
+  /**
+   * HLS, where WebRTC has no path for its media or the browser none of its codecs, until WebRTC has: seconds later, and through every
+   * firewall that lets web pages through. It needs `video`.
+   */
+  readonly fallback?: HlsFallback | null;
 }
 
 /** What of the stream's encodings to be sent (WHEP extensions draft, video layer selection). Bounds are in pixels. */
@@ -41,8 +49,10 @@ export interface LayerChoice {
 }
 
 export interface ViewerEvents extends ConnectionEvents {
-  /** A session was answered: its stream gets its tracks as they come. */
+  /** A session was answered: its stream gets its tracks as they come. While HLS plays: once its pictures take over. */
   stream: MediaStream;
+  /** By which way pictures come, at first and whenever it changes. */
+  transport: Transport;
   /** Somebody publishes; nobody does any more. Where the server sends events. */
   active: void;
   inactive: void;
@@ -69,6 +79,15 @@ export class Viewer extends Emitter<ViewerEvents> {
   private choice: LayerChoice | null = null;
   private visible = true;
   private meter = new ViewerMeter();
+  private readonly fallback: Fallback | null;
+  /** The connection's, which is not told while HLS plays. */
+  private change: StateChange = { state: "connecting", previous: "connecting", error: null, lost: null, retryInMs: null };
+  /** Of the session that has no picture yet while HLS plays. */
+  private pending: MediaStream | null = null;
+  /** `connected`: pictures may come, by WebRTC or by HLS. */
+  state: ConnectionState = "connecting";
+  /** By which way pictures come; `null` before there was one. */
+  transport: Transport | null = null;
   /** The present session's, and while there is none the last one's. */
   stream: MediaStream | null = null;
   /** Whether somebody publishes; `null` while the server has not said. */
@@ -79,24 +98,25 @@ export class Viewer extends Emitter<ViewerEvents> {
 
   constructor(private readonly options: WatchOptions) {
     super();
-    let pending = new MediaStream();
     this.connection = new Connection(options, {
       protocol: "whep",
       reconnect: {},
       endpoint: () => this.elsewhere ?? options.url,
       media: () => {
-        pending = new MediaStream();
-        return viewing(pending, options.bufferMs ?? 0);
+        this.pending = new MediaStream();
+        return viewing(this.pending, options.bufferMs ?? 0);
       },
       emit: (type, event) => {
-        if (type === "state" && (event as ViewerEvents["state"]).error) this.elsewhere = null;
-        this.emit(type, event as ViewerEvents[typeof type]);
+        if (type === "state") this.changed(event as StateChange);
+        // What is tried while HLS plays may fail: nobody misses anything.
+        else if (!this.fallback?.playing) this.emit(type, event as ViewerEvents[typeof type]);
       },
-      onSession: (session) => this.opened(session, pending),
+      onSession: (session) => this.opened(session),
       onSessionOver: () => this.closeChannel(),
       afterLoss: () => null,
       onPageHide: () => {
         this.closeChannel();
+        this.fallback?.stop();
         void this.connection.recovery.suspend();
       },
       onPageShow: () => this.connection.recovery.openNow(),
@@ -105,10 +125,8 @@ export class Viewer extends Emitter<ViewerEvents> {
         this.listenersChanged();
       },
     });
-  }
-
-  get state(): ConnectionState {
-    return this.connection.recovery.state;
+    const { fallback, video } = options;
+    this.fallback = fallback && video ? this.fallbackTo(fallback, video) : null;
   }
 
   /** `null` while there is none. */
@@ -154,21 +172,83 @@ export class Viewer extends Emitter<ViewerEvents> {
 
   /** Ends it on both sides, for good. Safe to call twice, and while the page goes away. */
   close(): Promise<void> {
+    this.fallback?.stop();
     return this.connection.close();
   }
 
   protected override listenersChanged(): void {
-    this.connection.measure(this.listens("stats"), (report) => this.emit("stats", this.meter.read(report)));
+    this.connection.measure(this.listens("stats"), (report) => {
+      if (!this.fallback?.playing) this.emit("stats", this.meter.read(report));
+    });
     const { session } = this.connection.recovery;
     if (session) this.openChannel(session);
   }
 
-  private opened(session: Session, stream: MediaStream): void {
-    this.meter = new ViewerMeter();
+  private fallbackTo(fallback: HlsFallback, video: HTMLVideoElement): Fallback {
+    const { recovery, http } = this.connection;
+    return new Fallback({
+      fallback,
+      video,
+      http,
+      onPlaying: () => {
+        recovery.unhurried = true;
+        this.closeChannel();
+        this.comesBy("hls");
+        this.tell({ state: "connected", error: null, lost: null, retryInMs: null });
+      },
+      onLost: (error, hasPlayed) => {
+        recovery.unhurried = false;
+        this.emit("error", error);
+        if (!hasPlayed) return;
+        this.tell(this.change);
+        // Whether the stream is over, or only HLS, is for the server to say.
+        recovery.retryNow();
+      },
+      onTakenOver: (stream) => {
+        recovery.unhurried = false;
+        this.shows(stream);
+        this.comesBy("webrtc");
+        if (recovery.session) this.openChannel(recovery.session);
+      },
+    });
+  }
+
+  /** The WHEP connection's state is another one. */
+  private changed(change: StateChange): void {
+    if (change.error) this.elsewhere = null;
+    this.change = change;
+    this.fallback?.follow(change, this.pending);
+    if (this.fallback?.playing) return;
+    this.connection.recovery.unhurried = false;
+    if (change.state === "connected" && !this.fallback?.hasVideo) this.comesBy("webrtc");
+    this.tell(change);
+  }
+
+  private tell(change: Omit<StateChange, "previous">): void {
+    const previous = this.state;
+    this.state = change.state;
+    this.emit("state", { ...change, previous });
+  }
+
+  private comesBy(transport: Transport): void {
+    if (this.transport === transport) return;
+    this.transport = transport;
+    this.emit("transport", transport);
+  }
+
+  private shows(stream: MediaStream): void {
+    if (this.stream === stream) return;
     this.stream = stream;
-    const { video } = this.options;
-    if (video) show(video, stream);
     this.emit("stream", stream);
+  }
+
+  private opened(session: Session): void {
+    this.meter = new ViewerMeter();
+    const { video } = this.options;
+    if (this.pending && !this.fallback?.hasVideo) {
+      if (video) void show(video, this.pending);
+      this.shows(this.pending);
+    }
     if (this.connection.recovery.session !== session) return;
     this.openChannel(session);
     if (this.choice) void this.setLayer(this.choice).catch((thrown: unknown) => this.emit("error", asSignallingError(thrown)));
@@ -189,7 +269,7 @@ export class Viewer extends Emitter<ViewerEvents> {
     const offered = link?.parameters["events"]?.split(",").map((type) => type.trim());
     const wanted = EVENT_TYPES.filter((type) => type !== "reconnect" && this.listens(type));
     const types =
-      wanted.length === 0 || !this.visible
+      wanted.length === 0 || !this.visible || this.fallback?.hasVideo
         ? []
         : [...wanted, "reconnect" as const].filter((type) => offered?.includes(type) ?? true);
     if (types.join() === this.channelTypes && (this.channel !== null || types.length === 0)) return;
@@ -268,15 +348,4 @@ function viewing(stream: MediaStream, bufferMs: number): Media {
 function setBuffer(receiver: RTCRtpReceiver, ms: number): void {
   // The standard's name first; Chromium before 124 knows the second only, in seconds. Each is ignored where it is unknown.
   Object.assign(receiver, { jitterBufferTarget: ms, playoutDelayHint: ms / 1000 });
-}
-
-function show(video: HTMLVideoElement, stream: MediaStream): void {
-  video.srcObject = stream;
-  video.playsInline = true;
-  video.play().catch((thrown: unknown) => {
-    // A new session interrupts the old one's play(); only a refusal matters, and muted play is refused by few.
-    if (!(thrown instanceof DOMException) || thrown.name !== "NotAllowedError" || video.muted) return;
-    video.muted = true;
-    video.play().catch(() => undefined);
-  });
 }

@@ -83,6 +83,8 @@ function failure({ error }: Situation): string {
       return "This stream needs a token";
     case "forbidden":
       return "This token may not watch here";
+    case "unsupported":
+      return "This browser cannot play it";
     default:
       return "This cannot be played";
   }

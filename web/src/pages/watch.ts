@@ -1,17 +1,19 @@
 /**
  * The player's page: plays at once and muted, as browsers allow; comes back by itself; shows how it is doing.
  *
- * The last picture stays on screen, on a canvas over the video, while a new session is made.
+ * The last picture stays on screen, on a canvas over the video, while a new session is made. Where WebRTC finds no way, HLS plays
+ * until it does.
  */
 
-import { watch, type StateChange, type Viewer, type ViewerStats } from "@sluice-media/client";
+import { watch, type StateChange, type Transport, type Viewer, type ViewerStats } from "@sluice-media/client";
 import { ClockReader } from "../media/picture-clock";
 import { byId, setText, showFigures } from "../ui/dom";
 import { EventLog, expose } from "../ui/expose";
-import { bitrate, count, framesPerSecond, milliseconds, percent, size, UNKNOWN } from "../ui/format";
+import { count, milliseconds, UNKNOWN } from "../ui/format";
 import { pageLink, streamOf, tokenOf } from "../ui/place";
 import { nextFrame } from "./next-frame";
 import { QualityMenu } from "./quality-menu";
+import { figures, TRANSPORTS } from "./watch-figures";
 import { words, type WatchState } from "./watch-words";
 
 /** How often what is shown is looked at again: figures, seconds to go, pauses. */
@@ -50,6 +52,8 @@ const state = expose({
   attempts: 0,
   /** Times that the media's path fell silent and another one was looked for. */
   interruptions: 0,
+  /** By which way pictures come. */
+  transport: null as Transport | null,
   viewers: null as number | null,
   layers: 0,
   muted: true,
@@ -72,6 +76,10 @@ const overlay = byId("overlay");
 const clockReader = new ClockReader();
 
 let freezesBefore = 0;
+/** What the element has shown so far: sessions, and HLS. */
+let sources = 0;
+/** Another source has taken over with the last picture of the one before on the screen: nothing is missing. */
+let takenOver = false;
 let lastFrameAtMs = 0;
 let retryAtMs: number | null = null;
 let change: Pick<StateChange, "state" | "error" | "lost"> = { state: "connecting", error: null, lost: null };
@@ -85,7 +93,13 @@ function awaitsPublisher(of: typeof change): boolean {
   return of.state === "offline" || of.error?.kind === "undecodable";
 }
 
-const viewer: Viewer = watch({ url: `/whep/${encodeURIComponent(stream)}`, token });
+const viewer: Viewer = watch({
+  url: `/whep/${encodeURIComponent(stream)}`,
+  token,
+  video,
+  // Most viewers never need it.
+  fallback: { hls: `/hls/${encodeURIComponent(stream)}/index.m3u8`, load: () => import("hls.js") },
+});
 viewer.on("state", (next) => {
   const before = askedBefore ?? (awaitsPublisher(change) ? change : null);
   askedBefore = next.state === "connecting" ? before : null;
@@ -102,13 +116,27 @@ viewer.on("state", (next) => {
   state.reconnects = viewer.reconnects;
   render();
 });
-viewer.on("stream", (opened) => {
+viewer.on("stream", () => {
+  // Its pictures have come while HLS still played.
+  if (state.transport === "hls") {
+    forgetSession();
+    takenOver = true;
+  }
   state.postedAtMs = viewer.session?.postedAtMs ?? null;
   state.answeredAtMs = viewer.session?.answeredAtMs ?? null;
-  video.srcObject = opened;
-  void play();
-  // A session's frames are told from those of the one before by asking anew.
-  awaitFrame(opened);
+  awaitFrames();
+});
+viewer.on("transport", (transport) => {
+  log.add(transport);
+  state.transport = transport;
+  byId("transport").hidden = transport !== "hls";
+  setText(byId("transport"), transport === "hls" ? TRANSPORTS.hls : "");
+  if (transport === "webrtc") return;
+  // What only a WebRTC session has.
+  quality.show([]);
+  setText(byId("viewers"), "");
+  forgetSession();
+  awaitFrames();
 });
 viewer.on("stats", (stats) => {
   state.stats = stats;
@@ -136,6 +164,11 @@ viewer.on("layers", (layers) => {
 /** Everything of the session before is put away; its last picture stays. */
 function beginSession(): void {
   keepPicture();
+  takenOver = false;
+  forgetSession();
+}
+
+function forgetSession(): void {
   freezesBefore = state.freezes;
   state.postedAtMs = null;
   state.answeredAtMs = null;
@@ -154,12 +187,16 @@ function keepPicture(): void {
   still.hidden = false;
 }
 
-function awaitFrame(of: MediaStream): void {
-  nextFrame(video, (nowMs, shownAtMs) => {
-    if (viewer.stream !== of) return;
-    awaitFrame(of);
-    frame(nowMs, shownAtMs);
-  });
+/** Counts what the element shows from now on. Frames of what it showed before are told from those by asking anew. */
+function awaitFrames(): void {
+  const source = (sources += 1);
+  const next = (): void =>
+    nextFrame(video, (nowMs, shownAtMs) => {
+      if (source !== sources) return;
+      next();
+      frame(nowMs, shownAtMs);
+    });
+  next();
 }
 
 function frame(nowMs: number, shownAtMs: number): void {
@@ -168,8 +205,9 @@ function frame(nowMs: number, shownAtMs: number): void {
   if (state.firstFrameAtMs === null) {
     // `nowMs` is when the callbacks of this rendering began; the picture went out with it.
     state.firstFrameAtMs = nowMs;
-    state.firstFrameMs = nowMs - (state.postedAtMs ?? nowMs);
-    state.firstFrameAfterAnswerMs = nowMs - (state.answeredAtMs ?? nowMs);
+    state.firstFrameMs = state.postedAtMs === null ? null : nowMs - state.postedAtMs;
+    state.firstFrameAfterAnswerMs = state.answeredAtMs === null ? null : nowMs - state.answeredAtMs;
+    takenOver = false;
     log.add("first frame");
     still.hidden = true;
     render();
@@ -190,23 +228,9 @@ function readClock(shownAtMs: number): void {
   if (clock.samplesMs.length > CLOCK_SAMPLES_MAX) clock.samplesMs.shift();
 }
 
-async function play(): Promise<void> {
-  try {
-    await video.play();
-  } catch (thrown) {
-    // A new session interrupts the old one's play(); only a refusal matters, and muted play is refused by few.
-    if (!(thrown instanceof DOMException) || thrown.name !== "NotAllowedError") return;
-    log.add("play refused");
-    if (!video.muted) {
-      setMuted(true);
-      await video.play().catch(() => undefined);
-    }
-  }
-}
-
 function render(): void {
   const flowing = change.state === "connected" || change.state === "interrupted";
-  const showing = flowing && state.firstFrameAtMs !== null;
+  const showing = flowing && (takenOver || state.firstFrameAtMs !== null);
   const stalled = showing && hasVideo() && performance.now() - lastFrameAtMs > STALL_MS && !document.hidden;
   if (showing) state.state = !stalled ? "playing" : change.state === "interrupted" ? "interrupted" : "stalled";
   else if (soundOnly()) state.state = "playing";
@@ -250,46 +274,24 @@ function hasVideo(): boolean {
 
 /** A stream without pictures plays when its sound arrives. */
 function soundOnly(): boolean {
-  const { stats } = state;
-  return change.state === "connected" && stats !== null && stats.codec === null && (stats.kbps ?? 0) > 0;
+  const { stats, transport } = state;
+  if (change.state !== "connected") return false;
+  if (transport === "hls") return video.videoWidth === 0 && !video.paused;
+  return stats !== null && stats.codec === null && (stats.kbps ?? 0) > 0;
+}
+
+function delay(ms: number | null): string {
+  return ms === null ? "" : milliseconds(ms);
 }
 
 function showStats(): void {
   const { stats, clock } = state;
   const playing = state.state === "playing";
-  setText(byId("latency"), playing && stats ? milliseconds(clock.latestMs ?? stats.latencyMs) : "");
+  setText(byId("latency"), playing ? delay(clock.latestMs ?? stats?.latencyMs ?? null) : "");
   setText(byId("picture"), playing && stats?.height ? `${stats.height}p ${stats.fps ?? UNKNOWN}` : "");
   if (byId("stats").hidden) return;
-  showFigures(byId("stats"), [
-    {
-      key: "latency",
-      label: "Delay (estimate)",
-      value: milliseconds(stats?.latencyMs ?? null),
-      hint: "Half the round trip, plus jitter buffer and decoder. The publisher’s own way to the server is not in it.",
-    },
-    ...(clock.latestMs === null
-      ? []
-      : [
-          {
-            key: "clock",
-            label: "Glass to glass",
-            value: milliseconds(clock.latestMs),
-            hint: "Read from the test pattern’s clock; true when both computers’ clocks agree.",
-          },
-        ]),
-    { key: "resolution", label: "Resolution", value: size(stats?.width ?? null, stats?.height ?? null) },
-    { key: "fps", label: "Frame rate", value: framesPerSecond(stats?.fps ?? null) },
-    { key: "bitrate", label: "Bitrate", value: bitrate(stats?.kbps ?? null) },
-    { key: "codec", label: "Codec", value: [stats?.codec, stats?.audioCodec].filter(Boolean).join(" + ") || UNKNOWN },
-    { key: "loss", label: "Loss", value: percent(stats?.lossPercent ?? null), bad: (stats?.lossPercent ?? 0) > 2 },
-    { key: "rtt", label: "Round trip", value: milliseconds(stats?.rttMs ?? null) },
-    { key: "jitter", label: "Jitter buffer", value: milliseconds(stats?.jitterBufferMs ?? null) },
-    { key: "decode", label: "Decoder", value: milliseconds(stats?.decodeMs ?? null) },
-    { key: "freezes", label: "Freezes", value: String(state.freezes), bad: state.freezes > 0 },
-    { key: "dropped", label: "Dropped frames", value: String(stats?.framesDropped ?? 0) },
-    { key: "first", label: "First picture after", value: milliseconds(state.firstFrameMs) },
-    { key: "reconnects", label: "Reconnects", value: String(state.reconnects) },
-  ]);
+  const [width, height] = [video.videoWidth || null, video.videoHeight || null];
+  showFigures(byId("stats"), figures({ ...state, width, height, clockMs: clock.latestMs }));
 }
 
 function setMuted(muted: boolean): void {
@@ -297,7 +299,7 @@ function setMuted(muted: boolean): void {
   state.muted = muted;
   const button = byId("mute");
   button.setAttribute("aria-pressed", String(muted));
-  if (!muted) void play();
+  if (!muted && video.paused) video.play().catch(() => undefined);
   render();
 }
 
@@ -362,6 +364,8 @@ function wire(): void {
     keys[event.key.toLowerCase()]?.();
   });
   for (const type of ["pointermove", "pointerdown", "focusin"]) document.addEventListener(type, awake);
+  // The browser may allow to play muted only; the library then does.
+  video.addEventListener("volumechange", () => video.muted !== state.muted && setMuted(video.muted));
   video.addEventListener("dblclick", () => void toggleFullscreen());
 
   // Frames that a hidden page did not show are no stall.

@@ -1,6 +1,7 @@
 // Somebody's own page, of another origin than the server's: the client library as every server gives it, `/client.js`.
 
 import type * as Library from "../../../../web/lib/src/index.ts";
+import Hls from "hls.js";
 import { camera } from "./camera.ts";
 
 export interface ClientOptions {
@@ -11,12 +12,15 @@ export interface ClientOptions {
   tokens?: string[];
   /** Whether to listen to the server's events; true when absent. */
   events?: boolean;
+  /** A multivariant playlist for where WebRTC has no path, with hls.js as this page's own bundle has it. */
+  hls?: string;
   /** Sends what the browser's microphone hears: without a sound card Firefox starts no sound of a page's making. */
   microphone?: boolean;
 }
 
 export interface ClientReport {
   state: Library.ConnectionState;
+  transport: Library.Transport | null;
   reconnects: number;
   /** The session's URL, without what names it. */
   resource: string | undefined;
@@ -24,6 +28,8 @@ export interface ClientReport {
   errors: string[];
   /** Of the present session. */
   frames: number;
+  /** Shown by the video element, whatever they came by. */
+  framesShown: number;
   codec: string | undefined;
   audioCodec: string | undefined;
   audioEnergy: number;
@@ -50,7 +56,9 @@ function source({ tokens }: ClientOptions): Library.TokenSource {
 
 async function watch(options: ClientOptions): Promise<void> {
   const library = await load(options);
-  const viewer = library.watch({ url: options.endpoint, token: source(options), video });
+  const { endpoint, hls } = options;
+  const fallback = hls === undefined ? null : { hls, load: () => Promise.resolve(Hls) };
+  const viewer = library.watch({ url: endpoint, token: source(options), video, fallback });
   viewer.on("error", ({ message }) => errors.push(message));
   // With a listener for any of them, `reconnect` comes along.
   if (options.events ?? true) viewer.on("viewercount", () => undefined);
@@ -70,11 +78,13 @@ async function report(): Promise<ClientReport> {
   const { state, reconnects, session } = connection;
   const found: ClientReport = {
     state,
+    transport: "transport" in connection ? connection.transport : null,
     reconnects,
     resource: session?.resource,
     tokensAsked,
     errors,
     frames: 0,
+    framesShown: video.getVideoPlaybackQuality().totalVideoFrames,
     codec: undefined,
     audioCodec: undefined,
     audioEnergy: 0,

@@ -52,6 +52,26 @@ export class Client {
     });
   }
 
+  /** Waits for pictures that move, by this way; gives how long that took. */
+  async comesBy(transport: "webrtc" | "hls", withinMs: number): Promise<number> {
+    const began = Date.now();
+    let from: number | undefined;
+    await until(
+      `pictures by ${transport}`,
+      async () => {
+        const now = await this.report();
+        if (now.transport !== transport || now.state !== "connected") return false;
+        // The count begins anew with each source.
+        from = Math.min(from ?? now.framesShown, now.framesShown);
+        return now.framesShown > from + 15;
+      },
+      { withinMs },
+    ).catch(async (error: unknown) => {
+      throw new Error(`${String(error)}: ${JSON.stringify(await this.report())}`);
+    });
+    return Date.now() - began;
+  }
+
   /** Ends the session; gives the status that its URL has then. */
   close(): Promise<number> {
     return this.evaluate<number>("window.client.close()");

@@ -11,6 +11,7 @@ interface Way {
 
 export class MediaPath {
   #ways = new Map<string, Way>();
+  #blocked = false;
   #server: { address: string; port: number } | undefined;
 
   private constructor(readonly front: Socket) {
@@ -40,6 +41,11 @@ export class MediaPath {
     for (const way of this.#ways.values()) way.cut = true;
   }
 
+  /** From now on nothing passes at all; or everything does that was not cut. */
+  block(blocked: boolean): void {
+    this.#blocked = blocked;
+  }
+
   close(): void {
     this.front.close();
     for (const { toServer } of this.#ways.values()) toServer.close();
@@ -52,11 +58,11 @@ export class MediaPath {
       const toServer = createSocket("udp4");
       const made: Way = { toServer, cut: false };
       toServer.on("message", (back) => {
-        if (!made.cut) this.front.send(back, from.port, from.address);
+        if (!made.cut && !this.#blocked) this.front.send(back, from.port, from.address);
       });
       this.#ways.set(key, made);
       way = made;
     }
-    if (!way.cut && this.#server) way.toServer.send(datagram, this.#server.port, this.#server.address);
+    if (!way.cut && !this.#blocked && this.#server) way.toServer.send(datagram, this.#server.port, this.#server.address);
   }
 }

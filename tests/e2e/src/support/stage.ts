@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import type { Page } from "playwright-core";
 import { Client } from "./client.ts";
-import { launch, Pages, Publisher, Viewer } from "./browser.ts";
+import { launchIn, Pages, Publisher, Viewer } from "./browser.ts";
 import { FfmpegPublisher, type FfmpegOptions } from "./ffmpeg.ts";
 import type { FarNetwork } from "./network.ts";
 import { Server } from "./server.ts";
@@ -70,8 +70,9 @@ export class Stage {
     path: string,
     prepare: (page: Page) => Promise<unknown> = () => Promise.resolve(),
     server = this.server,
+    far?: FarNetwork,
   ): Promise<{ page: Page; complaints: string[] }> {
-    const browser = await launch();
+    const browser = await launchIn(far);
     this.closeLater(() => browser.close());
     const page = await browser.newPage();
     const complaints: string[] = [];
@@ -83,7 +84,7 @@ export class Stage {
       }
     });
     await prepare(page);
-    const response = await page.goto(`${server.url}${path}`);
+    const response = await page.goto(far === undefined ? `${server.url}${path}` : far.reach(`${server.url}${path}`));
     assert.equal(response?.status(), 200);
     return { page, complaints };
   }
