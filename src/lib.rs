@@ -13,6 +13,7 @@ pub mod http;
 pub mod ingest;
 pub mod media;
 pub mod metrics;
+pub mod packaging;
 pub mod rtp;
 pub mod server;
 pub mod track;

@@ -43,9 +43,9 @@ pub const OUTCOMES: [&str; 12] = [
     "unserved",
     "unanswered",
 ];
-const PROTOCOLS: [&str; 3] = ["whip", "whep", "rtmp"];
+const PROTOCOLS: [&str; 4] = ["whip", "whep", "rtmp", "hls"];
 
-/// `protocol`: `whip`, `whep`, `rtmp`. `outcome`: one of [`OUTCOMES`].
+/// `protocol`: `whip`, `whep`, `rtmp`, `hls`. `outcome`: one of [`OUTCOMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
     pub protocol: &'static str,
@@ -169,7 +169,9 @@ impl Metrics {
         for protocol in ["whip", "rtmp"] {
             metrics.publishers.get_or_create(&ProtocolLabel { protocol }).set(0);
         }
-        metrics.viewers.get_or_create(&ProtocolLabel { protocol: "whep" }).set(0);
+        for protocol in ["whep", "hls"] {
+            metrics.viewers.get_or_create(&ProtocolLabel { protocol }).set(0);
+        }
         for reason in ["missing", "bad_signature", "expired"] {
             metrics.auth_failures.get_or_create(&ReasonLabel { reason }).inc_by(0);
         }

@@ -47,6 +47,16 @@ fn ranges(config: &Config, faults: &mut Vec<Fault>) {
     within("webrtc.playout_delay_max_ms", u32::from(config.webrtc.playout_delay_max_ms), 10..=10_000);
     within("whep.wait_max_s", config.whep.wait_max_s, 10..=86_400);
     within("webrtc.sessions_max", config.webrtc.sessions_max, 1..=1_000_000);
+    within("hls.part_ms", config.hls.part_ms, 100..=2_000);
+    within("hls.segment_s", config.hls.segment_s, 1..=10);
+    within("hls.window_segments", config.hls.window_segments, 3..=100);
+    within("hls.dvr_s", config.hls.dvr_s, 0..=86_400);
+    within("hls.window_max_mb", config.hls.window_max_mb, 8..=1_000_000);
+    within("hls.idle_s", config.hls.idle_s, 5..=86_400);
+    within("hls.away_s", config.hls.away_s, 1..=86_400);
+    within("hls.streams_max", config.hls.streams_max, 1..=100_000);
+    within("hls.waiting_max", config.hls.waiting_max, 1..=1_000_000);
+    within("hls.client_waiting_max", config.hls.client_waiting_max, 1..=1_000_000);
     within("ice.turn_ttl_s", config.ice.turn_ttl_s, 60..=2_592_000);
 }
 

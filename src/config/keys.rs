@@ -117,6 +117,19 @@ settings! {
     publish.on_conflict: Text, "\"takeover\" or \"reject\"";
     whep.not_live: Text, "\"reject\" or \"wait\"";
     whep.wait_max_s: Whole, "a time in seconds, 10 to 86400";
+    hls.enabled: Switch, "true or false";
+    hls.always_on: Switch, "true or false";
+    hls.part_ms: Whole, "a time in ms, 100 to 2000";
+    hls.segment_s: Whole, "a time in seconds, 1 to 10";
+    hls.window_segments: Whole, "a number of segments, 3 to 100";
+    hls.dvr_s: Whole, "a time in seconds, 0 (none) to 86400";
+    hls.window_max_mb: Whole, "a size in MB, 8 to 1000000";
+    hls.opus: Switch, "true or false";
+    hls.idle_s: Whole, "a time in seconds, 5 to 86400";
+    hls.away_s: Whole, "a time in seconds, 1 to 86400";
+    hls.streams_max: Whole, "a number of streams, 1 to 100000";
+    hls.waiting_max: Whole, "a number of requests, 1 to 1000000";
+    hls.client_waiting_max: Whole, "a number of requests, 1 to 1000000";
     log.format: Text, "\"text\" or \"json\"";
     log.level: Text, "error, warn, info, debug, trace, or a filter such as \"info,sluice::worker=debug\"";
 }

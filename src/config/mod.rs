@@ -35,6 +35,7 @@ pub struct Config {
     pub auth: AuthConfig,
     pub publish: PublishConfig,
     pub whep: WhepConfig,
+    pub hls: HlsConfig,
     pub log: LogConfig,
 }
 
@@ -196,6 +197,42 @@ pub enum NotLive {
     Wait,
 }
 
+/// What players get by HLS. Nothing of it costs anything until somebody asks for a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HlsConfig {
+    /// Whether streams are served by HLS at all. Default: true.
+    pub enabled: bool,
+    /// Package every stream from its publisher's first picture on, so that the first viewer waits for nothing. Default: false: from the
+    /// first request on. Costs some percent of a core and `window_max_mb` of memory at the most per stream.
+    pub always_on: bool,
+    /// The length of parts, in ms. Default: 200. Players stay five parts behind; each costs a viewer two requests.
+    pub part_ms: u32,
+    /// What segments are to last, in seconds. Default: 2. WebRTC publishers are asked for a keyframe that often; others decide themselves,
+    /// and segments end at their keyframes.
+    pub segment_s: u32,
+    /// Segments that a playlist lists. Default: 6.
+    pub window_segments: u32,
+    /// How far back viewers may go, in seconds. Default: 0: as far as `window_segments` reaches. Costs memory: 450 MB an hour for each
+    /// megabit per second.
+    pub dvr_s: u32,
+    /// Media that is kept of one stream, in MB, all its layers together. Default: 128. Where it does not suffice, what is oldest goes.
+    pub window_max_mb: u32,
+    /// Sound that comes as Opus stays Opus. Default: false: it becomes AAC, which every player has.
+    pub opus: bool,
+    /// Packaging stops when nobody has asked for so long, in seconds. Default: 30.
+    pub idle_s: u32,
+    /// Playlists end when the publisher has been away for so long, in seconds; a publisher that is back sooner continues them. Default:
+    /// 20, the patience that hls.js has by default.
+    pub away_s: u32,
+    /// Streams packaged at one time; further ones get 503. Default: 256.
+    pub streams_max: u32,
+    /// Requests that wait for what is not there yet, at one time; further ones get 503. Default: 20000. Each costs some KB.
+    pub waiting_max: u32,
+    /// Of these, how many may come from one client address (IPv6: one /64); further ones get 429. Default: 1000. Not for this machine's own
+    /// addresses.
+    pub client_waiting_max: u32,
+}
+
 /// What is logged, to standard error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
@@ -258,6 +295,26 @@ impl Default for RtmpConfig {
 impl Default for WhepConfig {
     fn default() -> Self {
         Self { not_live: NotLive::Reject, wait_max_s: 3_600 }
+    }
+}
+
+impl Default for HlsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            always_on: false,
+            part_ms: 200,
+            segment_s: 2,
+            window_segments: 6,
+            dvr_s: 0,
+            window_max_mb: 128,
+            opus: false,
+            idle_s: 30,
+            away_s: 20,
+            streams_max: 256,
+            waiting_max: 20_000,
+            client_waiting_max: 1_000,
+        }
     }
 }
 

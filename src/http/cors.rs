@@ -9,9 +9,10 @@ use axum::{
 };
 
 /// What a page's script may read of a response, beside what Fetch always lets it read.
-const EXPOSED: &str = "Location, ETag, Link, Retry-After, Accept-Patch, Accept-Post, WWW-Authenticate";
+const EXPOSED: &str = "Location, ETag, Link, Retry-After, Accept-Patch, Accept-Post, WWW-Authenticate, Age, Date, \
+     Content-Range, Accept-Ranges";
 /// What a page's script may send.
-const ALLOWED_HEADERS: &str = "Authorization, Content-Type, If-Match";
+const ALLOWED_HEADERS: &str = "Authorization, Content-Type, If-Match, If-None-Match, Range";
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
 /// How long a browser may remember all that: a day.
 const MAX_AGE_S: &str = "86400";

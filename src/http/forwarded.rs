@@ -1,4 +1,5 @@
-//! Whose request it is behind a reverse proxy: `X-Forwarded-For` of the proxies that the operator trusts.
+//! Whose request it is behind a reverse proxy, and whether it came by HTTPS: `X-Forwarded-For` and `X-Forwarded-Proto` of the proxies
+//! that the operator trusts.
 //!
 //! Each proxy appends the address it was called from, so the list is read from its end; the first address that is not a trusted
 //! proxy's is the client's. What stands before it is hearsay: anybody can send the header. `Forwarded` (RFC 7239) is not read: few
@@ -11,7 +12,7 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName},
+    http::{HeaderMap, HeaderName, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -19,12 +20,26 @@ use axum::{
 use crate::config::TrustedProxy;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The client speaks HTTPS, to a proxy that is believed.
+#[derive(Debug, Clone, Copy)]
+struct ByHttps;
+
+/// Whether the client came by HTTPS; this server itself speaks none.
+pub fn is_https(head: &Parts) -> bool {
+    head.extensions.get::<ByHttps>().is_some()
+}
 
 /// Middleware, before everything that asks for [`ConnectInfo`]: puts the client's address in the place of its proxy's.
 pub async fn believe(State(proxies): State<Arc<[TrustedProxy]>>, mut request: Request, next: Next) -> Response {
     let connected = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| *from);
     if let Some(connected) = connected {
         let from = client(connected, request.headers(), &proxies);
+        let by_https = request.headers().get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
+        if by_https && proxies.iter().any(|proxy| proxy.has(connected.ip())) {
+            request.extensions_mut().insert(ByHttps);
+        }
         request.extensions_mut().insert(ConnectInfo(from));
     }
     next.run(request).await

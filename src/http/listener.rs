@@ -1,6 +1,6 @@
 //! The HTTP listener: accepts, bounds, and times out connections; hands requests to the router.
 //!
-//! HTTP/1.1 without TLS. A client that sends slowly, reads slowly or does nothing is closed; more connections than
+//! HTTP/1.1, and HTTP/2 with prior knowledge (RFC 9113 section 3.3), as reverse proxies speak it; without TLS. A client that sends slowly, reads slowly or does nothing is closed; more connections than
 //! allowed wait in the system's backlog. Requests carry their peer's address as [`ConnectInfo`].
 #![allow(clippy::disallowed_methods, reason = "an I/O room: connections are tasks, and timeouts need the clock")]
 
@@ -8,19 +8,27 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use hyper::{Request, body::Incoming, server::conn::http1};
+use bytes::{Buf, Bytes};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{Instant, Sleep},
@@ -38,6 +46,13 @@ const HEAD_MAX_BYTES: usize = 32 * 1024;
 const HEADERS_MAX: usize = 64;
 /// What hyper keeps of a connection's input: a head, or a part of the body.
 const BUFFER_MAX_BYTES: usize = 64 * 1024;
+/// What an HTTP/2 client begins with (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Requests of one HTTP/2 connection at one time: a proxy opens another one for more.
+const HTTP2_STREAMS_MAX: u32 = 128;
+/// A silent HTTP/2 peer is asked for a sign of life this often, and given so long.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(15);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept (no file descriptors left): long enough for some connections to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
@@ -82,27 +97,98 @@ async fn serve_connection(stream: TcpStream, from: SocketAddr, router: Router, s
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%from, %error, "TCP_NODELAY");
     }
-    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(from));
-        request.map(Body::new)
-    }));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEAD_MAX_BYTES)
-        .max_buf_size(BUFFER_MAX_BYTES)
-        .serve_connection(TokioIo::new(StallGuard::new(stream)), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut stream = StallGuard::new(stream);
+    let is_http2 = match tokio::time::timeout(HEAD_TIMEOUT, stream.read_preface()).await {
+        Ok(Ok(is_http2)) => is_http2,
+        Ok(Err(error)) => return debug!(%from, %error, "HTTP connection closed"),
+        Err(_) => return debug!(%from, "HTTP connection closed: nothing was asked"),
+    };
+    let requests = Arc::new(Requests::default());
+    let counted = requests.clone();
+    let service = TowerToHyperService::new(
+        router
+            .map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(from));
+                request.map(Body::new)
+            })
+            .map_future(move |answer| counted.clone().count(answer)),
+    );
+    let ended = if is_http2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(HTTP2_PING_INTERVAL)
+            .keep_alive_timeout(HTTP2_PING_TIMEOUT)
+            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .max_header_list_size(HEAD_MAX_BYTES as u32)
+            .max_send_buf_size(BUFFER_MAX_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    // Pings are answered by peers that want nothing any more, too.
+                    () = requests.none_for(HEAD_TIMEOUT) => {}
+                }
+            } => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(HEADERS_MAX)
+            .max_header_size(HEAD_MAX_BYTES)
+            .max_buf_size(BUFFER_MAX_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
     if let Err(error) = ended {
         debug!(%from, %error, "HTTP connection closed");
+    }
+}
+
+/// The requests of one connection: how many there were, and how many have no answer yet.
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicUsize,
+    open: AtomicUsize,
+}
+
+impl Requests {
+    async fn count<T>(self: Arc<Self>, answer: impl Future<Output = T>) -> T {
+        /// Counts out, also where the client has gone and nobody waits for the answer.
+        struct Open(Arc<Requests>);
+        impl Drop for Open {
+            fn drop(&mut self) {
+                self.0.open.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let _open = Open(self);
+        answer.await
+    }
+
+    /// Returns when for so long there was none.
+    async fn none_for(&self, quiet: Duration) {
+        loop {
+            let before = self.begun.load(Ordering::Relaxed);
+            tokio::time::sleep(quiet).await;
+            if self.begun.load(Ordering::Relaxed) == before && self.open.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+        }
     }
 }
 
@@ -114,13 +200,15 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// A stream on which a write that makes no progress for [`WRITE_STALL_TIMEOUT`] fails.
 struct StallGuard<S> {
     inner: S,
+    /// Read already, to tell the protocol.
+    opening: Bytes,
     /// Runs while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: AsyncWrite + Unpin> StallGuard<S> {
     fn new(inner: S) -> Self {
-        Self { inner, deadline: None }
+        Self { inner, opening: Bytes::new(), deadline: None }
     }
 
     fn guard<T>(
@@ -142,8 +230,32 @@ impl<S: AsyncWrite + Unpin> StallGuard<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> StallGuard<S> {
+    /// Whether the peer begins as HTTP/2 does: as soon as that is certain.
+    async fn read_preface(&mut self) -> io::Result<bool> {
+        let mut read = Vec::with_capacity(HTTP2_PREFACE.len());
+        let is_http2 = loop {
+            if read.len() == HTTP2_PREFACE.len() {
+                break true;
+            }
+            let mut rest = (&mut self.inner).take((HTTP2_PREFACE.len() - read.len()) as u64);
+            if rest.read_buf(&mut read).await? == 0 || !HTTP2_PREFACE.starts_with(&read) {
+                break false;
+            }
+        };
+        self.opening = read.into();
+        Ok(is_http2)
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.opening.is_empty() {
+            let len = self.opening.len().min(buffer.remaining());
+            buffer.put_slice(self.opening.get(..len).unwrap_or_default());
+            self.opening.advance(len);
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }

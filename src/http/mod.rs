@@ -1,14 +1,16 @@
-//! The HTTP door: WHIP and WHEP signalling, the API, the pages, and what machines ask (health, metrics).
+//! The HTTP door: WHIP and WHEP signalling, HLS, the API, the pages, and what machines ask (health, metrics).
 //!
 //! In: requests. Out: responses, every error as `application/problem+json`. Holds no state of its own: sessions, streams
-//! and tokens belong to others ([`Services`]). Carries no media. TLS is a reverse proxy's.
+//! and tokens belong to others ([`Services`]). Carries no media but that of HLS. TLS is a reverse proxy's.
 
 #![allow(clippy::disallowed_methods, reason = "an I/O room: requests come with the time of day")]
 
 mod api;
+mod conditional;
 mod cors;
 mod events;
 mod forwarded;
+mod hls;
 mod listener;
 pub mod pages;
 pub mod plane;
@@ -27,7 +29,7 @@ use std::{sync::Arc, time::SystemTime};
 use axum::{Router, http::Method, middleware, response::Response};
 use sluice_signaling::{media_plane::MediaPlane, token::Authenticator};
 
-use crate::{config::TrustedProxy, metrics::Metrics, track::Streams};
+use crate::{config::TrustedProxy, metrics::Metrics, packaging::Packaging, track::Streams};
 
 pub use events::EventPlaces;
 pub use listener::serve;
@@ -41,6 +43,8 @@ pub struct Services {
     pub authenticator: Arc<Authenticator>,
     /// Carries the media of WHIP and WHEP sessions.
     pub plane: Arc<dyn MediaPlane>,
+    /// What HLS is served from.
+    pub packaging: Arc<Packaging>,
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
     pub signalling: sluice_signaling::endpoint::Settings,
@@ -62,6 +66,7 @@ pub type AppState = Arc<Services>;
 pub fn router(state: AppState) -> Router {
     Router::new()
         .merge(signalling::router(&state))
+        .merge(hls::router())
         .merge(api::router(&state))
         .merge(probes::router())
         .merge(pages::router(state.signalling.overflow_to.as_ref()))

@@ -21,6 +21,8 @@ use axum::{
 use rust_embed::{EmbeddedFile, RustEmbed};
 use sluice_signaling::{name::StreamName, redirect::NodeUrl};
 
+use super::conditional;
+
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
 #[allow_missing = true]
@@ -157,8 +159,7 @@ fn page(
 /// A file with its type and validator, or 304 when the client has it.
 fn serve(name: &str, file: &EmbeddedFile, cache_control: &'static str, request: &HeaderMap) -> Response {
     let etag = etag(&file.metadata.sha256_hash());
-    let known = request.get_all(header::IF_NONE_MATCH).iter().any(|field| names_tag(field, &etag));
-    let mut response = if known {
+    let mut response = if conditional::is_known(request, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let body = match &file.data {
@@ -189,12 +190,6 @@ fn secure(headers: &mut HeaderMap) {
 fn etag(sha256: &[u8; 32]) -> String {
     let hex: String = sha256.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("\"{hex}\"")
-}
-
-/// `If-None-Match` compares weakly: `W/` makes no difference (RFC 9110 section 13.1.2).
-fn names_tag(field: &HeaderValue, etag: &str) -> bool {
-    let Ok(field) = field.to_str() else { return false };
-    field.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 /// Vite writes assets flat, with such names; anything else is not ours.

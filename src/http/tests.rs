@@ -29,6 +29,7 @@ use super::*;
 use crate::{
     config::OnConflict,
     media::{ExtendedSeq, SessionId, StreamName, testing},
+    packaging,
     track::{
         Batch, EndReason, LayerIndex, Notice, Protocol, Publication, PublisherControl, PublisherInfo, TrackIndex,
         TrackPacket,
@@ -36,11 +37,11 @@ use crate::{
     worker::ViewerState,
 };
 
-const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+pub(super) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 /// Refuses sessions; has one viewer; remembers whom it was told to end.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     viewer: Option<(StreamName, ViewerState)>,
     unavailable: Mutex<Option<Problem>>,
     ended: Mutex<Vec<(SessionId, EndReason)>>,
@@ -108,7 +109,7 @@ impl Sessions for Fake {
 }
 
 #[derive(Default)]
-struct Publisher(Mutex<Vec<EndReason>>);
+pub(super) struct Publisher(Mutex<Vec<EndReason>>);
 
 impl PublisherControl for Publisher {
     fn request_keyframe(&self, _: TrackIndex, _: LayerIndex) {}
@@ -117,21 +118,25 @@ impl PublisherControl for Publisher {
     }
 }
 
-struct House {
-    router: Router,
+pub(super) struct House {
+    pub router: Router,
     fake: Arc<Fake>,
-    streams: Arc<Streams>,
-    metrics: Arc<Metrics>,
+    pub streams: Arc<Streams>,
+    pub packaging: Arc<Packaging>,
+    pub metrics: Arc<Metrics>,
 }
 
-fn house(authenticator: Authenticator, fake: Fake) -> House {
+pub(super) fn house(authenticator: Authenticator, fake: Fake) -> House {
     let (fake, streams, metrics) = (Arc::new(fake), Arc::new(Streams::default()), Metrics::new());
+    let settings = packaging::testing::settings();
+    let packaging = Arc::new(Packaging::new(settings, streams.clone(), metrics.clone(), Default::default()));
     let from = SocketAddr::from(([127, 0, 0, 1], 50_000));
     let router = router(Arc::new(Services {
         streams: streams.clone(),
         metrics: metrics.clone(),
         authenticator: Arc::new(authenticator),
         plane: fake.clone(),
+        packaging: packaging.clone(),
         sessions: fake.clone(),
         events: EventPlaces::new(tokio::sync::watch::channel(()).1, Default::default(), 8),
         signalling: sluice_signaling::endpoint::Settings::default(),
@@ -141,10 +146,10 @@ fn house(authenticator: Authenticator, fake: Fake) -> House {
         loopback_only: true,
     }))
     .layer(axum::Extension(ConnectInfo(from)));
-    House { router, fake, streams, metrics }
+    House { router, fake, streams, packaging, metrics }
 }
 
-fn open_house() -> House {
+pub(super) fn open_house() -> House {
     house(Authenticator::open(), Fake::default())
 }
 
@@ -191,7 +196,7 @@ impl House {
         self.send("GET", uri, &[], Body::empty()).await
     }
 
-    fn publish(&self, name: &str, control: Arc<Publisher>) -> Publication {
+    pub(super) fn publish(&self, name: &str, control: Arc<Publisher>) -> Publication {
         let info = PublisherInfo {
             session: SessionId::random(),
             protocol: Protocol::Rtmp,
@@ -212,7 +217,7 @@ fn token(can: Right, stream: &str) -> String {
     signed(can, stream, Claims::default())
 }
 
-fn signed(can: Right, stream: &str, claims: Claims) -> String {
+pub(super) fn signed(can: Right, stream: &str, claims: Claims) -> String {
     let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
     let stream = OneOrMany(vec![stream.into()]);
     let claims = Claims { exp, stream, can: Rights(vec![can]), ..claims };

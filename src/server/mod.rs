@@ -25,10 +25,14 @@ use tracing::{debug, warn};
 
 use crate::{
     config::{AuthMode, Config, NotLive},
-    egress::whep::SenderSettings,
+    egress::{
+        hls::{PackagerSettings, WindowSettings},
+        whep::SenderSettings,
+    },
     http::{self, EventPlaces, Rate, RateLimiter, Services, plane::Plane},
     ingest::rtmp::{self, RtmpContext},
     metrics::Metrics,
+    packaging::{Packaging, PackagingSettings},
     track::Streams,
     transport::{Certificate, TransportError},
     worker::{WorkerSettings, Workers},
@@ -73,6 +77,7 @@ pub struct Server {
     /// Another node takes over.
     sends_on: bool,
     plane: Arc<Plane>,
+    packaging: Arc<Packaging>,
     workers: Arc<Workers>,
     rtmp: Option<JoinHandle<()>>,
     http: JoinHandle<()>,
@@ -107,6 +112,8 @@ impl Server {
             config.publish.on_conflict,
             metrics.clone(),
         ));
+        let packaging =
+            Arc::new(Packaging::new(packaging(config), streams.clone(), metrics.clone(), drain.child_token()));
         let rtmp = rtmp_listener.map(|listener| {
             let context = RtmpContext {
                 streams: streams.clone(),
@@ -121,6 +128,7 @@ impl Server {
             metrics,
             authenticator,
             plane: plane.clone(),
+            packaging: packaging.clone(),
             sessions: workers.clone(),
             events: EventPlaces::new(changes, drain.clone(), config.http.connections_max),
             signalling: Settings {
@@ -142,11 +150,18 @@ impl Server {
             addresses,
             rtmp,
             http: tokio::spawn(http),
-            housekeeping: tokio::spawn(keep_house(streams, workers.clone(), plane.clone(), drain.clone())),
+            housekeeping: tokio::spawn(keep_house(
+                streams,
+                workers.clone(),
+                plane.clone(),
+                packaging.clone(),
+                drain.clone(),
+            )),
             drain,
             http_stop,
             sends_on: config.http.overflow_to.is_some(),
             plane,
+            packaging,
             workers,
         })
     }
@@ -169,7 +184,7 @@ impl Server {
             };
             // Joining threads blocks.
             let workers = tokio::task::spawn_blocking(move || workers.stop());
-            let _ = tokio::join!(rtmp, workers, self.housekeeping);
+            let _ = tokio::join!(rtmp, workers, self.packaging.finish(), self.housekeeping);
         };
         let sending_on = if self.sends_on { SENDING_ON_TIME } else { Duration::ZERO };
         if tokio::time::timeout(DRAIN_TIME - HTTP_DRAIN_TIME - sending_on, sessions).await.is_err() {
@@ -201,6 +216,33 @@ fn workers(config: &Config, streams: &Arc<Streams>, metrics: &Arc<Metrics>) -> R
     workers.map(Arc::new).map_err(|source| ListenError::new("webrtc.listen", webrtc.listen, source))
 }
 
+fn packaging(config: &Config) -> PackagingSettings {
+    let hls = &config.hls;
+    let segment = Duration::from_secs(hls.segment_s.into());
+    PackagingSettings {
+        enabled: hls.enabled,
+        window: WindowSettings {
+            segments: hls.window_segments as usize,
+            dvr: Duration::from_secs(hls.dvr_s.into()),
+            segment_target: segment,
+            bytes_max: hls.window_max_mb as usize * 1_000_000,
+        },
+        packager: PackagerSettings {
+            part: Duration::from_millis(hls.part_ms.into()),
+            segment_min: segment / 2,
+            segment_wanted: segment,
+            opus: hls.opus,
+            ..PackagerSettings::default()
+        },
+        always_on: hls.always_on,
+        idle: Duration::from_secs(hls.idle_s.into()),
+        away: Duration::from_secs(hls.away_s.into()),
+        streams_max: hls.streams_max as usize,
+        waiting_max: hls.waiting_max as usize,
+        client_waiting_max: hls.client_waiting_max as usize,
+    }
+}
+
 fn authenticator(config: &Config) -> Result<Authenticator, WeakSecret> {
     match config.auth.mode {
         AuthMode::Open => Ok(Authenticator::open()),
@@ -222,12 +264,19 @@ fn ice_servers(config: &Config) -> IceServers {
     IceServers { uris: ice.servers.clone(), turn }
 }
 
-async fn keep_house(streams: Arc<Streams>, workers: Arc<Workers>, plane: Arc<Plane>, drain: CancellationToken) {
+async fn keep_house(
+    streams: Arc<Streams>,
+    workers: Arc<Workers>,
+    plane: Arc<Plane>,
+    packaging: Arc<Packaging>,
+    drain: CancellationToken,
+) {
     let mut tick = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while drain.run_until_cancelled(tick.tick()).await.is_some() {
         workers.sweep();
         plane.sweep();
+        packaging.sweep();
         streams.prune();
     }
 }

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("ingest", 6),
     ("egress", 6),
     ("worker", 7),
+    ("packaging", 7),
     ("http", 8),
     ("server", 9),
     ("main", 10),

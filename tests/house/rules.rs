@@ -135,6 +135,7 @@ fn rooms_without_io_do_not_excuse_themselves_from_the_linter() {
         "src/track/",
         "src/transport/",
         "src/ingest/whip/",
+        "src/egress/hls/",
         "src/egress/whep/",
         "signaling/src/",
     ];

@@ -1,0 +1,492 @@
+//! One packaged stream, as its viewers share it.
+
+use std::{
+    array,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    playlists::SharedPlaylist,
+    viewers::{ViewerKey, Viewers},
+    waiting::{Place, TooManyWaiting, Waiting},
+};
+use crate::{
+    codec::PictureSize,
+    egress::hls::{
+        Found, MediaNames, Output, RENDITIONS_MAX, RenditionIndex, RenditionWindow, Window, WindowSettings,
+        advance_part_limit, media_playlist, multivariant_playlist,
+    },
+    media::MediaKind,
+    metrics::Metrics,
+    track::Stream,
+};
+
+/// How long a first playlist is waited for: a keyframe that is asked for comes within a second, one that is not within the interval of
+/// most encoders.
+const FIRST_MAX: Duration = Duration::from_secs(10);
+/// How long the first rendition waits for the others before it is offered without them.
+const OTHERS_MAX: Duration = Duration::from_secs(1);
+/// RFC 8216bis section 6.2.5.2.
+const BLOCK_MAX_TARGETS: u32 = 3;
+
+/// What of a playlist must be there before it is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Anything; a whole segment, for players that cannot begin with parts.
+    Any { whole_segment: bool },
+    /// `_HLS_msn`, `_HLS_part`.
+    From { segment: u64, part: Option<u64> },
+}
+
+/// Why there is no playlist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaylistRefusal {
+    #[error("the stream has no such rendition, or its publisher has stopped it")]
+    NoRendition,
+    #[error("that is further ahead than a request may be: the playlist ends with segment {last_segment}")]
+    TooFarAhead { last_segment: u64 },
+    #[error("the publisher has sent nothing new for {after_s} s")]
+    Late { after_s: u64 },
+    #[error("the publisher has sent no keyframe within {after_s} s")]
+    NothingYet { after_s: u64 },
+    /// With the packager's words.
+    #[error("{0}")]
+    Unpackageable(String),
+    #[error(transparent)]
+    TooManyWaiting(#[from] TooManyWaiting),
+}
+
+/// Why there is no media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MediaRefusal {
+    #[error("there is no such media (any more)")]
+    Missing,
+    #[error("the publisher has sent nothing new for {after_s} s")]
+    Late { after_s: u64 },
+    #[error(transparent)]
+    TooManyWaiting(#[from] TooManyWaiting),
+}
+
+/// As the API shows it.
+#[derive(Debug, Clone)]
+pub struct PackagingState {
+    pub since: SystemTime,
+    pub viewers: usize,
+    pub window_bytes: usize,
+    pub target_duration: Duration,
+    pub refusal: Option<String>,
+    pub renditions: Vec<RenditionState>,
+}
+
+#[derive(Debug, Clone)]
+pub struct RenditionState {
+    pub kind: MediaKind,
+    pub codecs: String,
+    pub size: Option<PictureSize>,
+    pub frame_rate: Option<f64>,
+    pub rid: Option<String>,
+    pub ended: bool,
+    pub peak_bps: u64,
+    pub average_bps: u64,
+    pub first_segment: u64,
+    pub segments: usize,
+    pub window: Duration,
+}
+
+/// Playlists of the present state, where somebody has asked for them.
+#[derive(Default)]
+struct Written {
+    whole: Option<Arc<SharedPlaylist>>,
+    delta: Option<Arc<SharedPlaylist>>,
+}
+
+struct State {
+    window: Window,
+    refusal: Option<String>,
+    /// When the first part came.
+    first_part: Option<Instant>,
+    written: [Written; RENDITIONS_MAX],
+    multivariant: Option<Arc<SharedPlaylist>>,
+    /// Counts changes, for versions.
+    changes: u64,
+}
+
+/// A stream that is packaged.
+pub struct PackagedStream {
+    stream: Arc<Stream>,
+    since: SystemTime,
+    /// Tells its playlists' versions from those of other packagings.
+    id: u64,
+    state: Mutex<State>,
+    /// Marked when a rendition's playlist has changed.
+    changed: [watch::Sender<()>; RENDITIONS_MAX],
+    /// Marked when anything has.
+    anything: watch::Sender<()>,
+    asked: Mutex<Instant>,
+    viewers: Mutex<Viewers>,
+    stop: CancellationToken,
+    over: CancellationToken,
+}
+
+impl PackagedStream {
+    pub(super) fn new(
+        stream: Arc<Stream>,
+        settings: WindowSettings,
+        first_segment: u64,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Self {
+        let names = MediaNames::new(rand::random());
+        let state = State {
+            window: Window::new(settings, names, first_segment),
+            refusal: None,
+            first_part: None,
+            written: array::from_fn(|_| Written::default()),
+            multivariant: None,
+            changes: 0,
+        };
+        Self {
+            viewers: Mutex::new(Viewers::new(stream.clone(), metrics)),
+            stream,
+            since: SystemTime::now(),
+            id: rand::random(),
+            state: Mutex::new(state),
+            changed: array::from_fn(|_| watch::Sender::new(())),
+            anything: watch::Sender::new(()),
+            asked: Mutex::new(Instant::now()),
+            stop,
+            over: CancellationToken::new(),
+        }
+    }
+
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Nothing more comes of it.
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Somebody has asked for it.
+    pub(super) fn touch(&self, now: Instant) {
+        *self.asked.lock() = now;
+    }
+
+    /// For how long nobody has asked for it.
+    pub(super) fn idle(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.asked.lock())
+    }
+
+    /// Somebody reads playlists.
+    pub fn saw(&self, key: ViewerKey<'_>) {
+        self.viewers.lock().saw(Instant::now(), key);
+    }
+
+    pub(super) fn forget_viewers(&self, now: Instant) {
+        self.viewers.lock().forget_gone(now);
+    }
+
+    pub(super) fn stop(&self, cause: &'static str) {
+        if !self.is_over() {
+            tracing::info!(stream = %self.stream.name(), cause, "HLS packaging stops");
+        }
+        self.stop.cancel();
+    }
+
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// The task's last word; an empty cause was told before.
+    pub(super) fn end(&self, cause: &'static str) {
+        self.over.cancel();
+        if !cause.is_empty() {
+            tracing::info!(stream = %self.stream.name(), cause, "HLS packaging ends");
+        }
+        let mut state = self.state.lock();
+        state.window.end();
+        state.forget_written();
+        drop(state);
+        self.wake(0..RENDITIONS_MAX);
+    }
+
+    /// What the packager gave goes into the window; who waits for it is woken.
+    pub(crate) fn take(&self, outputs: &mut Vec<Output>, refusal: Option<&str>) {
+        let mut touched = [false; RENDITIONS_MAX];
+        let mut state = self.state.lock();
+        let refused_before = state.refusal.is_some();
+        if state.refusal.as_deref() != refusal {
+            state.refusal = refusal.map(str::to_owned);
+        }
+        let refused = state.refusal.is_some() && !refused_before;
+        let target = state.window.target_duration();
+        for output in outputs.drain(..) {
+            let Some(rendition) = state.window.take(output) else { continue };
+            state.changes += 1;
+            state.multivariant = None;
+            let at = usize::from(rendition.0);
+            if let (Some(written), Some(touched)) = (state.written.get_mut(at), touched.get_mut(at)) {
+                *written = Written::default();
+                *touched = true;
+            }
+            state.first_part.get_or_insert_with(Instant::now);
+        }
+        if state.window.target_duration() != target {
+            state.forget_written();
+        }
+        drop(state);
+        if refused || touched.contains(&true) {
+            self.wake((0..RENDITIONS_MAX).filter(|at| touched.get(*at).is_some_and(|touched| *touched)));
+        }
+    }
+
+    fn wake(&self, renditions: impl Iterator<Item = usize>) {
+        for at in renditions {
+            if let Some(changed) = self.changed.get(at) {
+                changed.send_replace(());
+            }
+        }
+        self.anything.send_replace(());
+    }
+
+    /// The playlist that names the others, as soon as all that is expected is there.
+    ///
+    /// # Errors
+    /// When nothing comes, or what comes cannot be packaged.
+    pub async fn multivariant(
+        &self,
+        waiting: &Arc<Waiting>,
+        from: IpAddr,
+    ) -> Result<Arc<SharedPlaylist>, PlaylistRefusal> {
+        let mut changed = self.anything.subscribe();
+        let deadline = Instant::now() + FIRST_MAX;
+        let mut place = None;
+        loop {
+            let mut look_again = deadline;
+            {
+                let mut state = self.state.lock();
+                let complete_at = state.first_part.map(|first| first + OTHERS_MAX);
+                let is_there = state.window.renditions().next().is_some();
+                let now = Instant::now();
+                if is_there && (complete_at.is_some_and(|at| at <= now) || self.has_all(&state) || self.is_over()) {
+                    return Ok(state.multivariant(self.id));
+                }
+                if !is_there && let Some(reason) = &state.refusal {
+                    return Err(PlaylistRefusal::Unpackageable(reason.clone()));
+                }
+                if now >= deadline || self.is_over() {
+                    return Err(PlaylistRefusal::NothingYet { after_s: FIRST_MAX.as_secs() });
+                }
+                look_again = look_again.min(complete_at.unwrap_or(deadline));
+            }
+            wait(&mut place, waiting, from, &mut changed, look_again).await?;
+        }
+    }
+
+    /// All that the publisher sends has a rendition.
+    fn has_all(&self, state: &State) -> bool {
+        let tracks = self.stream.state().tracks;
+        let expected = |kind| {
+            let of_kind = tracks.iter().filter(move |track| track.format.codec.kind() == kind);
+            of_kind.flat_map(|track| &track.layers).filter(|layer| layer.state.active).count()
+        };
+        let there = |kind| {
+            let kinds = state.window.renditions().filter_map(RenditionWindow::description);
+            kinds.filter(|description| description.kind == kind).count()
+        };
+        [MediaKind::Video, MediaKind::Audio].iter().all(|kind| there(*kind) >= expected(*kind))
+    }
+
+    /// A rendition's playlist, as soon as it has what is asked for.
+    ///
+    /// # Errors
+    /// When it cannot have it, or has not in time.
+    pub async fn playlist(
+        &self,
+        rendition: RenditionIndex,
+        asked: Asked,
+        delta: bool,
+        waiting: &Arc<Waiting>,
+        from: IpAddr,
+    ) -> Result<Arc<SharedPlaylist>, PlaylistRefusal> {
+        let changed = self.changed.get(usize::from(rendition.0)).ok_or(PlaylistRefusal::NoRendition)?;
+        let mut changed = changed.subscribe();
+        let mut deadline = None;
+        let mut place = None;
+        loop {
+            let deadline = {
+                let mut state = self.state.lock();
+                if state.has(rendition, asked)? {
+                    return state.playlist(self.id, rendition, delta).ok_or(PlaylistRefusal::NoRendition);
+                }
+                let patience = BLOCK_MAX_TARGETS * state.window.target_duration();
+                let patience = if matches!(asked, Asked::Any { .. }) { patience.max(FIRST_MAX) } else { patience };
+                let now = Instant::now();
+                let deadline = *deadline.get_or_insert(now + patience);
+                if now >= deadline {
+                    return Err(PlaylistRefusal::Late { after_s: patience.as_secs() });
+                }
+                deadline
+            };
+            wait(&mut place, waiting, from, &mut changed, deadline).await?;
+        }
+    }
+
+    /// Media by its name, as soon as it is there.
+    ///
+    /// # Errors
+    /// When there is none of that name, or not in time.
+    pub async fn media(&self, name: &str, waiting: &Arc<Waiting>, from: IpAddr) -> Result<Vec<Bytes>, MediaRefusal> {
+        let mut place = None;
+        let mut deadline = None;
+        let mut changed = None;
+        loop {
+            let (found, target) = {
+                let state = self.state.lock();
+                (state.window.find(name).ok_or(MediaRefusal::Missing)?, state.window.target_duration())
+            };
+            let rendition = match found {
+                Found::Media(runs) => return Ok(runs),
+                Found::Awaited(rendition) => rendition,
+            };
+            let patience = BLOCK_MAX_TARGETS * target;
+            let now = Instant::now();
+            let deadline = *deadline.get_or_insert(now + patience);
+            if now >= deadline {
+                return Err(MediaRefusal::Late { after_s: patience.as_secs() });
+            }
+            let Some(changed) = &mut changed else {
+                // What came before it was listened for is looked at once more.
+                let of_rendition = self.changed.get(usize::from(rendition.0)).ok_or(MediaRefusal::Missing)?;
+                changed = Some(of_rendition.subscribe());
+                continue;
+            };
+            wait(&mut place, waiting, from, changed, deadline).await?;
+        }
+    }
+
+    pub fn state(&self) -> PackagingState {
+        let viewers = self.viewers.lock().count();
+        let state = self.state.lock();
+        let rendition = |window: &RenditionWindow| {
+            let description = window.description()?;
+            let (peak_bps, average_bps) = window.measured_bps();
+            Some(RenditionState {
+                kind: description.kind,
+                codecs: description.codecs.clone(),
+                size: description.size,
+                frame_rate: description.frame_rate,
+                rid: description.rid.clone(),
+                ended: window.is_ended(),
+                peak_bps,
+                average_bps,
+                first_segment: window.listed().next().map_or(0, |segment| segment.number),
+                segments: window.listed().len(),
+                window: window.listed().map(|segment| segment.duration).sum(),
+            })
+        };
+        PackagingState {
+            since: self.since,
+            viewers,
+            window_bytes: state.window.bytes(),
+            target_duration: state.window.target_duration(),
+            refusal: state.refusal.clone(),
+            renditions: state.window.renditions().filter_map(rendition).collect(),
+        }
+    }
+}
+
+impl State {
+    /// Whether a rendition's playlist has what is asked for.
+    fn has(&self, rendition: RenditionIndex, asked: Asked) -> Result<bool, PlaylistRefusal> {
+        let window = self.window.rendition(rendition).ok_or(PlaylistRefusal::NoRendition)?;
+        // Of a layer that has stopped there is nothing to come; of a stream whose publisher left there may be.
+        let stopped = window.is_ended() && self.window.renditions().any(|other| !other.is_ended());
+        if stopped {
+            return Err(PlaylistRefusal::NoRendition);
+        }
+        if self.window.is_ended() {
+            return Ok(true);
+        }
+        match asked {
+            Asked::Any { whole_segment } => {
+                Ok(!whole_segment || window.listed().next().is_some_and(|first| first.complete))
+            }
+            Asked::From { segment, part } => {
+                let too_far = |last_segment| Err(PlaylistRefusal::TooFarAhead { last_segment });
+                let Some(edge) = window.edge() else { return Ok(false) };
+                // The last whole segment, plus two.
+                let last_segment = if edge.part.is_some() { edge.segment.saturating_sub(1) } else { edge.segment };
+                if segment > last_segment.saturating_add(2) {
+                    return too_far(last_segment);
+                }
+                let limit = advance_part_limit(window.part_target());
+                let part_edge = match edge.part {
+                    Some(part) if segment == edge.segment => Some(part as u64),
+                    _ => None,
+                };
+                let furthest = part_edge.map_or(limit, |part| part.saturating_add(limit));
+                if segment > last_segment && part.is_some_and(|part| part > furthest) {
+                    return too_far(last_segment);
+                }
+                Ok(window.has(segment, part))
+            }
+        }
+    }
+
+    fn playlist(&mut self, id: u64, rendition: RenditionIndex, delta: bool) -> Option<Arc<SharedPlaylist>> {
+        let window = self.window.rendition(rendition)?;
+        let written = self.written.get_mut(usize::from(rendition.0))?;
+        let place = if delta { &mut written.delta } else { &mut written.whole };
+        let write = || {
+            let form = if delta { "d" } else { "w" };
+            let version = format!("{id:016x}-{}-{}-{form}", rendition.0, self.changes);
+            let rendered = media_playlist(&self.window, window, delta);
+            let target_s = self.window.target_duration().as_secs();
+            SharedPlaylist::new(rendered, version, self.window.is_ended(), target_s)
+        };
+        Some(place.get_or_insert_with(write).clone())
+    }
+
+    fn multivariant(&mut self, id: u64) -> Arc<SharedPlaylist> {
+        let write = || {
+            let version = format!("{id:016x}-{}", self.changes);
+            let target_s = self.window.target_duration().as_secs();
+            SharedPlaylist::new(multivariant_playlist(&self.window), version, self.window.is_ended(), target_s)
+        };
+        self.multivariant.get_or_insert_with(write).clone()
+    }
+
+    fn forget_written(&mut self) {
+        self.changes += 1;
+        self.written.iter_mut().for_each(|written| *written = Written::default());
+        self.multivariant = None;
+    }
+}
+
+/// Waits for a change, in a place of the bounded number.
+async fn wait(
+    place: &mut Option<Place>,
+    waiting: &Arc<Waiting>,
+    from: IpAddr,
+    changed: &mut watch::Receiver<()>,
+    deadline: Instant,
+) -> Result<(), TooManyWaiting> {
+    if place.is_none() {
+        *place = Some(waiting.enter(from)?);
+    }
+    // A time that has come, or a sender that is gone: whoever waits looks for itself.
+    let _ = timeout_at(deadline, changed.changed()).await;
+    Ok(())
+}
