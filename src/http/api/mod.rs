@@ -85,7 +85,8 @@ async fn show_stream(
     let name = stream_name(&name)?;
     let stream = state.streams.get(&name).ok_or_else(|| no_stream(&name))?;
     let viewers = state.sessions.viewers(&name).into_iter().map(Viewer::from).collect();
-    Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers }))
+    let hls = state.packaging.get(&name).map(|packaged| packaged.state().into());
+    Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers, hls }))
 }
 
 /// Ends the stream's publication. Its viewers stay and wait for the next publisher.

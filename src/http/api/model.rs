@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    packaging::{PackagingState, RenditionState},
     track::{LayerReport, Notice, PublisherInfo, Stream, TrackState},
     worker::ViewerState,
 };
@@ -39,6 +40,7 @@ pub struct StreamSummary {
     pub tracks: Vec<Track>,
     /// What its publisher should know and change.
     pub notices: Vec<NoticeBody>,
+    /// By WebRTC and by HLS.
     pub viewer_count: usize,
 }
 
@@ -47,7 +49,56 @@ pub struct StreamSummary {
 pub struct StreamDetail {
     #[serde(flatten)]
     pub summary: StreamSummary,
+    /// Sessions by WebRTC; who plays HLS has none, and is counted in `hls`.
     pub viewers: Vec<Viewer>,
+    /// Null while it is not packaged.
+    pub hls: Option<Hls>,
+}
+
+/// A stream as HLS serves it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Hls {
+    /// Since when it is packaged.
+    #[schema(example = "2026-01-31T12:00:05.000Z")]
+    pub since: String,
+    /// Who has read a playlist lately.
+    pub viewer_count: usize,
+    /// Media that is kept, of all renditions.
+    pub window_bytes: usize,
+    /// `EXT-X-TARGETDURATION`.
+    pub target_duration_s: u64,
+    /// Why it cannot be packaged, or not all of it, and what to change.
+    pub refusal: Option<String>,
+    pub renditions: Vec<Rendition>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rendition {
+    /// `video` or `audio`.
+    #[schema(example = "video")]
+    pub kind: &'static str,
+    /// As RFC 6381 names them.
+    #[schema(example = "avc1.64001f")]
+    pub codecs: String,
+    #[schema(example = 1280)]
+    pub width: Option<u32>,
+    #[schema(example = 720)]
+    pub height: Option<u32>,
+    pub frame_rate: Option<f64>,
+    /// The publisher's name for the layer.
+    #[schema(example = "h")]
+    pub rid: Option<String>,
+    /// Its publisher left, or stopped the layer.
+    pub ended: bool,
+    /// Of the segment that has most, in bits per second.
+    pub peak_bps: u64,
+    pub average_bps: u64,
+    /// The media sequence number of the first segment that is listed.
+    pub first_segment: u64,
+    /// How many are listed, the one that grows too.
+    pub segments: usize,
+    /// How far back viewers can go.
+    pub window_ms: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -150,6 +201,38 @@ impl StreamSummary {
             tracks: state.tracks.into_iter().map(Track::from).collect(),
             notices: state.notices.into_iter().map(NoticeBody::from).collect(),
             viewer_count: state.viewers,
+        }
+    }
+}
+
+impl From<PackagingState> for Hls {
+    fn from(state: PackagingState) -> Self {
+        Self {
+            since: rfc3339(state.since),
+            viewer_count: state.viewers,
+            window_bytes: state.window_bytes,
+            target_duration_s: state.target_duration.as_secs(),
+            refusal: state.refusal,
+            renditions: state.renditions.into_iter().map(Rendition::from).collect(),
+        }
+    }
+}
+
+impl From<RenditionState> for Rendition {
+    fn from(state: RenditionState) -> Self {
+        Self {
+            kind: state.kind.as_str(),
+            codecs: state.codecs,
+            width: state.size.map(|size| size.width),
+            height: state.size.map(|size| size.height),
+            frame_rate: state.frame_rate,
+            rid: state.rid,
+            ended: state.ended,
+            peak_bps: state.peak_bps,
+            average_bps: state.average_bps,
+            first_segment: state.first_segment,
+            segments: state.segments,
+            window_ms: state.window.as_millis() as u64,
         }
     }
 }

@@ -448,6 +448,26 @@ async fn viewers_are_counted_while_they_read_and_packaging_stops_when_nobody_doe
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_api_shows_what_is_packaged() {
+    let house = open_house();
+    let (_publication, packaged) = packaged(&house);
+    segments(&packaged, VIDEO, 2);
+    send(&house, "GET", "/hls/cam1/r0.m3u8", &[]).await;
+    let detail: serde_json::Value = serde_json::from_str(&get(&house, "/api/v1/streams/cam1").await.text()).unwrap();
+    let hls = &detail["hls"];
+    assert_eq!((&hls["viewer_count"], &detail["viewer_count"]), (&1.into(), &1.into()));
+    assert_eq!((&hls["target_duration_s"], &hls["refusal"]), (&2.into(), &serde_json::Value::Null));
+    assert!(hls["window_bytes"].as_u64().unwrap() > 21 * 13, "{hls}");
+    let video = &hls["renditions"][0];
+    assert_eq!((&video["kind"], &video["codecs"]), (&"video".into(), &"avc1.64001f".into()));
+    assert_eq!((&video["segments"], &video["window_ms"]), (&3.into(), &4_200.into()));
+    assert_eq!(hls["renditions"][1]["kind"], "audio");
+    let _other = house.publish("cam2", Arc::<Publisher>::default());
+    let detail: serde_json::Value = serde_json::from_str(&get(&house, "/api/v1/streams/cam2").await.text()).unwrap();
+    assert_eq!(detail["hls"], serde_json::Value::Null, "nobody asked");
+}
+
+#[tokio::test(start_paused = true)]
 async fn pages_of_all_origins_may_play() {
     let house = open_house();
     let headers = [("origin", "https://a.example"), ("access-control-request-method", "GET")];
