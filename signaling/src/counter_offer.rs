@@ -40,6 +40,8 @@ impl Call<'_> {
             user_agent: self.user_agent(),
             media: media.clone(),
             live: wanted,
+            // An offer without any codec that could be sent comes to nothing.
+            refused: negotiate_egress(offer, &[]).unwrap_or_default(),
         })?;
         let response = self.with_ice_servers(self.response(stream, &media, &params, why), &grant);
         // There will be no 201 to say it in.

@@ -59,6 +59,8 @@ pub struct CounterOfferRequest {
     pub media: Negotiated,
     /// The stream's formats at that time.
     pub live: Vec<TrackFormat>,
+    /// What the client's own offer would have come to for a stream of any codec.
+    pub refused: Negotiated,
 }
 
 /// What waits for an answer.

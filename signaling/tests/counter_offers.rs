@@ -3,7 +3,7 @@
 mod support;
 
 use sluice_signaling::{
-    codec::{Codec, TrackFormat},
+    codec::{Codec, MediaKind, TrackFormat},
     endpoint::Settings,
     error::Problem,
     http::{Method, Request, Response, SDP_TYPE},
@@ -64,6 +64,21 @@ fn an_offer_that_cannot_carry_the_stream_is_406_with_an_offer_of_the_streams_cod
     assert_eq!(offer.bundle, ["0", "1"]);
     assert_eq!(text(&response).matches("a=rtcp-mux-only").count(), 2, "SDP Bundle");
     assert_eq!(plane.sessions(), 0, "it begins with the answer");
+}
+
+#[test]
+fn the_plane_learns_what_the_viewer_could_have_decoded() {
+    let plane = av1();
+    offered(&plane);
+    let asked = plane.offered.lock().unwrap();
+    let (.., request) = asked.last().unwrap();
+    let codecs = |kind| {
+        let of_kind = request.refused.media.iter().filter(move |section| section.kind == kind);
+        of_kind.flat_map(|section| &section.codecs).map(|accepted| accepted.codec).collect::<Vec<_>>()
+    };
+    assert_eq!(codecs(MediaKind::Audio), [Codec::Opus]);
+    let video = codecs(MediaKind::Video);
+    assert!(video.contains(&Codec::H264) && video.contains(&Codec::Vp8) && !video.contains(&Codec::Av1), "{video:?}");
 }
 
 #[test]

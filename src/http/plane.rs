@@ -32,6 +32,7 @@ use self::{
 use super::problem;
 use crate::{
     config::OnConflict,
+    egress::whep::Undecodable,
     metrics::Metrics,
     track::{EndReason, Protocol, StreamBusy, Streams},
     transport::{Certificate, DtlsRole, TransportConfig},
@@ -135,6 +136,20 @@ impl Plane {
         TransportParams { session, ice, fingerprint, setup, candidates: self.workers.candidates().to_vec(), senders }
     }
 
+    /// A viewer offers nothing that can carry the stream: whoever publishes it, or runs the server, should know.
+    fn tell_publisher(&self, request: &CounterOfferRequest) {
+        let Some(stream) = self.streams.get(&request.stream) else { return };
+        for format in &request.live {
+            let section = request.refused.media.iter().find(|section| section.kind == format.codec.kind());
+            if section.is_some_and(|section| section.best_for(format).is_some()) {
+                continue;
+            }
+            let what = Undecodable::new(format, section);
+            tracing::info!(stream = %request.stream, from = %request.from, "a viewer's offer cannot carry the stream: {what}");
+            stream.notice_of_viewers(None, what.notice());
+        }
+    }
+
     fn session(&self, id: SessionId, direction: Direction) -> Option<Arc<SessionEntry>> {
         self.workers.session(id).filter(|entry| entry.info.direction == direction)
     }
@@ -173,6 +188,7 @@ impl MediaPlane for Plane {
 
     fn offer(&self, request: CounterOfferRequest) -> Result<TransportParams, Problem> {
         self.check_draining()?;
+        self.tell_publisher(&request);
         let (session, local_ice, senders) = (SessionId::random(), IceCredentials::random(), sender_ids(&request.media));
         let params = self.params(session, local_ice.clone(), Setup::ActPass, senders.clone());
         let offer = CounterOffer { request, local_ice, senders, made_at: Instant::now() };

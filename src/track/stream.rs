@@ -50,6 +50,8 @@ pub struct WorkerIndex(pub u16);
 pub const TRACKS_MAX: usize = 2;
 /// Notices a publication keeps for the API; further ones are in the log only.
 const NOTICES_MAX: usize = 16;
+/// Of those, such as viewers cause, who may be many and each of another kind.
+const VIEWER_NOTICES_MAX: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
@@ -284,6 +286,16 @@ impl Stream {
         }
     }
 
+    /// Tells whoever publishes (`publication`: that one only, if it is still on) what viewers have with it: each text once, and not many.
+    pub fn notice_of_viewers(&self, publication: Option<u64>, notice: Notice) {
+        let mut inner = self.inner.lock();
+        if publication.is_none_or(|publication| inner.publication == publication)
+            && let Some(live) = &mut inner.live
+        {
+            live.notice_of_viewers(notice);
+        }
+    }
+
     pub(super) fn is_abandoned(&self) -> bool {
         let inner = self.inner.lock();
         let unread = inner.subscribers.is_empty() && inner.frames.is_empty();
@@ -344,6 +356,13 @@ impl Track {
 impl Live {
     fn notice(&mut self, notice: Notice) {
         if self.notices.len() < NOTICES_MAX && self.notices.iter().all(|known| known.code != notice.code) {
+            self.notices.push(notice);
+        }
+    }
+
+    fn notice_of_viewers(&mut self, notice: Notice) {
+        let of_code = self.notices.iter().filter(|known| known.code == notice.code).count();
+        if self.notices.len() < NOTICES_MAX && of_code < VIEWER_NOTICES_MAX && !self.notices.contains(&notice) {
             self.notices.push(notice);
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     ingest::whip::WhipReceiver,
     metrics::{CodecLabel, OutcomeLabels, ProtocolLabel},
     rtp::rtcp::NtpTime,
-    track::{EndReason, Notice, Protocol, PublisherInfo},
+    track::{EndReason, Protocol, PublisherInfo},
     transport::{Check, Path, Received, Transport, TransportEvent},
 };
 
@@ -333,11 +333,7 @@ impl Worker {
                 "the viewer cannot decode what the publisher sends: {what}");
             let label = CodecLabel { codec: codec.sdp_name() };
             self.shared.metrics.undecodable_tracks.get_or_create(&label).inc();
-            let notice = Notice {
-                code: "undecodable",
-                text: format!("A viewer cannot decode this: {what}. H264 and VP8 play in every browser."),
-            };
-            local.stream.notice(local.replica.publication(), notice);
+            local.stream.notice_of_viewers(Some(local.replica.publication()), what.notice());
         }
         if ends {
             self.end(now, slot, Outcome::Undecodable);

@@ -165,7 +165,7 @@ impl SenderMedia {
             self.subscription.follow(now, track, choose(&self.choice, track), instant_join);
             return None;
         }
-        is_news.then(|| Undecodable::new(track.format(), &self.section))
+        is_news.then(|| Undecodable::new(track.format(), Some(&self.section)))
     }
 
     fn choose_payload_types(&mut self, run: Run, track: &ReplicaTrack) {

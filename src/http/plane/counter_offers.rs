@@ -114,6 +114,7 @@ mod tests {
             user_agent: String::new(),
             media: Negotiated::default(),
             live: Vec::new(),
+            refused: Negotiated::default(),
         };
         CounterOffer { request, local_ice: IceCredentials::random(), senders: Vec::new(), made_at: epoch() }
     }

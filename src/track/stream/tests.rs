@@ -242,6 +242,27 @@ fn notices_are_told_once_per_code_and_end_with_the_publication() {
 }
 
 #[test]
+fn what_viewers_cannot_decode_is_told_once_per_text_and_leaves_room_for_the_rest() {
+    let streams = Streams::default();
+    let mut publication = publish(&streams, &Arc::default()).unwrap();
+    let stream = publication.stream().clone();
+    let notice = |text: &str| Notice { code: "undecodable", text: text.into() };
+    let texts = || stream.state().notices.into_iter().map(|notice| notice.text).collect::<Vec<_>>();
+    for text in ["AV1 is sent, H264", "AV1 is sent, VP8", "AV1 is sent, H264"] {
+        stream.notice_of_viewers(None, notice(text));
+    }
+    stream.notice_of_viewers(Some(77), notice("of another publication"));
+    assert_eq!(texts(), ["AV1 is sent, H264", "AV1 is sent, VP8"]);
+    (0..100).for_each(|number| stream.notice_of_viewers(Some(1), notice(&number.to_string())));
+    assert_eq!(texts()[2..], ["0", "1"]);
+    publication.notice(Notice { code: "b-frames-dropped", text: "told".into() });
+    assert_eq!(texts()[4..], ["told"]);
+    drop(publication);
+    stream.notice_of_viewers(None, notice("nobody publishes"));
+    assert!(texts().is_empty());
+}
+
+#[test]
 fn formats_are_listed_video_first() {
     let streams = Streams::default();
     let mut publication = publish(&streams, &Arc::default()).unwrap();

@@ -91,6 +91,8 @@ test(
     await playing(page);
     assert.deepEqual(asked.slice(0, 2), ["POST 406", "PATCH 204"]);
     assert.equal(await server.metric("sluice_sessions_total", 'outcome="refused"'), refused, "it was not refused");
+    const told = (await server.stream("counter"))?.notices.filter(({ code }) => code === "undecodable") ?? [];
+    assert.match(told.map(({ text }) => text).join("\n"), /^A viewer cannot decode this: H264 \(.*\) is sent, VP8 can be decoded\.[^\n]*$/);
     assert.deepEqual(complaints, []);
   }),
 );
