@@ -11,6 +11,7 @@ mod links;
 mod local_streams;
 mod routes;
 mod session;
+mod session_entry;
 mod session_table;
 mod sessions;
 mod tcp;
@@ -51,7 +52,8 @@ use crate::{
 };
 
 pub use ice_sessions::{IceSession, Overtaken};
-pub use session_table::{Pending, SessionEntry, SessionInfo, TableFull};
+pub use session_entry::{Pending, SessionEntry, SessionInfo};
+pub use session_table::TableFull;
 
 /// How the workers are run.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     links::RouteKey,
-    session_table::{LivePath, SessionEntry},
+    session_entry::{LivePath, SessionEntry},
 };
 use crate::transport::Check;
 
@@ -113,7 +113,7 @@ mod tests {
     use sluice_signaling::ice::IceCredentials;
 
     use super::{
-        super::session_table::{SessionTable, testing},
+        super::{session_entry::testing, session_table::SessionTable},
         *,
     };
     use crate::{media::testing::epoch, transport::Link};

@@ -8,7 +8,7 @@ use std::{
 use super::{
     inbox::{Inbox, Message},
     links::RouteKey,
-    session_table::{Pending, SessionEntry},
+    session_entry::{Pending, SessionEntry},
 };
 use crate::{
     egress::whep::WhepSender,
