@@ -192,9 +192,12 @@ describe("HLS is begun", () => {
     expect(playlists()).toBe(1);
     expect(load).not.toHaveBeenCalled();
     expect(video.srcObject).not.toBeNull();
+    const errors: unknown[] = [];
+    viewer.on("error", ({ message }) => errors.push(message));
     await settle(60_000);
     expect(playlists()).toBeGreaterThan(2);
     expect(playlists()).toBeLessThan(9);
+    expect(errors, "the same is not said again").not.toContain("refused with 404");
   });
 });
 
@@ -285,6 +288,18 @@ describe("while HLS plays", () => {
     expect(heard.at(-1)).toBe("connecting > offline > not-live");
     await settle(20_000);
     expect(FakeHls.made, "nobody publishes").toHaveLength(1);
+  });
+
+  it("what does not begin in time is given up, and tried again", async () => {
+    begin();
+    server.others = ({ url }) => (url === HLS ? new Promise<Response>(() => undefined) : undefined);
+    await settle(4_500);
+    expect(playlists()).toBe(1);
+    await settle(19_000);
+    expect(playlists()).toBe(1);
+    await settle(4_000);
+    expect(playlists()).toBe(2);
+    expect(viewer.transport).toBeNull();
   });
 
   it("a fault of the decoder is mended once, and a standstill is an end", async () => {

@@ -54,8 +54,8 @@ export interface PlaybackOptions {
 }
 
 const HLS_TYPE = "application/vnd.apple.mpegurl";
-/** From the playlist to the first picture: a segment or two, on a network that is bad already. */
-const START_PATIENCE_MS = 15_000;
+/** Until the first picture: a server may have to begin its first segment, and the network is bad already. */
+const START_PATIENCE_MS = 20_000;
 /** Playing time that stands still for this long has no stream behind it any more. */
 const STILL_PATIENCE_MS = 10_000;
 const LOOK_MS = 1_000;
@@ -66,11 +66,14 @@ export class HlsPlayback {
   private ownSource: string | null = null;
   private playing = false;
   private mediaErrors = 0;
+  private readonly startTimer: ReturnType<typeof setTimeout>;
   private lookTimer: ReturnType<typeof setInterval> | undefined;
   private lastTimeS = -1;
   private stillMs = 0;
 
   constructor(private readonly options: PlaybackOptions) {
+    const late = new SignallingError("unreachable", "HLS shows no picture");
+    this.startTimer = setTimeout(() => this.lose(late), START_PATIENCE_MS);
     this.begin().catch((thrown: unknown) => this.lose(asSignallingError(thrown)));
   }
 
@@ -78,6 +81,7 @@ export class HlsPlayback {
   stop(): void {
     if (this.over.signal.aborted) return;
     this.over.abort(new DOMException("HLS is over", "AbortError"));
+    clearTimeout(this.startTimer);
     clearInterval(this.lookTimer);
     this.player?.destroy();
     this.player = null;
@@ -146,19 +150,20 @@ export class HlsPlayback {
     const began = (): void => {
       if (this.playing || this.over.signal.aborted) return;
       this.playing = true;
+      clearTimeout(this.startTimer);
+      this.lookTimer = setInterval(() => this.look(video), LOOK_MS);
       this.options.onPlaying();
     };
     video.addEventListener("playing", began, { signal: this.over.signal });
-    this.lookTimer = setInterval(() => {
-      const { currentTime, paused } = video;
-      const moves = currentTime !== this.lastTimeS;
-      this.lastTimeS = currentTime;
-      // Who has paused it wants it to stand still.
-      this.stillMs = moves || (paused && this.playing) ? 0 : this.stillMs + LOOK_MS;
-      if (this.stillMs >= (this.playing ? STILL_PATIENCE_MS : START_PATIENCE_MS)) {
-        this.lose(new SignallingError("unreachable", "HLS stands still"));
-      }
-    }, LOOK_MS);
+  }
+
+  private look({ currentTime, paused }: HTMLVideoElement): void {
+    const moves = currentTime !== this.lastTimeS;
+    this.lastTimeS = currentTime;
+    // Who has paused it wants it to stand still, and browsers let what nobody sees stand.
+    const mayStand = paused || (globalThis as { document?: Document }).document?.hidden === true;
+    this.stillMs = moves || mayStand ? 0 : this.stillMs + LOOK_MS;
+    if (this.stillMs >= STILL_PATIENCE_MS) this.lose(new SignallingError("unreachable", "HLS stands still"));
   }
 
   private lose(error: SignallingError): void {

@@ -82,6 +82,7 @@ export class Viewer extends Emitter<ViewerEvents> {
   private readonly fallback: Fallback | null;
   /** The connection's, which is not told while HLS plays. */
   private change: StateChange = { state: "connecting", previous: "connecting", error: null, lost: null, retryInMs: null };
+  private hlsFault = "";
   /** Of the session that has no picture yet while HLS plays. */
   private pending: MediaStream | null = null;
   /** `connected`: pictures may come, by WebRTC or by HLS. */
@@ -198,7 +199,9 @@ export class Viewer extends Emitter<ViewerEvents> {
       },
       onLost: (error, hasPlayed) => {
         recovery.unhurried = false;
-        this.emit("error", error);
+        // It is tried again and again; the same words are said once.
+        if (hasPlayed || this.hlsFault !== error.message) this.emit("error", error);
+        this.hlsFault = error.message;
         if (!hasPlayed) return;
         this.tell(this.change);
         // Whether the stream is over, or only HLS, is for the server to say.

@@ -66,12 +66,13 @@ export async function launch(executablePath = EXECUTABLE, flags: string[] = []):
   return chromium.launch({ executablePath, headless: true, args: [...FLAGS, ...flags] });
 }
 
-/** A browser here or in a far network. */
-export async function launchIn(far?: FarNetwork, more: string[] = []): Promise<Browser> {
-  // Chromium hides its addresses behind mDNS names, for which it waits in vain where there is no IPv4, or where an interface has
-  // just come up.
-  const flags = far === undefined ? [] : ["--disable-features=WebRtcHideLocalIpsWithMdns"];
-  return launch(await far?.wrap(EXECUTABLE), [...flags, ...more]);
+/** A browser for pages of that URL's origin, here or in a far network. */
+export async function launchFor(url: string, far?: FarNetwork, more: string[] = []): Promise<Browser> {
+  if (far === undefined) return launch(undefined, more);
+  // Sound, among others, is for secure contexts only; loopback is one. And Chromium hides its addresses behind mDNS names, for which
+  // it waits in vain where there is no IPv4, or where an interface has just come up.
+  const secure = `--unsafely-treat-insecure-origin-as-secure=${new URL(url).origin}`;
+  return launch(await far.wrap(EXECUTABLE), [secure, "--disable-features=WebRtcHideLocalIpsWithMdns", ...more]);
 }
 
 /** A browser with a page open, here or in a far network. */
@@ -82,9 +83,7 @@ export async function open(
   more: string[] = [],
 ): Promise<{ browser: Browser; page: Page }> {
   const url = pages.url(name, far?.nearHost);
-  // Sound is processed in secure contexts only; loopback is one.
-  const secure = far === undefined ? [] : [`--unsafely-treat-insecure-origin-as-secure=${new URL(url).origin}`];
-  const browser = await launchIn(far, [...secure, ...more]);
+  const browser = await launchFor(url, far, more);
   try {
     const page = await browser.newPage({ viewport: { width: 700, height: 420 } });
     page.on("pageerror", (error) => console.error(`page: ${error.message}`));

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import type { Page } from "playwright-core";
 import { Client } from "./client.ts";
-import { launchIn, Pages, Publisher, Viewer } from "./browser.ts";
+import { launchFor, Pages, Publisher, Viewer } from "./browser.ts";
 import { FfmpegPublisher, type FfmpegOptions } from "./ffmpeg.ts";
 import type { FarNetwork } from "./network.ts";
 import { Server } from "./server.ts";
@@ -72,7 +72,8 @@ export class Stage {
     server = this.server,
     far?: FarNetwork,
   ): Promise<{ page: Page; complaints: string[] }> {
-    const browser = await launchIn(far);
+    const url = far === undefined ? `${server.url}${path}` : far.reach(`${server.url}${path}`);
+    const browser = await launchFor(url, far);
     this.closeLater(() => browser.close());
     const page = await browser.newPage();
     const complaints: string[] = [];
@@ -84,7 +85,7 @@ export class Stage {
       }
     });
     await prepare(page);
-    const response = await page.goto(far === undefined ? `${server.url}${path}` : far.reach(`${server.url}${path}`));
+    const response = await page.goto(url);
     assert.equal(response?.status(), 200);
     return { page, complaints };
   }
