@@ -23,8 +23,8 @@ use crate::{
     media::{CaptureTime, Codec, MediaKind, SessionId, TrackFormat, testing::epoch},
     rtp::rtcp::{Rtcp, RtcpReader},
     track::{
-        ClockReference, Delivery, EndReason, LayerIndex, PacketSink, Protocol, PublisherControl, PublisherInfo, Stream,
-        Streams, TrackIndex, TrackPacket, WorkerIndex,
+        ClockReference, Delivery, EndReason, LayerIndex, LayerSet, PacketSink, Protocol, PublisherControl,
+        PublisherInfo, Stream, Streams, TrackIndex, TrackPacket, WorkerIndex,
     },
 };
 

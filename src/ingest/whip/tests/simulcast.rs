@@ -109,6 +109,52 @@ fn a_keyframe_is_asked_of_the_layer_it_is_wanted_of() {
     assert_eq!(asked, [(100, LOW_SSRC)]);
 }
 
+/// Which layers keyframes are asked of until `until`.
+fn asked(bench: &mut Bench, until: Instant) -> Vec<u32> {
+    let sent = bench.run_until(until);
+    let asked = said(&sent, |meaning| match meaning {
+        Rtcp::Pli { media_ssrc } => Some(media_ssrc),
+        _ => None,
+    });
+    asked.into_iter().map(|(_, ssrc)| ssrc).collect()
+}
+
+#[test]
+fn a_broken_layer_is_made_whole_when_somebody_watches_it_and_not_before() {
+    let mut bench = begun();
+    let stream = bench.streams.get(&"cam1".parse().unwrap()).unwrap();
+    let want = |layers: &[LayerIndex]| {
+        stream.want_layers(WorkerIndex(0), 1, VIDEO, layers.iter().copied().collect());
+    };
+    want(&[LOW]);
+    // Both lose a packet that never comes.
+    bench.receive(ms(100), &high(3, 79_000, DELTA));
+    bench.receive(ms(101), &low(11, 9_500, DELTA));
+    let first = asked(&mut bench, ms(4_000));
+    assert!(!first.is_empty() && first.iter().all(|ssrc| *ssrc == LOW_SSRC), "{first:?}");
+    bench.receive(ms(4_000), &low(12, 360_500, KEY));
+    assert!(asked(&mut bench, ms(8_000)).is_empty(), "the one is whole, the other not watched");
+    want(&[HIGH]);
+    assert_eq!(asked(&mut bench, ms(9_000)), [HIGH_SSRC]);
+    bench.receive(ms(9_100), &high(4, 880_000, KEY));
+    assert!(asked(&mut bench, ms(12_000)).is_empty());
+    // Nobody is there: what the next one gets is kept whole.
+    stream.unsubscribe(WorkerIndex(0));
+    bench.receive(ms(12_100), &high(6, 1_150_000, DELTA));
+    bench.receive(ms(12_101), &low(14, 1_080_500, DELTA));
+    let last = asked(&mut bench, ms(15_000));
+    assert!(!last.is_empty() && last.iter().all(|ssrc| *ssrc == HIGH_SSRC), "{last:?}");
+}
+
+#[test]
+fn the_first_keyframe_of_a_layer_is_asked_for_whoever_watches() {
+    let mut bench = bench();
+    let stream = bench.streams.get(&"cam1".parse().unwrap()).unwrap();
+    stream.want_layers(WorkerIndex(0), 1, VIDEO, LayerSet::of(HIGH));
+    bench.receive(ms(0), &Rtp { rid: Some("l"), mid: Some("1"), ..low(9, 500, DELTA) });
+    assert_eq!(asked(&mut bench, ms(500)), [LOW_SSRC], "it tells how large the layer is");
+}
+
 #[test]
 fn more_lost_than_one_compound_names_is_asked_for_in_the_next() {
     let mut media = browser();
