@@ -9,6 +9,7 @@
 //! A viewer joins at the last keyframe. The pictures since then are stamped with times squeezed up to the live edge, so
 //! that the decoder runs through them as fast as they come and no delay stays behind.
 
+mod mapping;
 #[cfg(test)]
 mod switching_tests;
 #[cfg(test)]
@@ -22,24 +23,15 @@ use std::{
 use crate::{
     codec::vp8::PictureNumbers,
     media::{Codec, ExtendedSeq, MediaKind},
-    track::{
-        LayerIndex, LayerSet, PacketRing, ReplicaLayer, ReplicaTrack, RingLimits, Run, TrackPacket, packet::advance,
-    },
+    track::{LayerIndex, LayerSet, PacketRing, ReplicaLayer, ReplicaTrack, TrackPacket, packet::advance},
 };
 
-/// Stamps kept of squeezed pictures, so that each can be sent again as it was: one per picture of the longest group
-/// of pictures that a ring keeps.
-const SQUEEZED_FRAMES_MAX: usize = RingLimits::VIDEO.gop_frames as usize;
+use mapping::{CATCHING_UP, Mapping, Stamps};
+pub use mapping::{Outgoing, Playout};
+
 /// Runs of numbering kept for retransmission: a viewer asks for what it missed within a second or two, and a run lasts
 /// at least a keyframe request.
 const MAPPINGS_MAX: usize = 4;
-
-/// No number is as high: whatever comes is squeezed until the live edge is reached.
-const CATCHING_UP: ExtendedSeq = ExtendedSeq(u64::MAX);
-
-/// Packets from the live edge on that tell the player how to play the stream: some pictures' worth, since one that told it
-/// alone could be lost.
-const LIVE_WORD_PACKETS: u64 = 64;
 
 /// How far the keyframe of a switch may lie behind what was shown last: as much as one layer's encoder and pacer may be behind
 /// another's. An older one would show again what has been seen.
@@ -50,28 +42,6 @@ const PICTURE_PATIENCE: Duration = Duration::from_millis(50);
 const LEFT_KEPT: Duration = Duration::from_secs(2);
 /// The time between two pictures at 60 a second, and not quite.
 const PICTURE_INTERVAL_MIN: Duration = Duration::from_millis(16);
-
-/// What a packet says of its playout (the playout-delay extension).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Playout {
-    /// Nothing: the last word stands.
-    Unsaid,
-    /// Show it at once: part of the run from a cached keyframe up to the live edge.
-    AtOnce,
-    /// At the live edge: play as suits the stream.
-    Live,
-}
-
-/// How a packet goes out to this viewer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outgoing {
-    pub seq: ExtendedSeq,
-    /// RTP timestamp in ticks; the low 32 bits go on the wire.
-    pub time_ticks: u64,
-    pub playout: Playout,
-    /// To be added to a VP8 picture's numbers; nothing for other codecs.
-    pub vp8_shift: PictureNumbers,
-}
 
 /// What a subscription is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,43 +73,6 @@ struct Picture {
     is_whole: bool,
 }
 
-/// A stretch of a layer's numbers and its place in the viewer's.
-#[derive(Debug, Clone, Copy)]
-struct Mapping {
-    run: Run,
-    /// The layer's number of the stretch's first packet, and the viewer's number for it.
-    first: ExtendedSeq,
-    out_first: ExtendedSeq,
-    /// Added to the layer's ticks, modulo 2^64, at the live edge.
-    offset_ticks: u64,
-    /// Pictures below this number are squeezed; [`CATCHING_UP`] while all are.
-    live_from: ExtendedSeq,
-    /// Makes VP8's picture numbers go on.
-    vp8_shift: PictureNumbers,
-}
-
-impl Mapping {
-    /// The same for a packet whenever it is asked: what is sent again must be the same bytes.
-    fn playout(&self, seq: ExtendedSeq) -> Playout {
-        if seq < self.live_from {
-            Playout::AtOnce
-        } else if seq - self.live_from < LIVE_WORD_PACKETS {
-            Playout::Live
-        } else {
-            Playout::Unsaid
-        }
-    }
-}
-
-/// The time a squeezed picture went out with.
-#[derive(Debug, Clone, Copy)]
-struct Stamp {
-    first: ExtendedSeq,
-    out_first: ExtendedSeq,
-    in_ticks: u64,
-    out_ticks: u64,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct LastSent {
     at: Instant,
@@ -168,7 +101,7 @@ pub struct Subscription {
     /// Of the VP8 picture sent last, as it went out.
     vp8_last: Option<PictureNumbers>,
     first_offset_ticks: u64,
-    stamps: VecDeque<Stamp>,
+    stamps: Stamps,
 }
 
 impl Subscription {
@@ -188,7 +121,7 @@ impl Subscription {
             last: None,
             vp8_last: None,
             first_offset_ticks: u64::from(first_offset_ticks),
-            stamps: VecDeque::new(),
+            stamps: Stamps::default(),
         }
     }
 
@@ -266,7 +199,7 @@ impl Subscription {
         }
         let goes_on = match self.peek(track) {
             Some(next) if next.time_ticks == picture.in_ticks => !picture.is_whole,
-            Some(next) => is_before(self.live_ticks(next, mapping), begins_ticks),
+            Some(next) => is_before(mapping.live_ticks(next), begins_ticks),
             None => !picture.is_whole && now.saturating_duration_since(first.arrival) < PICTURE_PATIENCE,
         };
         if goes_on {
@@ -310,12 +243,12 @@ impl Subscription {
         let layer = track.layer(self.layer)?;
         let rate_hz = track.format().codec.clock_rate_hz();
         let playout = mapping.playout(packet.seq);
-        let seq = mapping.out_first + (packet.seq - mapping.first);
+        let seq = mapping.out(packet.seq);
         if track.format().codec == Codec::Vp8 {
             let numbers = PictureNumbers::of(&packet.payload).map(|numbers| numbers.shifted(mapping.vp8_shift));
             self.vp8_last = numbers.or(self.vp8_last);
         }
-        let live_ticks = self.live_ticks(packet, &mapping);
+        let live_ticks = mapping.live_ticks(packet);
         let time_ticks = match playout {
             Playout::AtOnce => self.squeeze(now, layer.ring(), rate_hz, packet, seq, &mapping),
             Playout::Unsaid | Playout::Live => live_ticks,
@@ -346,7 +279,7 @@ impl Subscription {
         let mapping = self.mappings.back().filter(|mapping| mapping.run.layer() == layer)?;
         let packet = track.layer_of(mapping.run)?.ring().get(seq)?;
         let is_passed = self.phase != Phase::Waiting && mapping.first <= seq && seq < self.next;
-        Some((packet, self.outgoing(seq, packet, mapping).filter(|_| is_passed)?))
+        Some((packet, mapping.outgoing(packet, &self.stamps).filter(|_| is_passed)?))
     }
 
     /// Finds the packet that went out under a number (its low 16 bits), exactly as it went out.
@@ -356,7 +289,7 @@ impl Subscription {
         let seq = ExtendedSeq(newest.checked_sub(back)?);
         let mapping = self.mappings.iter().rev().find(|mapping| mapping.out_first <= seq)?;
         let packet = track.layer_of(mapping.run)?.ring().get(mapping.first + (seq - mapping.out_first))?;
-        Some((packet, self.outgoing(packet.seq, packet, mapping)?))
+        Some((packet, mapping.outgoing(packet, &self.stamps)?))
     }
 
     /// The viewer's RTP time of the live edge at `now`, for sender reports; `None` before anything was sent.
@@ -368,7 +301,7 @@ impl Subscription {
 
     /// The old squeezed pictures can no longer be asked for.
     pub fn forget_squeezed(&mut self) {
-        self.stamps = VecDeque::new();
+        self.stamps = Stamps::default();
     }
 
     pub fn remembers_squeezed(&self) -> bool {
@@ -462,10 +395,8 @@ impl Subscription {
         out: ExtendedSeq,
         mapping: &Mapping,
     ) -> u64 {
-        let of_this_picture =
-            |stamp: &&Stamp| stamp.in_ticks == packet.time_ticks && stamp.out_first >= mapping.out_first;
-        if let Some(stamp) = self.stamps.back().filter(of_this_picture) {
-            return stamp.out_ticks;
+        if let Some(out_ticks) = self.stamps.of_newest_picture(packet, mapping) {
+            return out_ticks;
         }
         let newest = ring.newest().map_or(packet, |newest| newest);
         // A hundredth of a second: less than the time between two pictures at 60 a second.
@@ -473,31 +404,8 @@ impl Subscription {
         let edge =
             advance(newest.time_ticks, newest.arrival, now, rate_hz).min(latest).wrapping_add(mapping.offset_ticks);
         let out_ticks = self.last.map_or(edge, |last| edge.max(last.time_ticks + 1));
-        if self.stamps.len() == SQUEEZED_FRAMES_MAX {
-            self.stamps.pop_front();
-        }
-        self.stamps.push_back(Stamp { first: packet.seq, out_first: out, in_ticks: packet.time_ticks, out_ticks });
+        self.stamps.remember(packet, out, out_ticks);
         out_ticks
-    }
-
-    fn live_ticks(&self, packet: &TrackPacket, mapping: &Mapping) -> u64 {
-        packet.time_ticks.wrapping_add(mapping.offset_ticks)
-    }
-
-    fn outgoing(&self, seq: ExtendedSeq, packet: &TrackPacket, mapping: &Mapping) -> Option<Outgoing> {
-        let out = mapping.out_first + (seq - mapping.first);
-        let playout = mapping.playout(seq);
-        if playout != Playout::AtOnce {
-            return Some(Outgoing {
-                seq: out,
-                time_ticks: self.live_ticks(packet, mapping),
-                playout,
-                vp8_shift: mapping.vp8_shift,
-            });
-        }
-        let at = self.stamps.partition_point(|stamp| stamp.out_first <= out).checked_sub(1)?;
-        let stamp = self.stamps.get(at).filter(|stamp| stamp.in_ticks == packet.time_ticks && stamp.first <= seq)?;
-        Some(Outgoing { seq: out, time_ticks: stamp.out_ticks, playout, vp8_shift: mapping.vp8_shift })
     }
 }
 
