@@ -78,8 +78,8 @@ build_server() {
 need_cargo_deny() {
     have cargo-deny || [ -x "$tools/bin/cargo-deny" ] || {
         say "building cargo-deny"
-        # A checker that runs for two seconds need not be optimized for minutes.
-        cargo install --quiet --locked --debug cargo-deny --root "$tools" --target-dir "$tools/build"
+        # A checker that runs for two seconds need not be optimized for minutes, nor be looked into.
+        CARGO_PROFILE_DEV_DEBUG=false CARGO_INCREMENTAL=0 cargo install --quiet --locked --debug cargo-deny --root "$tools" --target-dir "$tools/build"
         rm -rf "$tools/build"
     }
     PATH="$PATH:$tools/bin"
@@ -136,9 +136,27 @@ need_webrtc_clients() {
     need_python_package aiortc aiortc
     export SLUICE_PYTHON="$tools/python/bin/python"
     if [ -z "${SLUICE_WEBRTC_RS:-}" ]; then
-        cargo build --quiet --locked --package sluice-webrtc-rs
+        # As a test's program it is made of what the tests are made of already.
+        cargo test --quiet --locked --workspace --test usage --no-run
         export SLUICE_WEBRTC_RS="$PWD/target/debug/sluice-webrtc-rs"
     fi
+}
+
+# Builds the client that is made of GStreamer's elements, which are a crate; what they need comes from Debian. Sets SLUICE_GSTREAMER.
+need_gstreamer() {
+    local packages=()
+    pkg-config --exists gstreamer-app-1.0 gstreamer-webrtc-1.0 || packages+=(libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev)
+    install_packages gst-inspect-1.0=gstreamer1.0-tools "${packages[@]/#/no-such-command=}"
+    packages=()
+    gst-inspect-1.0 --exists opusenc || packages+=(gstreamer1.0-plugins-base)
+    gst-inspect-1.0 --exists rtph264pay || packages+=(gstreamer1.0-plugins-good)
+    gst-inspect-1.0 --exists webrtcbin && gst-inspect-1.0 --exists openh264dec || packages+=(gstreamer1.0-plugins-bad)
+    gst-inspect-1.0 --exists x264enc || packages+=(gstreamer1.0-plugins-ugly)
+    gst-inspect-1.0 --exists nicesrc || packages+=(gstreamer1.0-nice)
+    install_packages "${packages[@]/#/no-such-command=}"
+    say "building GStreamer's WebRTC plugin (the first time takes some minutes)"
+    CARGO_TARGET_DIR="$PWD/target/gstreamer" cargo build --quiet --locked --manifest-path tests/gstreamer/Cargo.toml
+    export SLUICE_GSTREAMER="$PWD/target/gstreamer/debug/sluice-gstreamer"
 }
 
 # A TURN server that knows nothing of us. Debian would start it as a service, open to all: the tests alone are to start it.

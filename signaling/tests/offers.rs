@@ -122,6 +122,41 @@ fn a_fingerprint_of_the_session_and_credentials_of_the_section_go_together() {
 }
 
 #[test]
+fn an_offer_of_obs_without_candidates_is_answered_with_what_it_sends() {
+    // From 30.2 on OBS offers before it has gathered, and never tells its candidates.
+    assert_eq!(offer("obs-30-2").len(), 1090, "every byte as it was sent");
+    let offer = read("obs-30-2");
+    assert_eq!(offer.ice, IceCredentials { ufrag: "riAt".into(), pwd: "liagNiLAe0isiLRg66/jA5".into() });
+    assert!(offer.candidates.is_empty());
+    assert_eq!((offer.setup, offer.bundle.as_slice()), (Setup::ActPass, ["0".to_owned(), "1".to_owned()].as_slice()));
+    let text = answered("obs-30-2", &[]);
+    for (kind, lines) in [
+        ("audio", ["a=mid:0", "a=recvonly", "a=rtcp-mux", "a=rtpmap:111 opus/48000/2"]),
+        ("video", ["a=mid:1", "a=recvonly", "a=rtcp-mux", "a=rtpmap:96 H264/90000"]),
+    ] {
+        for line in lines {
+            assert!(section(&text, kind).contains(&line), "{line} in {text}");
+        }
+    }
+    assert!(section(&text, "video").contains(&"a=rtcp-fb:96 nack") && !text.contains("a=group:LS"), "{text}");
+}
+
+#[test]
+fn all_layers_of_obs_are_received() {
+    // It names its rids, and no SSRC of its pictures beside them. It ends the session unless the answer has as many layers.
+    let agreed = agree("libdatachannel-simulcast", &[]);
+    assert_eq!(of_kind(&agreed, MediaKind::Video).rids, ["0", "1", "2"]);
+    let text = answered("libdatachannel-simulcast", &[]);
+    for line in [
+        "a=simulcast:recv 0;1;2",
+        "a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid",
+        "a=extmap:2 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+    ] {
+        assert!(section(&text, "video").contains(&line), "{line} in {text}");
+    }
+}
+
+#[test]
 fn the_tagged_section_has_the_transport() {
     // aiortc has other credentials in each section; those of the first of the group count (RFC 9143 section 7.2.1).
     let aiortc = read("aiortc-publish");

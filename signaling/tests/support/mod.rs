@@ -23,8 +23,11 @@ use sluice_signaling::{
 };
 
 /// `(name, text)` of every offer under `fixtures/`; Chromium's were made by Chromium, libdatachannel's (which OBS is built on) stands in
-/// the logs of ZLMediaKit's issue 4324 and has their Content-Length, the others follow what the clients' sources write.
-pub const OFFERS: [(&str, &str); 13] = [
+/// the logs of ZLMediaKit's issue 4324 and has their Content-Length, its simulcast one it wrote when it was driven as OBS 32.1 does. The
+/// offer of an OBS of 30.2 or later is that of SRS's issue 4590, whose text was at hand up to the end of the sound's section; that of the
+/// pictures is what libdatachannel writes for the identifiers shown there, and makes up the 1090 bytes that the issue's log counts. The
+/// others follow what the clients' sources write.
+pub const OFFERS: [(&str, &str); 15] = [
     ("chromium-publish", CHROMIUM_PUBLISH),
     ("chromium-simulcast", include_str!("../fixtures/chromium-simulcast.sdp")),
     ("chromium-watch", CHROMIUM_WATCH),
@@ -32,6 +35,8 @@ pub const OFFERS: [(&str, &str); 13] = [
     ("safari-watch", include_str!("../fixtures/safari-watch.sdp")),
     ("webrtc-rs-watch", include_str!("../fixtures/webrtc-rs-watch.sdp")),
     ("obs-30", OBS),
+    ("obs-30-2", include_str!("../fixtures/obs-30-2.sdp")),
+    ("libdatachannel-simulcast", include_str!("../fixtures/libdatachannel-simulcast.sdp")),
     ("libdatachannel-publish", include_str!("../fixtures/libdatachannel-publish.sdp")),
     ("ffmpeg-8-0", include_str!("../fixtures/ffmpeg-8-0.sdp")),
     ("ffmpeg-8-1", include_str!("../fixtures/ffmpeg-8-1.sdp")),

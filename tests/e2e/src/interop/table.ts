@@ -1,5 +1,6 @@
 // What the interop tests found, and the README's table of it.
 
+import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -25,7 +26,7 @@ export interface Finding {
 }
 
 /** As many as the tests record. */
-const FINDINGS = 13;
+const FINDINGS = 14;
 const findings: Finding[] = [];
 
 export function found(finding: Finding): void {
@@ -36,13 +37,23 @@ export function found(finding: Finding): void {
   console.log(`  ${client} ${version} ${way}: ${video}, ${audio}: ${pictures} pictures, energy ${energy.toPrecision(2)}`);
 }
 
-/** Whether every client has had its turn: a run can be of some tests only. */
-export function isComplete(): boolean {
-  return findings.length >= FINDINGS;
+export function count(): number {
+  return findings.length;
 }
 
-/** The rows in the order of the tests, one per client. */
-export function table(): string {
+/** Whether every client has had its turn: a run can be of some tests only. */
+export function isComplete(): boolean {
+  return count() >= FINDINGS;
+}
+
+/** Clients that are tried in a part of their own (`scripts/test gstreamer`). */
+export const GSTREAMER = "GStreamer `whipclientsink`, `whepclientsrc`";
+const APART = [GSTREAMER];
+
+const HEAD = ["| client | version | publishes (WHIP) | plays (WHEP) |", "| --- | --- | --- | --- |"];
+
+/** One row per client, in the order of the tests. */
+function rows(): Map<string, string> {
   const clients = new Map<string, Finding[]>();
   for (const finding of findings) {
     clients.set(finding.client, [...(clients.get(finding.client) ?? []), finding]);
@@ -51,28 +62,38 @@ export function table(): string {
     const codecs = all.filter((finding) => finding.way === way).flatMap(({ video, audio }) => [video, audio]);
     return codecs.length === 0 ? "–" : [...new Set(codecs)].join(", ");
   };
-  const rows = [...clients].map(([client, all]) => {
-    return `| ${client} | ${all[0]?.version ?? ""} | ${cell(all, "publishes")} | ${cell(all, "plays")} |`;
-  });
-  return ["| client | version | publishes (WHIP) | plays (WHEP) |", "| --- | --- | --- | --- |", ...rows].join("\n");
+  const row = (client: string, all: Finding[]): string =>
+    `| ${client} | ${all[0]?.version ?? ""} | ${cell(all, "publishes")} | ${cell(all, "plays")} |`;
+  return new Map([...clients].map(([client, all]) => [client, row(client, all)]));
 }
 
-/** The README's table, and the README with the table of this run in its place. */
-export function readme(): { told: string; renewed: string } {
+/**
+ * Holds the README's table to what the clients did in this run, or writes it anew where that is asked for. A run of `all` leaves the
+ * rows of those alone that are tried apart, one of those leaves the others'.
+ */
+export function settle(run: "all" | "apart"): void {
   const text = readFileSync(README, "utf8");
   const [begin, end] = [text.indexOf(BEGIN) + BEGIN.length, text.indexOf(END)];
   if (begin < BEGIN.length || end < begin) throw new Error(`the README lacks ${BEGIN} … ${END}`);
-  const told = text.slice(begin, end).trim();
-  return { told, renewed: `${text.slice(0, begin)}\n${table()}\n${text.slice(end)}` };
-}
-
-export function write(text: string): void {
-  writeFileSync(README, text);
+  const told = text.slice(begin, end).trim().split("\n");
+  const found = rows();
+  const kept = told.slice(HEAD.length).filter((row) => {
+    const client = row.split(" | ")[0]?.replace(/^\| /, "") ?? "";
+    return !found.has(client) && (run === "apart" || APART.includes(client));
+  });
+  const table = run === "all" ? [...HEAD, ...found.values(), ...kept] : [...HEAD, ...kept, ...found.values()];
+  if (process.env["SLUICE_README"] === "write") {
+    writeFileSync(README, `${text.slice(0, begin)}\n${table.join("\n")}\n${text.slice(end)}`);
+    return;
+  }
+  const part = run === "all" ? "e2e" : "gstreamer";
+  const renew = `the README differs from what the clients did: write it anew with SLUICE_README=write scripts/test ${part}`;
+  assert.deepEqual(told.map(withoutVersion), table.map(withoutVersion), renew);
 }
 
 /** A machine may have another browser than the one the table was last written with. */
-export function withoutVersions(rows: string): string {
-  return rows.replaceAll(/^(\| [^|]+ \|)[^|]+\|/gm, "$1 |");
+function withoutVersion(row: string): string {
+  return row.replace(/^(\| [^|]+ \|)[^|]+\|/, "$1 |");
 }
 
 /** The installed version of an npm package of this folder. */
