@@ -33,7 +33,8 @@ type Answering = (Arc<SessionEntry>, Arc<IceSession>);
 pub struct SessionTable {
     sessions_max: usize,
     by_id: RwLock<HashMap<SessionId, Arc<SessionEntry>>>,
-    /// A session stands here under every user name fragment of ours that it answers to: two at the most ([`IceSessions`](super::ice_sessions::IceSessions)).
+    /// A session stands here under every user name fragment of ours that it answers to: two at the most
+    /// ([`IceSessions`](super::ice_sessions::IceSessions)).
     by_ufrag: RwLock<HashMap<String, Answering>>,
 }
 

@@ -1,6 +1,6 @@
 //! Going from layer to layer: numbers and time go on, no picture comes twice, none is cut.
 
-mod stage;
+mod testing;
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::*;
 use crate::track::LAYERS_MAX;
-use stage::{Camera, FRAME_TICKS, HIGH, LOW, Watcher, shown};
+use testing::{Camera, FRAME_TICKS, HIGH, LOW, Watcher, shown};
 
 /// A viewer at the live edge of the low layer, ten pictures in.
 fn watching_low() -> (Camera, Watcher) {
