@@ -132,3 +132,19 @@ test(
     assert.equal(origin.asked.length, asked, "HLS is not asked for any more");
   }),
 );
+
+test(
+  "Firefox plays HLS where WebRTC has no way, by the library, too",
+  stage.act(async () => {
+    // Firefox leaves loopback out of its candidates, and the server has nothing else.
+    const { server } = stage;
+    const origin = await HlsOrigin.start();
+    stage.closeLater(() => origin.stop());
+    await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(server.rtmp("fox-hls")));
+    await until("the stream is live", () => server.stream("fox-hls"));
+    const player = Client.inFirefox(await Firefox.open(stage.pages.url("client")));
+    stage.closeLater(() => player.leave());
+    await player.watch({ library: server.url, endpoint: server.whep("fox-hls"), hls: origin.url });
+    await player.comesBy("hls", 40_000);
+  }),
+);

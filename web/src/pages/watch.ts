@@ -13,6 +13,7 @@ import { count, milliseconds, UNKNOWN } from "../ui/format";
 import { pageLink, streamOf, tokenOf } from "../ui/place";
 import { nextFrame } from "./next-frame";
 import { QualityMenu } from "./quality-menu";
+import { wireControls } from "./watch-controls";
 import { figures, TRANSPORTS } from "./watch-figures";
 import { words, type WatchState } from "./watch-words";
 
@@ -20,8 +21,6 @@ import { words, type WatchState } from "./watch-words";
 const RENDER_INTERVAL_MS = 1_000;
 /** No picture for this long is shown as a pause of the publisher; shorter ones are only counted. */
 const STALL_MS = 1_500;
-/** The bar and the pointer leave the picture alone after this long without a move. */
-const QUIET_MS = 3_000;
 /** Samples of the picture's clock that tests can read: a minute at 60 fps. */
 const CLOCK_SAMPLES_MAX = 3_600;
 /** Without a test asking for each, reading one picture's clock in so many is enough for the eye. */
@@ -294,91 +293,24 @@ function showStats(): void {
   showFigures(byId("stats"), figures({ ...state, width, height, clockMs: clock.latestMs }));
 }
 
-function setMuted(muted: boolean): void {
-  video.muted = muted;
-  state.muted = muted;
-  const button = byId("mute");
-  button.setAttribute("aria-pressed", String(muted));
-  if (!muted && video.paused) video.play().catch(() => undefined);
-  render();
-}
-
-async function toggleFullscreen(): Promise<void> {
-  if (document.fullscreenElement) return document.exitFullscreen();
-  // An iPhone makes only the video itself full screen, by a method of its own.
-  const phone = video as HTMLVideoElement & { webkitEnterFullscreen?: () => void };
-  if (player.requestFullscreen) await player.requestFullscreen().catch(() => undefined);
-  else phone.webkitEnterFullscreen?.();
-}
-
-function toggleStats(): void {
-  const panel = byId("stats");
-  panel.hidden = !panel.hidden;
-  byId("info").setAttribute("aria-pressed", String(!panel.hidden));
-  showStats();
-}
-
-async function togglePictureInPicture(): Promise<void> {
-  const action = document.pictureInPictureElement ? document.exitPictureInPicture() : video.requestPictureInPicture();
-  await action.catch(() => undefined);
-}
-
-let quietTimer: ReturnType<typeof setTimeout> | undefined;
-
-function awake(): void {
-  player.classList.remove("quiet");
-  clearTimeout(quietTimer);
-  quietTimer = setTimeout(() => player.classList.toggle("quiet", state.state === "playing"), QUIET_MS);
-}
-
-function wire(): void {
-  byId("unmute").addEventListener("click", () => {
-    setMuted(false);
-    byId("mute").focus({ preventScroll: true });
-  });
-  byId("mute").addEventListener("click", () => setMuted(!state.muted));
-  byId<HTMLInputElement>("volume").addEventListener("input", ({ target }) => {
-    video.volume = Number((target as HTMLInputElement).value);
-    if (state.muted && video.volume > 0) setMuted(false);
-  });
-  byId("info").addEventListener("click", toggleStats);
-  byId("fullscreen").addEventListener("click", () => void toggleFullscreen());
-  byId("retry").addEventListener("click", () => viewer.retryNow());
-  const pip = byId("pip");
-  pip.hidden = !document.pictureInPictureEnabled;
-  pip.addEventListener("click", () => void togglePictureInPicture());
-  document.addEventListener("fullscreenchange", () => {
-    byId("fullscreen").setAttribute("aria-pressed", String(document.fullscreenElement !== null));
-  });
-
-  const keys: Readonly<Record<string, () => void>> = {
-    m: () => setMuted(!state.muted),
-    f: () => void toggleFullscreen(),
-    i: toggleStats,
-    p: () => void togglePictureInPicture(),
-  };
-  document.addEventListener("keydown", (event) => {
-    awake();
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement) return;
-    keys[event.key.toLowerCase()]?.();
-  });
-  for (const type of ["pointermove", "pointerdown", "focusin"]) document.addEventListener(type, awake);
-  // The browser may allow to play muted only; the library then does.
-  video.addEventListener("volumechange", () => video.muted !== state.muted && setMuted(video.muted));
-  video.addEventListener("dblclick", () => void toggleFullscreen());
-
-  // Frames that a hidden page did not show are no stall.
-  document.addEventListener("visibilitychange", () => (lastFrameAtMs = performance.now()));
-}
-
 document.title = `${stream} - Sluice`;
 setText(byId("title"), `Watch ${stream}`);
 setText(byId("name"), stream);
 byId<HTMLAnchorElement>("publish-link").href = pageLink("publish", stream, token);
 if (token !== null) byId<HTMLAnchorElement>("home").href = `/#token=${encodeURIComponent(token)}`;
-wire();
-awake();
+wireControls({
+  player,
+  video,
+  isPlaying: () => state.state === "playing",
+  onMuted: (muted) => {
+    state.muted = muted;
+    render();
+  },
+  onPanel: showStats,
+  onRetry: () => viewer.retryNow(),
+});
+// Frames that a hidden page did not show are no stall.
+document.addEventListener("visibilitychange", () => (lastFrameAtMs = performance.now()));
 setInterval(() => {
   showStats();
   render();
