@@ -5,6 +5,8 @@
 //!     sluice-gstreamer publish URL
 //!     sluice-gstreamer play URL PICTURES SOUNDS
 
+#![allow(clippy::disallowed_methods, reason = "a client: it owns its threads")]
+
 use std::{
     io::Read as _,
     process::ExitCode,
