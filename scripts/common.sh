@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tools="$PWD/target/tools"
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
+# What is built once and thrown away need not be prepared for changes.
+[ -z "${CI:-}" ] || export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
 fail() {
