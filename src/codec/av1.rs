@@ -53,7 +53,7 @@ fn body(obu: &[u8]) -> Option<&[u8]> {
 }
 
 /// A length of at most 8 bytes (section 4.10.5), and what follows it.
-fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+pub(super) fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut value = 0u64;
     for (at, byte) in bytes.iter().enumerate().take(8) {
         value |= u64::from(byte & 0x7f) << (7 * at);
@@ -64,21 +64,109 @@ fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-/// From a sequence header (section 5.5.1).
-fn sequence_size(header: &[u8]) -> Option<PictureSize> {
-    let mut r = BitReader::new(header);
-    r.bits(4)?; // seq_profile, still_picture
-    if r.flag()? {
-        r.bits(5)?; // a reduced still picture's seq_level_idx
-    } else {
-        skip_operating_points(&mut r)?;
-    }
-    let (width_bits, height_bits) = (r.bits(4)? + 1, r.bits(4)? + 1);
-    Some(PictureSize { width: r.bits(width_bits)? + 1, height: r.bits(height_bits)? + 1 })
+/// What MP4 and playlists say of a sequence header (section 5.5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SequenceHeader {
+    pub profile: u8,
+    /// `seq_level_idx` and `seq_tier` of the first operating point: all layers.
+    pub level: u8,
+    pub tier: u8,
+    pub size: PictureSize,
+    pub bit_depth: u8,
+    pub monochrome: bool,
+    /// Of chroma, across and down.
+    pub subsampling: (bool, bool),
+    pub chroma_position: u8,
 }
 
-fn skip_operating_points(r: &mut BitReader<'_>) -> Option<()> {
+impl SequenceHeader {
+    /// From an OBU, header included.
+    pub(super) fn of_obu(obu: &[u8]) -> Option<Self> {
+        Self::parse(body(obu)?)
+    }
+
+    fn parse(header: &[u8]) -> Option<Self> {
+        let mut r = BitReader::new(header);
+        let (profile, level, tier, reduced, size) = sequence_head(&mut r)?;
+        if !reduced && r.flag()? {
+            r.bits(7)?; // lengths of frame ids
+        }
+        r.bits(3)?; // use_128x128_superblock, enable_filter_intra, enable_intra_edge_filter
+        if !reduced {
+            skip_tools(&mut r)?;
+        }
+        r.bits(3)?; // enable_superres, enable_cdef, enable_restoration
+        let high = r.flag()?;
+        let bit_depth = match high {
+            true if profile == 2 && r.flag()? => 12,
+            true => 10,
+            false => 8,
+        };
+        let monochrome = profile != 1 && r.flag()?;
+        const SRGB: [u32; 3] = [1, 13, 0];
+        let colours = if r.flag()? { Some([r.bits(8)?, r.bits(8)?, r.bits(8)?]) } else { None };
+        let mut subsampling = (true, true);
+        let mut chroma_position = 0;
+        if monochrome {
+            r.flag()?; // color_range
+        } else if colours == Some(SRGB) {
+            subsampling = (false, false);
+        } else {
+            r.flag()?; // color_range
+            subsampling = match profile {
+                0 => (true, true),
+                1 => (false, false),
+                _ if bit_depth == 12 => {
+                    let across = r.flag()?;
+                    (across, across && r.flag()?)
+                }
+                _ => (true, false),
+            };
+            if subsampling == (true, true) {
+                chroma_position = r.bits(2)? as u8;
+            }
+        }
+        Some(Self { profile, level, tier, size, bit_depth, monochrome, subsampling, chroma_position })
+    }
+}
+
+/// From a sequence header, as far as the size is.
+fn sequence_size(header: &[u8]) -> Option<PictureSize> {
+    sequence_head(&mut BitReader::new(header)).map(|(.., size)| size)
+}
+
+/// Profile, level, tier, whether it is reduced to a still picture's, and size.
+fn sequence_head(r: &mut BitReader<'_>) -> Option<(u8, u8, u8, bool, PictureSize)> {
+    let profile = r.bits(3)? as u8;
+    r.flag()?; // still_picture
+    let reduced = r.flag()?;
+    let (level, tier) = if reduced { (r.bits(5)? as u8, 0) } else { operating_points(r)? };
+    let (width_bits, height_bits) = (r.bits(4)? + 1, r.bits(4)? + 1);
+    let size = PictureSize { width: r.bits(width_bits)? + 1, height: r.bits(height_bits)? + 1 };
+    Some((profile, level, tier, reduced, size))
+}
+
+/// What a whole sequence header says of coding tools.
+fn skip_tools(r: &mut BitReader<'_>) -> Option<()> {
+    r.bits(4)?; // enable_interintra_compound, masked_compound, warped_motion, dual_filter
+    let order_hint = r.flag()?;
+    if order_hint {
+        r.bits(2)?; // enable_jnt_comp, enable_ref_frame_mvs
+    }
+    let screen_content = r.flag()? || r.flag()?;
+    if screen_content && !r.flag()? {
+        r.flag()?; // seq_force_integer_mv
+    }
+    if order_hint {
+        r.bits(3)?; // order_hint_bits_minus_1
+    }
+    Some(())
+}
+
+/// Level and tier of the first.
+fn operating_points(r: &mut BitReader<'_>) -> Option<(u8, u8)> {
     let mut delay_bits = None;
+    let mut first = None;
     if r.flag()? {
         r.bits(32)?; // num_units_in_display_tick
         r.bits(32)?; // time_scale
@@ -94,9 +182,9 @@ fn skip_operating_points(r: &mut BitReader<'_>) -> Option<()> {
     let initial_display_delay = r.flag()?;
     for _ in 0..=r.bits(5)? {
         r.bits(12)?; // operating_point_idc
-        if r.bits(5)? > 7 {
-            r.flag()?; // seq_tier
-        }
+        let level = r.bits(5)? as u8;
+        let tier = level > 7 && r.flag()?;
+        first = first.or(Some((level, u8::from(tier))));
         if let Some(bits) = delay_bits
             && r.flag()?
         {
@@ -108,7 +196,7 @@ fn skip_operating_points(r: &mut BitReader<'_>) -> Option<()> {
             r.bits(4)?;
         }
     }
-    Some(())
+    first
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn sps_size(sps: &[u8]) -> Option<PictureSize> {
 }
 
 /// ITU-T H.265 section 7.3.3.
-fn skip_profile_tier_level(reader: &mut BitReader<'_>, sub_layers: u32) -> Option<()> {
+pub(super) fn skip_profile_tier_level(reader: &mut BitReader<'_>, sub_layers: u32) -> Option<()> {
     const PROFILE_BITS: u32 = 88;
     const LEVEL_BITS: u32 = 8;
     let skip = |reader: &mut BitReader<'_>, count: u32| (0..count).try_for_each(|_| reader.flag().map(drop));

@@ -3,6 +3,7 @@
 pub mod aac;
 pub mod av1;
 mod bits;
+pub mod depacketize;
 pub mod h264;
 pub mod hevc;
 pub mod opus;

@@ -13,7 +13,7 @@ pub fn starts_keyframe(payload: &[u8]) -> bool {
 pub fn picture_size(payload: &[u8]) -> Option<PictureSize> {
     let descriptor = descriptor(payload).filter(Descriptor::starts_keyframe)?;
     let (layers, frame) = descriptor.scalability()?;
-    layers.or_else(|| frame_size(frame))
+    layers.or_else(|| Some(frame_header(frame)?.size))
 }
 
 /// The payload descriptor (section 4.2) up to the layer indices.
@@ -57,60 +57,143 @@ impl<'a> Descriptor<'a> {
     fn scalability(&self) -> Option<(Option<PictureSize>, &'a [u8])> {
         // In non-flexible mode the layer indices are followed by TL0PICIDX.
         let indices = if !self.has_layers { 0 } else { 1 + usize::from(!self.flexible) };
-        let mut rest = self.rest.get(indices..)?;
-        if !self.has_scalability {
-            return Some((None, rest));
-        }
-        let (&structure, after) = rest.split_first()?;
-        rest = after;
-        let mut size = None;
-        if structure & 0x10 != 0 {
-            for _ in 0..=structure >> 5 {
-                let (&[w0, w1, h0, h1], after) = rest.split_first_chunk()?;
-                rest = after;
-                let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
-                size = Some(PictureSize { width: side(w0, w1), height: side(h0, h1) });
-            }
-        }
-        if structure & 0x08 != 0 {
-            let (&pictures, after) = rest.split_first()?;
-            rest = after;
-            for _ in 0..pictures {
-                let references = usize::from(rest.first()? >> 2 & 0x03);
-                rest = rest.get(1 + references..)?;
-            }
-        }
-        Some((size, rest))
+        let rest = self.rest.get(indices..)?;
+        if self.has_scalability { scalability(rest) } else { Some((None, rest)) }
     }
 }
 
-/// From a keyframe's uncompressed header (VP9 bitstream specification, sections 6.2 and 7.2).
-fn frame_size(frame: &[u8]) -> Option<PictureSize> {
+/// A scalability structure (section 4.2.1): the size of the highest layer if it tells, and what follows.
+fn scalability(structure: &[u8]) -> Option<(Option<PictureSize>, &[u8])> {
+    let (&structure, mut rest) = structure.split_first()?;
+    let mut size = None;
+    if structure & 0x10 != 0 {
+        for _ in 0..=structure >> 5 {
+            let (&[w0, w1, h0, h1], after) = rest.split_first_chunk()?;
+            rest = after;
+            let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
+            size = Some(PictureSize { width: side(w0, w1), height: side(h0, h1) });
+        }
+    }
+    if structure & 0x08 != 0 {
+        let (&pictures, after) = rest.split_first()?;
+        rest = after;
+        for _ in 0..pictures {
+            let references = usize::from(rest.first()? >> 2 & 0x03);
+            rest = rest.get(1 + references..)?;
+        }
+    }
+    Some((size, rest))
+}
+
+/// What a payload has of a frame: whether the frame begins with it, and its bytes without the descriptor. `None` when it is cut short.
+pub(super) fn frame_part(payload: &[u8]) -> Option<(bool, &[u8])> {
+    let descriptor = descriptor(payload)?;
+    let mut at = 0;
+    if descriptor.has_layers {
+        at += 1 + usize::from(!descriptor.flexible);
+    }
+    if descriptor.flexible && descriptor.predicted {
+        // At most three references, each of which says whether another follows.
+        for count in 1.. {
+            let more = descriptor.rest.get(at)? & 1 != 0;
+            at += 1;
+            if !more || count == 3 {
+                break;
+            }
+        }
+    }
+    if !descriptor.has_scalability {
+        return Some((descriptor.begins, descriptor.rest.get(at..)?));
+    }
+    let (_, frame) = scalability(descriptor.rest.get(at..)?)?;
+    Some((descriptor.begins, frame))
+}
+
+/// A keyframe's uncompressed header (VP9 bitstream specification, sections 6.2 and 7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FrameHeader {
+    pub profile: u8,
+    pub bit_depth: u8,
+    /// `color_space`.
+    pub colour_space: u8,
+    pub full_range: bool,
+    /// As `vpcC` has it: 1 for 4:2:0 with chroma beside luma, 2 for 4:2:2, 3 for 4:4:4.
+    pub subsampling: u8,
+    pub size: PictureSize,
+}
+
+impl FrameHeader {
+    /// Ten times the lowest level (annex A) that allows pictures so large. How many come in a second is not in the stream: 30.
+    pub(super) fn level(&self) -> u8 {
+        /// Level, luma samples of a picture, and of a second.
+        const LEVELS: [(u8, u64, u64); 14] = [
+            (10, 36_864, 829_440),
+            (11, 73_728, 2_764_800),
+            (20, 122_880, 4_608_000),
+            (21, 245_760, 9_216_000),
+            (30, 552_960, 20_736_000),
+            (31, 983_040, 36_864_000),
+            (40, 2_228_224, 83_558_400),
+            (41, 2_228_224, 160_432_128),
+            (50, 8_912_896, 311_951_360),
+            (51, 8_912_896, 588_251_136),
+            (52, 8_912_896, 1_176_502_272),
+            (60, 35_651_584, 1_176_502_272),
+            (61, 35_651_584, 2_353_004_544),
+            (62, 35_651_584, 4_706_009_088),
+        ];
+        const PICTURES_PER_SECOND: u64 = 30;
+        let samples = u64::from(self.size.width) * u64::from(self.size.height);
+        let fits =
+            |&&(_, picture, second): &&(u8, u64, u64)| samples <= picture && samples * PICTURES_PER_SECOND <= second;
+        LEVELS.iter().find(fits).map_or(62, |(level, ..)| *level)
+    }
+
+    /// Primaries, transfer and matrix (ISO/IEC 23091-2) of `color_space`.
+    pub(super) fn colours(&self) -> [u8; 3] {
+        match self.colour_space {
+            1 => [6, 6, 6],  // BT.601
+            2 => [1, 1, 1],  // BT.709
+            3 => [6, 6, 6],  // SMPTE 170M
+            4 => [7, 7, 7],  // SMPTE 240M
+            5 => [9, 14, 9], // BT.2020
+            7 => [1, 13, 0], // sRGB
+            _ => [2, 2, 2],
+        }
+    }
+}
+
+pub(super) fn frame_header(frame: &[u8]) -> Option<FrameHeader> {
     const SYNC_CODE: u32 = 0x49_8342;
     const RGB: u32 = 7;
     let mut r = BitReader::new(frame);
     if r.bits(2)? != 2 {
         return None; // frame_marker
     }
-    let profile = r.bits(1)? | r.bits(1)? << 1;
+    let profile = (r.bits(1)? | r.bits(1)? << 1) as u8;
     let reserved = profile == 3 && r.flag()?;
     let (shown_again, inter) = (r.flag()?, r.flag()?);
     r.bits(2)?; // show_frame, error_resilient_mode
     if reserved || shown_again || inter || r.bits(24)? != SYNC_CODE {
         return None;
     }
-    if profile >= 2 {
-        r.flag()?; // ten_or_twelve_bit
-    }
+    let bit_depth = if profile >= 2 { 10 + 2 * r.bits(1)? as u8 } else { 8 };
     let colours = r.bits(3)?;
-    if colours != RGB {
-        r.flag()?; // color_range
-    }
+    let full_range = if colours == RGB { true } else { r.flag()? };
+    let mut subsampling = if colours == RGB { 3 } else { 1 };
     if profile & 1 == 1 {
-        // Subsampling where it may vary, and a reserved bit.
-        r.bits(if colours == RGB { 1 } else { 3 })?;
+        if colours != RGB {
+            let (x, y) = (r.flag()?, r.flag()?);
+            subsampling = match (x, y) {
+                (true, true) => 1,
+                (true, false) => 2,
+                (false, _) => 3,
+            };
+        }
+        r.flag()?; // reserved
     }
-    Some(PictureSize { width: r.bits(16)? + 1, height: r.bits(16)? + 1 })
+    let size = PictureSize { width: r.bits(16)? + 1, height: r.bits(16)? + 1 };
+    Some(FrameHeader { profile, bit_depth, colour_space: colours as u8, full_range, subsampling, size })
 }
 
 #[cfg(test)]

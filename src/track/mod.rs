@@ -3,6 +3,7 @@
 //! Ingest pushes through a [`Publication`]; egress takes [`Delivery`]s through a [`PacketSink`] and keeps a replica.
 //! The tree knows neither side.
 
+mod assemble;
 mod delivery;
 mod frames;
 mod keyframe;
@@ -14,6 +15,7 @@ mod stream;
 mod streams;
 mod subscription;
 
+pub use assemble::{AssembledFrame, Assembler, GAP_WAIT};
 pub use delivery::{Batch, Delivery, LayerSnapshot, PacketSink, Snapshot, TrackSnapshot};
 pub use frames::{
     FrameDelivery, FrameSink, FrameSubscription, ORIGINALS_CLOCK_HZ, Original, OriginalFormat, Originals,

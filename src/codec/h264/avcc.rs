@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::parameter_sets::Sps;
+
 /// The record makes no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadDecoderConfiguration {
@@ -53,6 +55,26 @@ impl DecoderConfiguration {
         take(picture_sets, &mut at)?;
         Ok(Self { length_bytes: usize::from(length & 3) + 1, parameter_sets })
     }
+}
+
+/// The record for samples whose NAL units have lengths of `length_bytes` (1 to 4), and these parameter sets, of which `sps` is the first.
+pub(in crate::codec) fn write_record(sps: &Sps, length_bytes: usize, sequence: &[Bytes], picture: &[Bytes]) -> Bytes {
+    let mut record = vec![1, sps.profile_idc, sps.constraint_flags, sps.level_idc, 0xfc | (length_bytes as u8 - 1) & 3];
+    let put = |record: &mut Vec<u8>, sets: &[Bytes]| {
+        for set in sets {
+            record.extend((set.len() as u16).to_be_bytes());
+            record.extend_from_slice(set);
+        }
+    };
+    record.push(0xe0 | sequence.len() as u8 & 0x1f);
+    put(&mut record, sequence);
+    record.push(picture.len() as u8);
+    put(&mut record, picture);
+    if matches!(sps.profile_idc, 100 | 110 | 122 | 144 | 244) {
+        let depth = |bits: u8| 0xf8 | bits.wrapping_sub(8) & 7;
+        record.extend([0xfc | sps.chroma_format_idc, depth(sps.bit_depth_luma), depth(sps.bit_depth_chroma), 0]);
+    }
+    record.into()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod parameter_sets;
 mod sets;
 mod slice;
 
+pub(super) use avcc::write_record;
 pub use avcc::{BadDecoderConfiguration, DecoderConfiguration};
 pub use order::{DisplayOrder, Verdict};
 pub use packetize::{PAYLOAD_MAX_BYTES, packetize};

@@ -30,6 +30,8 @@ pub struct Sps {
     pub level_idc: u8,
     pub chroma_format_idc: u8,
     pub separate_colour_planes: bool,
+    pub bit_depth_luma: u8,
+    pub bit_depth_chroma: u8,
     pub max_frame_num_bits: u32,
     pub order_count: OrderCount,
     pub max_ref_frames: u32,
@@ -75,11 +77,12 @@ impl Sps {
         let id = r.unsigned_up_to(31)? as u8;
         let mut chroma_format_idc = 1;
         let mut separate_colour_planes = false;
+        let (mut bit_depth_luma, mut bit_depth_chroma) = (8, 8);
         if matches!(profile_idc, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
             chroma_format_idc = r.unsigned_up_to(3)? as u8;
             separate_colour_planes = chroma_format_idc == 3 && r.flag()?;
-            r.unsigned_up_to(6)?; // bit_depth_luma_minus8
-            r.unsigned_up_to(6)?; // bit_depth_chroma_minus8
+            bit_depth_luma = 8 + r.unsigned_up_to(6)? as u8;
+            bit_depth_chroma = 8 + r.unsigned_up_to(6)? as u8;
             r.flag()?; // qpprime_y_zero_transform_bypass_flag
             if r.flag()? {
                 skip_scaling_lists(r, if chroma_format_idc == 3 { 12 } else { 8 })?;
@@ -129,6 +132,8 @@ impl Sps {
             level_idc,
             chroma_format_idc,
             separate_colour_planes,
+            bit_depth_luma,
+            bit_depth_chroma,
             max_frame_num_bits,
             order_count,
             max_ref_frames,

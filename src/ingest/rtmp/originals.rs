@@ -79,3 +79,7 @@ fn configure(
     *known = Some(format.clone());
     publication.announce_original(format)
 }
+
+#[cfg(test)]
+#[path = "originals_tests.rs"]
+mod tests;

@@ -340,4 +340,4 @@ impl Drop for Session {
 
 #[cfg(test)]
 #[path = "session_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,0 +1,472 @@
+//! A run: all renditions of a publication on one timeline, from their first keyframe to where times lose their relation.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    PackagerSettings,
+    boundaries::Boundaries,
+    fmp4::{Sample, SampleFormat},
+    part::{Output, RenditionIndex},
+    pictures::{Frame, PICTURE_CLOCK_HZ, PictureSource},
+    segmenter::{Beginning, Clocks, Segmenter},
+    sound::{SoundFrame, SoundSource},
+    timeline::{NS_PER_SECOND, Timeline, to_ns, to_ticks},
+};
+use crate::track::{ClockReference, LAYERS_MAX, LayerIndex, LayerSet};
+
+/// A pause in decode times after which a keyframe begins anew, 3 s.
+const PAUSE_MAX_TICKS: i64 = 3 * PICTURE_CLOCK_HZ as i64;
+/// A correction of a clock by more is none, 1 s: everything begins anew.
+const CORRECTION_MAX_TICKS: i64 = PICTURE_CLOCK_HZ as i64;
+/// Sound waits for the pictures of its time, so that both are cut at the same place; but not for longer than this.
+const SOUND_WAIT: Duration = Duration::from_millis(500);
+/// Sound that did not come for so long is taken to be off, and silence is put in its place...
+const SILENCE_AFTER: Duration = Duration::from_millis(600);
+/// ...as far as this behind the pictures, 300 ms: where it comes again, little of it is for times that are filled.
+const SILENCE_BEHIND_NS: i64 = 300_000_000;
+/// Parts longer than the target, of one run, after which the target is set anew.
+const OVERLONG_MAX: u32 = 2;
+
+/// The sound's place is behind that of all layers.
+pub(super) const SOUND: RenditionIndex = RenditionIndex(LAYERS_MAX as u8);
+
+/// Times lost their relation: the run is to be ended, and another begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BeginAnew;
+
+#[derive(Debug)]
+struct PictureRendition {
+    segmenter: Segmenter,
+    offset_ticks: i64,
+    /// Where the offset is on its way to.
+    wanted_ticks: i64,
+    /// The number of the last boundary.
+    passed: u64,
+    /// Decode time of the last picture.
+    last_ticks: i64,
+}
+
+#[derive(Debug)]
+struct SoundRendition {
+    segmenter: Segmenter,
+    offset_ticks: i64,
+    passed: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Run {
+    timeline: Timeline,
+    boundaries: Boundaries,
+    begin_ns: i64,
+    pictures: [Option<PictureRendition>; LAYERS_MAX],
+    sound: Option<SoundRendition>,
+    /// Layers that ended in this run.
+    ended: LayerSet,
+}
+
+impl Run {
+    /// What happened at `origin` is presented at `begin_ns`.
+    pub(super) fn new(origin: Instant, begin_ns: i64) -> Self {
+        Self {
+            timeline: Timeline::new(origin, begin_ns),
+            boundaries: Boundaries::new(begin_ns),
+            begin_ns,
+            pictures: Default::default(),
+            sound: None,
+            ended: LayerSet::default(),
+        }
+    }
+
+    /// Clocks may have been measured anew.
+    pub(super) fn reclock(
+        &mut self,
+        pictures: impl Fn(LayerIndex) -> Option<ClockReference>,
+        sound: Option<(ClockReference, u32)>,
+    ) {
+        let mut leads = match (&self.sound, sound) {
+            (Some(rendition), Some((reference, rate_hz))) => {
+                self.timeline.lead(rendition.offset_ticks, reference, rate_hz);
+                true
+            }
+            (rendition, _) => rendition.is_some(),
+        };
+        for (at, rendition) in self.pictures.iter_mut().enumerate() {
+            let Some(rendition) = rendition else { continue };
+            let Some(reference) = pictures(LayerIndex(at as u8)) else { continue };
+            if leads {
+                rendition.wanted_ticks = self.timeline.offset_ticks(reference, PICTURE_CLOCK_HZ);
+            } else {
+                self.timeline.lead(rendition.offset_ticks, reference, PICTURE_CLOCK_HZ);
+                leads = true;
+            }
+        }
+    }
+
+    /// Takes what a layer has ready.
+    ///
+    /// # Errors
+    /// [`BeginAnew`]: what waits belongs into another run.
+    pub(super) fn take_pictures(
+        &mut self,
+        layer: LayerIndex,
+        source: &mut PictureSource,
+        reference: Option<ClockReference>,
+        settings: &PackagerSettings,
+        clocks: Clocks,
+        out: &mut Vec<Output>,
+    ) -> Result<(), BeginAnew> {
+        while let Some(first) = source.first() {
+            let at = usize::from(layer.0);
+            let Some(rendition) = self.pictures.get(at).and_then(Option::as_ref) else {
+                if !self.begin_pictures(layer, source, reference, settings, clocks, out) {
+                    return Ok(());
+                }
+                continue;
+            };
+            let since_last = first.decode_ticks + rendition.offset_ticks - rendition.last_ticks;
+            let moved = (rendition.wanted_ticks - rendition.offset_ticks).abs() > CORRECTION_MAX_TICKS;
+            if first.keyframe && (since_last.abs() > PAUSE_MAX_TICKS || moved) {
+                return Err(BeginAnew);
+            }
+            if let Some(frame) = source.pop() {
+                self.take_picture(layer, source, frame, settings, clocks, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a layer's rendition with the first picture that waits. False when that has to wait.
+    fn begin_pictures(
+        &mut self,
+        layer: LayerIndex,
+        source: &mut PictureSource,
+        reference: Option<ClockReference>,
+        settings: &PackagerSettings,
+        clocks: Clocks,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some((first, reference)) = source.first().filter(|_| source.can_begin(clocks.now)).zip(reference) else {
+            return false;
+        };
+        let offset_ticks = self.timeline.offset_ticks(reference, PICTURE_CLOCK_HZ);
+        let start_ticks = first.decode_ticks + offset_ticks;
+        if start_ticks < to_ticks(self.begin_ns, PICTURE_CLOCK_HZ) {
+            // From before the run: a layer that was slow to be known.
+            source.drop_to_keyframe();
+            return source.first().is_some();
+        }
+        let presented_ns = to_ns(start_ticks + i64::from(first.composition_ticks), PICTURE_CLOCK_HZ);
+        let nothing_yet = self.sound.is_none() && self.pictures.iter().all(Option::is_none);
+        if nothing_yet {
+            self.boundaries = Boundaries::new(presented_ns);
+        }
+        if self.ended.contains(layer) {
+            // What goes on after a hole is discontinuous, and then all are.
+            self.ended = self.ended.without(LayerSet::of(layer));
+            self.boundaries.set(presented_ns, true);
+        }
+        let index = RenditionIndex(layer.0);
+        let beginning = beginning(index, source, SampleFormat::Video(first.setup.clone()), start_ticks, settings);
+        let segmenter = Segmenter::begin(beginning, out);
+        let passed = self.boundaries.latest().number;
+        if let Some(place) = self.pictures.get_mut(usize::from(layer.0)) {
+            *place = Some(PictureRendition {
+                segmenter,
+                offset_ticks,
+                wanted_ticks: offset_ticks,
+                passed,
+                last_ticks: start_ticks,
+            });
+        }
+        true
+    }
+
+    fn take_picture(
+        &mut self,
+        layer: LayerIndex,
+        source: &PictureSource,
+        frame: Frame,
+        settings: &PackagerSettings,
+        clocks: Clocks,
+        out: &mut Vec<Output>,
+    ) {
+        let at = usize::from(layer.0);
+        let others: Vec<_> = self.pictures.iter().enumerate().filter(|(other, _)| *other != at).collect();
+        let others: Vec<_> = others.into_iter().filter_map(|(_, other)| Some(other.as_ref()?.passed)).collect();
+        let Some(rendition) = self.pictures.get_mut(at).and_then(Option::as_mut) else { return };
+        let segmenter = &mut rendition.segmenter;
+        let raw_ticks = frame.decode_ticks + rendition.offset_ticks;
+        rendition.offset_ticks = Timeline::slewed(
+            rendition.offset_ticks,
+            rendition.wanted_ticks,
+            (raw_ticks - rendition.last_ticks).clamp(0, PAUSE_MAX_TICKS),
+        );
+        let decode_ticks = frame.decode_ticks + rendition.offset_ticks;
+        rendition.last_ticks = decode_ticks;
+        let start_ticks = segmenter.place_picture(decode_ticks, &mut self.timeline, clocks, out);
+        let presented_ns = to_ns(start_ticks + i64::from(frame.composition_ticks), PICTURE_CLOCK_HZ);
+        let is_first = segmenter.end_ticks() == start_ticks && segmenter.segment_start_ticks() == start_ticks;
+        let mut cut = None;
+        if frame.keyframe && !is_first {
+            let format = SampleFormat::Video(frame.setup.clone());
+            let sparse =
+                segmenter.overlong() >= OVERLONG_MAX && source.part_target(settings.part) > segmenter.part_target();
+            let changed = *segmenter.format() != format || sparse;
+            let owed = self.boundaries.owed_at_keyframe(rendition.passed, presented_ns);
+            cut = match owed {
+                Some(owed) if owed.discontinuous || !changed => Some((owed, owed.discontinuous)),
+                _ if changed => Some((self.boundaries.set(presented_ns, true), true)),
+                _ if self.boundaries.may_set(presented_ns, nanos(settings.segment_min), others.into_iter()) => {
+                    Some((self.boundaries.set(presented_ns, false), false))
+                }
+                _ => None,
+            };
+            if let Some((_, true)) = cut {
+                segmenter.cut(&mut self.timeline, clocks, out);
+                let beginning = beginning(RenditionIndex(layer.0), source, format, start_ticks, settings);
+                segmenter.initialize(beginning, out);
+            }
+        }
+        let segment_ticks = start_ticks - segmenter.segment_start_ticks();
+        if cut.is_none() && to_ns(segment_ticks, PICTURE_CLOCK_HZ) >= nanos(settings.segment_max) {
+            cut = Some((self.boundaries.set(presented_ns, false), false));
+        }
+        match cut {
+            Some((boundary, discontinuous)) => {
+                rendition.passed = boundary.number;
+                if !discontinuous {
+                    segmenter.cut(&mut self.timeline, clocks, out);
+                    segmenter.begin_segment();
+                }
+            }
+            None => segmenter.cut_if_full(source.interval_ticks(), &mut self.timeline, clocks, out),
+        }
+        segmenter.open_picture(start_ticks, frame.composition_ticks, frame.keyframe, frame.data, frame.arrival);
+    }
+
+    /// Takes the sound that is ready, as far as pictures are there for it.
+    pub(super) fn take_sound(
+        &mut self,
+        source: &mut SoundSource,
+        reference: Option<(ClockReference, u32)>,
+        settings: &PackagerSettings,
+        clocks: Clocks,
+        out: &mut Vec<Output>,
+    ) {
+        self.fill_silence(source, clocks);
+        while let Some(first) = source.first() {
+            let Some(rendition) = &self.sound else {
+                let Some((reference, rate_hz)) = reference else { return };
+                let offset_ticks = self.timeline.offset_ticks(reference, rate_hz);
+                let middle_ticks = first.start_ticks + offset_ticks + first.duration_ticks / 2;
+                let middle_ns = to_ns(middle_ticks, rate_hz);
+                let begins_ns =
+                    if self.boundaries.latest().number == 0 { self.boundaries.latest().at_ns } else { self.begin_ns };
+                if middle_ns < begins_ns {
+                    source.pop();
+                    continue;
+                }
+                if !self.is_released(middle_ns, first.arrival, clocks.now) {
+                    return;
+                }
+                let beginning = sound_beginning(first, offset_ticks, settings);
+                let segmenter = Segmenter::begin(beginning, out);
+                let passed = self.boundaries.owed(0, middle_ns).map_or(0, |boundary| boundary.number);
+                self.sound = Some(SoundRendition { segmenter, offset_ticks, passed });
+                continue;
+            };
+            let end_ticks = first.start_ticks + first.duration_ticks + rendition.offset_ticks;
+            if !self.is_released(to_ns(end_ticks, first.rate_hz), first.arrival, clocks.now) {
+                return;
+            }
+            if let Some(frame) = source.pop() {
+                self.take_sound_frame(frame, settings, clocks, out);
+            }
+        }
+    }
+
+    fn take_sound_frame(
+        &mut self,
+        frame: SoundFrame,
+        settings: &PackagerSettings,
+        clocks: Clocks,
+        out: &mut Vec<Output>,
+    ) {
+        let alone = self.pictures.iter().all(Option::is_none);
+        let Some(rendition) = &mut self.sound else { return };
+        let segmenter = &mut rendition.segmenter;
+        if segmenter.timescale_hz() != frame.rate_hz {
+            // Its count began anew, at another rate: on where the sound was.
+            let end_ns = to_ns(segmenter.end_ticks(), segmenter.timescale_hz());
+            rendition.offset_ticks = to_ticks(end_ns, frame.rate_hz) - frame.start_ticks;
+        }
+        let start_ticks = frame.start_ticks + rendition.offset_ticks;
+        let presented_ns = to_ns(start_ticks, frame.rate_hz);
+        let middle_ns = to_ns(start_ticks + frame.duration_ticks / 2, frame.rate_hz);
+        let changed = *segmenter.format() != *frame.format;
+        let mut cut = self.boundaries.owed(rendition.passed, middle_ns);
+        if changed && cut.is_none_or(|boundary| !boundary.discontinuous) {
+            cut = Some(self.boundaries.set(presented_ns, true));
+        }
+        if cut.is_none() && alone && presented_ns - self.boundaries.latest().at_ns >= nanos(settings.segment_wanted) {
+            cut = Some(self.boundaries.set(presented_ns, false));
+        }
+        if let Some(boundary) = cut {
+            rendition.passed = boundary.number;
+            segmenter.cut(&mut self.timeline, clocks, out);
+            if boundary.discontinuous {
+                let beginning = sound_beginning(&frame, rendition.offset_ticks, settings);
+                segmenter.initialize(beginning, out);
+            } else {
+                segmenter.begin_segment();
+            }
+        }
+        let hole_ticks = start_ticks - segmenter.end_ticks();
+        if hole_ticks < -frame.duration_ticks / 2 {
+            // For a time that was filled.
+            return;
+        }
+        // What could not be filled with silence, the frame before or this one lasts longer for.
+        let duration_ticks = frame.duration_ticks + hole_ticks;
+        let duration_ticks = u32::try_from(duration_ticks.max(1)).unwrap_or(u32::MAX);
+        let sample = Sample { duration_ticks, composition_ticks: 0, sync: true, data: frame.data };
+        segmenter.add(sample, &mut self.timeline, clocks, out);
+        segmenter.cut_if_full(frame.duration_ticks, &mut self.timeline, clocks, out);
+    }
+
+    /// Sound of that time need not wait: pictures are there, or will not be waited for.
+    fn is_released(&self, until_ns: i64, arrival: Instant, now: Instant) -> bool {
+        self.progress_ns().is_none_or(|progress| progress >= until_ns) || now >= arrival + SOUND_WAIT
+    }
+
+    /// How far pictures have come.
+    fn progress_ns(&self) -> Option<i64> {
+        let pictures = self.pictures.iter().flatten();
+        pictures.map(|rendition| to_ns(rendition.last_ticks, PICTURE_CLOCK_HZ)).max()
+    }
+
+    fn fill_silence(&self, source: &mut SoundSource, clocks: Clocks) {
+        let silent = source.last_arrival.is_some_and(|last| clocks.now >= last + SILENCE_AFTER);
+        let Some((rendition, progress_ns)) = self.sound.as_ref().filter(|_| silent).zip(self.progress_ns()) else {
+            return;
+        };
+        let (Some(rate_hz), Some(end_ticks)) = (source.rate_hz(), source.end_ticks()) else { return };
+        let until_ticks = to_ticks(progress_ns - SILENCE_BEHIND_NS, rate_hz) - rendition.offset_ticks;
+        if until_ticks > end_ticks {
+            source.silence_until(until_ticks, clocks.now);
+        }
+    }
+
+    /// Time has passed: pictures that were waited for do not come.
+    pub(super) fn poll(&mut self, clocks: Clocks, out: &mut Vec<Output>) {
+        for rendition in self.pictures.iter_mut().flatten() {
+            if rendition.segmenter.due().is_some_and(|due| clocks.now >= due) {
+                rendition.segmenter.fill_open(&mut self.timeline, clocks, out);
+            }
+        }
+    }
+
+    /// When [`Self::poll`] is to be called.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.pictures.iter().flatten().filter_map(|rendition| rendition.segmenter.due()).min()
+    }
+
+    /// When sound is to be taken although no pictures came.
+    pub(super) fn sound_due(source: &SoundSource) -> Option<Instant> {
+        source.first().map(|frame| frame.arrival + SOUND_WAIT)
+    }
+
+    /// A layer is sent no longer.
+    pub(super) fn end_pictures(
+        &mut self,
+        layer: LayerIndex,
+        interval_ticks: i64,
+        clocks: Clocks,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(mut rendition) = self.pictures.get_mut(usize::from(layer.0)).and_then(Option::take) else { return };
+        rendition.segmenter.finish(interval_ticks, &mut self.timeline, clocks, out);
+        self.ended = self.ended.union(LayerSet::of(layer));
+        out.push(Output::Ended { rendition: RenditionIndex(layer.0) });
+    }
+
+    /// Cuts what there is; gives where the timeline has come to, and which renditions there were.
+    pub(super) fn finish(
+        mut self,
+        interval_ticks: i64,
+        clocks: Clocks,
+        out: &mut Vec<Output>,
+    ) -> (i64, Vec<RenditionIndex>) {
+        let mut end_ns = self.begin_ns;
+        let mut renditions = Vec::new();
+        for (at, rendition) in self.pictures.iter_mut().enumerate() {
+            let Some(PictureRendition { segmenter, .. }) = rendition else { continue };
+            segmenter.finish(interval_ticks, &mut self.timeline, clocks, out);
+            end_ns = end_ns.max(to_ns(segmenter.end_ticks(), PICTURE_CLOCK_HZ));
+            renditions.push(RenditionIndex(at as u8));
+        }
+        if let Some(SoundRendition { segmenter, .. }) = &mut self.sound {
+            segmenter.cut(&mut self.timeline, clocks, out);
+            end_ns = end_ns.max(to_ns(segmenter.end_ticks(), segmenter.timescale_hz()));
+            renditions.push(SOUND);
+        }
+        (end_ns, renditions)
+    }
+
+    /// A layer's keyframe is needed for a segment to end: it is time, another layer's has ended, or parts are to be longer.
+    pub(super) fn wants_keyframe(
+        &self,
+        layer: LayerIndex,
+        source: &PictureSource,
+        settings: &PackagerSettings,
+    ) -> bool {
+        let Some(rendition) = self.pictures.get(usize::from(layer.0)).and_then(Option::as_ref) else {
+            return source.first().is_none();
+        };
+        let latest = self.boundaries.latest();
+        let segment_ns = to_ns(rendition.last_ticks, PICTURE_CLOCK_HZ) - latest.at_ns;
+        let sparse = rendition.segmenter.overlong() >= OVERLONG_MAX
+            && source.part_target(settings.part) > rendition.segmenter.part_target();
+        rendition.passed < latest.number || segment_ns >= nanos(settings.segment_wanted) || sparse
+    }
+}
+
+fn beginning(
+    index: RenditionIndex,
+    source: &PictureSource,
+    format: SampleFormat,
+    start_ticks: i64,
+    settings: &PackagerSettings,
+) -> Beginning {
+    Beginning {
+        index,
+        format,
+        rid: source.rid.clone(),
+        frame_rate: source.frame_rate(),
+        timescale_hz: PICTURE_CLOCK_HZ,
+        part_target: source.part_target(settings.part),
+        start_ticks,
+    }
+}
+
+/// Parts of sound hold as many whole frames as fit.
+fn sound_beginning(frame: &SoundFrame, offset_ticks: i64, settings: &PackagerSettings) -> Beginning {
+    let wanted_ticks = to_ticks(nanos(settings.part), frame.rate_hz);
+    let frames = (wanted_ticks / frame.duration_ticks.max(1)).max(1);
+    let target_ns = to_ns(frames * frame.duration_ticks, frame.rate_hz);
+    const NS_PER_MS: i64 = NS_PER_SECOND / 1_000;
+    Beginning {
+        index: SOUND,
+        format: (*frame.format).clone(),
+        rid: None,
+        frame_rate: None,
+        timescale_hz: frame.rate_hz,
+        part_target: Duration::from_millis(((target_ns + NS_PER_MS - 1) / NS_PER_MS).unsigned_abs()),
+        start_ticks: frame.start_ticks + offset_ticks,
+    }
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}

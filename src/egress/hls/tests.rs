@@ -1,0 +1,7 @@
+//! The packager, from what the frame lane delivers to parts that a strict reader takes.
+
+mod flv;
+mod originals;
+mod player;
+mod read;
+mod rtp;
