@@ -3,6 +3,7 @@
 import { watch as watchByLibrary } from "../../../../web/lib/src/watch.ts";
 import * as clock from "../clock.ts";
 import { carrier, negotiate, offerCaptureTimes, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
+import { hear, readPicture, type Heard } from "./picture.ts";
 
 /** One frame that was shown and whose clock could be read. */
 export interface Shown {
@@ -67,35 +68,14 @@ export interface Join {
 let session: Session | undefined;
 let shown: Shown[] = [];
 let unreadable = 0;
-let beepsMs: number[] = [];
-let rms = 0;
+let heard: Heard = { beepsMs: [], rms: 0 };
 const video = document.createElement("video");
 video.autoplay = true;
 video.playsInline = true;
 document.body.append(video);
 
-const SCALE = 4;
-const scratch = new OffscreenCanvas(clock.COLUMNS * SCALE, clock.ROWS * SCALE + 1);
-const pixels = scratch.getContext("2d", { willReadFrequently: true, alpha: false });
-
-function read(): { reading: clock.Reading | undefined; flash: boolean } {
-  if (pixels === null) throw new Error("no canvas");
-  const { videoWidth: width, videoHeight: height } = video;
-  const top = (clock.ROWS * clock.CELL_HEIGHT * height) / clock.HEIGHT;
-  const ratio = { x: width / clock.WIDTH, y: height / clock.HEIGHT };
-  const { FLASH } = clock;
-  pixels.drawImage(video, 0, 0, width, top, 0, 0, clock.COLUMNS * SCALE, clock.ROWS * SCALE);
-  const row = clock.ROWS * SCALE;
-  pixels.drawImage(video, (FLASH.x + 40) * ratio.x, (FLASH.y + 40) * ratio.y, 80 * ratio.x, 80 * ratio.y, 0, row, 1, 1);
-  const { data, width: stride } = pixels.getImageData(0, 0, scratch.width, scratch.height);
-  const white = (x: number, y: number): boolean => (data[(y * stride + x) * 4] ?? 0) > 127;
-  const cells: boolean[] = [];
-  for (let cell = 0; cell < clock.COLUMNS * clock.ROWS; cell += 1) {
-    const x = (cell % clock.COLUMNS) * SCALE + SCALE / 2;
-    const y = Math.floor(cell / clock.COLUMNS) * SCALE + SCALE / 2;
-    cells.push(white(x, y));
-  }
-  return { reading: clock.decode(cells), flash: white(0, row) };
+function read(): ReturnType<typeof readPicture> {
+  return readPicture(video);
 }
 
 function watchFrames(): void {
@@ -110,19 +90,7 @@ function watchFrames(): void {
 }
 
 async function listen(stream: MediaStream): Promise<void> {
-  const sound = new AudioContext({ sampleRate: 48000 });
-  // Without a sound card Firefox starts none, ever; there the statistics have to do.
-  await Promise.race([sound.resume(), new Promise((resolve) => setTimeout(resolve, 1000))]);
-  if (sound.state !== "running") return;
-  await sound.audioWorklet.addModule("/listener.js");
-  const listener = new AudioWorkletNode(sound, "listener");
-  listener.port.onmessage = ({ data }: MessageEvent<{ onsetMs?: number; rms?: number }>) => {
-    if (data.onsetMs !== undefined) beepsMs.push(data.onsetMs);
-    if (data.rms !== undefined) rms = data.rms;
-  };
-  // Silent output keeps the graph pulled.
-  const mute = new GainNode(sound, { gain: 0 });
-  sound.createMediaStreamSource(stream).connect(listener).connect(mute).connect(sound.destination);
+  heard = await hear((sound) => sound.createMediaStreamSource(stream));
 }
 
 function open(): { peer: RTCPeerConnection; stream: MediaStream } {
@@ -241,7 +209,7 @@ async function report(): Promise<ViewerReport> {
   });
   const dtls = session?.peer.getReceivers()[0]?.transport?.state;
   const state = session?.peer.connectionState ?? "new";
-  return { state, dtls, shown, unreadable, beepsMs, rms, carrier: entries && carrier(entries), stats };
+  return { state, dtls, shown, unreadable, ...heard, carrier: entries && carrier(entries), stats };
 }
 
 /** From the NTP epoch, which `captureTimestamp` counts from, to 1970. */
@@ -268,7 +236,7 @@ function captures(): Capture[] {
 /** Forgets what was shown and heard so far; the session goes on. */
 function reset(): void {
   shown = [];
-  beepsMs = [];
+  heard.beepsMs.length = 0;
   unreadable = 0;
 }
 

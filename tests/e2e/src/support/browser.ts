@@ -34,7 +34,7 @@ export class Pages {
   static async start(host = "127.0.0.1"): Promise<Pages> {
     const server = createServer();
     const pages = new Pages(server);
-    for (const name of ["publisher", "viewer", "client", "listener", "libraries"]) {
+    for (const name of ["publisher", "viewer", "client", "hls", "listener", "libraries"]) {
       const entry = path.join(PAGES, `${name}.ts`);
       const built = await build({ entryPoints: [entry], bundle: true, write: false, format: "iife", target: "es2022" });
       pages.#scripts.set(`/${name}.js`, built.outputFiles[0]?.text ?? "");
@@ -51,7 +51,7 @@ export class Pages {
     return pages;
   }
 
-  url(page: "publisher" | "viewer" | "client" | "libraries", host = "127.0.0.1"): string {
+  url(page: "publisher" | "viewer" | "client" | "hls" | "libraries", host = "127.0.0.1"): string {
     const address = this.server.address();
     return `http://${host}:${typeof address === "object" && address !== null ? address.port : 0}/${page}`;
   }
@@ -78,7 +78,7 @@ export async function launchFor(url: string, far?: FarNetwork, more: string[] = 
 /** A browser with a page open, here or in a far network. */
 export async function open(
   pages: Pages,
-  name: "publisher" | "viewer" | "client",
+  name: "publisher" | "viewer" | "client" | "hls",
   far?: FarNetwork,
   more: string[] = [],
 ): Promise<{ browser: Browser; page: Page }> {

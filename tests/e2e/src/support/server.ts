@@ -37,6 +37,7 @@ export interface StreamState {
   tracks: TrackState[];
   notices: { code: string; text: string }[];
   viewer_count: number;
+  hls: { viewer_count: number; window_bytes: number; refusal: string | null; renditions: { kind: string; codecs: string }[] } | null;
   viewers: { session: string; connected: boolean; packets_sent: number }[];
 }
 
@@ -106,6 +107,10 @@ export class Server {
 
   whep(stream: string): string {
     return `${this.url}/whep/${stream}`;
+  }
+
+  hls(stream: string, token?: string): string {
+    return `${this.url}/hls/${stream}/index.m3u8${token === undefined ? "" : `?token=${token}`}`;
   }
 
   rtmp(stream: string, token?: string): string {

@@ -1,0 +1,52 @@
+// The picture clock and the beeps, as a page that plays them reads and hears them.
+
+import * as clock from "../clock.ts";
+
+const SCALE = 4;
+const scratch = new OffscreenCanvas(clock.COLUMNS * SCALE, clock.ROWS * SCALE + 1);
+const pixels = scratch.getContext("2d", { willReadFrequently: true, alpha: false });
+
+/** What the clock says in the picture that is shown, and whether its block flashes. */
+export function readPicture(video: HTMLVideoElement): { reading: clock.Reading | undefined; flash: boolean } {
+  if (pixels === null) throw new Error("no canvas");
+  const { videoWidth: width, videoHeight: height } = video;
+  const top = (clock.ROWS * clock.CELL_HEIGHT * height) / clock.HEIGHT;
+  const ratio = { x: width / clock.WIDTH, y: height / clock.HEIGHT };
+  const { FLASH } = clock;
+  pixels.drawImage(video, 0, 0, width, top, 0, 0, clock.COLUMNS * SCALE, clock.ROWS * SCALE);
+  const row = clock.ROWS * SCALE;
+  pixels.drawImage(video, (FLASH.x + 40) * ratio.x, (FLASH.y + 40) * ratio.y, 80 * ratio.x, 80 * ratio.y, 0, row, 1, 1);
+  const { data, width: stride } = pixels.getImageData(0, 0, scratch.width, scratch.height);
+  const white = (x: number, y: number): boolean => (data[(y * stride + x) * 4] ?? 0) > 127;
+  const cells: boolean[] = [];
+  for (let cell = 0; cell < clock.COLUMNS * clock.ROWS; cell += 1) {
+    const x = (cell % clock.COLUMNS) * SCALE + SCALE / 2;
+    const y = Math.floor(cell / clock.COLUMNS) * SCALE + SCALE / 2;
+    cells.push(white(x, y));
+  }
+  return { reading: clock.decode(cells), flash: white(0, row) };
+}
+
+export interface Heard {
+  beepsMs: number[];
+  rms: number;
+}
+
+/** Listens to what `source` makes in a context of 48 kHz, for as long as the page is open. */
+export async function hear(source: (sound: AudioContext) => AudioNode): Promise<Heard> {
+  const heard: Heard = { beepsMs: [], rms: 0 };
+  const sound = new AudioContext({ sampleRate: 48000 });
+  // Without a sound card Firefox starts none, ever; there the statistics have to do.
+  await Promise.race([sound.resume(), new Promise((resolve) => setTimeout(resolve, 1000))]);
+  if (sound.state !== "running") return heard;
+  await sound.audioWorklet.addModule("/listener.js");
+  const listener = new AudioWorkletNode(sound, "listener");
+  listener.port.onmessage = ({ data }: MessageEvent<{ onsetMs?: number; rms?: number }>) => {
+    if (data.onsetMs !== undefined) heard.beepsMs.push(data.onsetMs);
+    if (data.rms !== undefined) heard.rms = data.rms;
+  };
+  // Silent output keeps the graph pulled.
+  const mute = new GainNode(sound, { gain: 0 });
+  source(sound).connect(listener).connect(mute).connect(sound.destination);
+  return heard;
+}
