@@ -1,4 +1,4 @@
-//! Sluice: a WebRTC-first live media server. Publishers come in by WHIP or RTMP, become one track tree, go out by WHEP.
+//! Sluice: a WebRTC-first live media server. Publishers come in by WHIP or RTMP, become one track tree, go out by WHEP and HLS.
 //!
 //! The rooms, in layers; imports point downwards only (`tests/house` checks it). `ARCHITECTURE.md` is the map.
 

@@ -333,6 +333,49 @@ mod tests {
         served.await.unwrap();
     }
 
+    #[tokio::test]
+    async fn http2_is_known_by_its_preface_however_it_is_cut() {
+        let (address, stop, served) = start(8).await;
+        for cut in [0, 1, 10, 23, 24] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.set_nodelay(true).unwrap();
+            let (head, tail) = HTTP2_PREFACE.split_at(cut);
+            client.write_all(head).await.unwrap();
+            tokio::task::yield_now().await;
+            // Behind the preface: empty SETTINGS.
+            client.write_all(&[tail, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat()).await.unwrap();
+            let mut frame = [0; 9];
+            client.read_exact(&mut frame).await.unwrap();
+            assert_eq!(frame[3], 4, "SETTINGS is what a server begins with: {frame:?}");
+        }
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"PRI /who HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 405"), "a method of that name is HTTP/1.1: {answer}");
+        stop.cancel();
+        served.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_ends_its_preface_is_given_up() {
+        let (mut theirs, ours) = tokio::io::duplex(64);
+        theirs.write_all(&HTTP2_PREFACE[..5]).await.unwrap();
+        let mut guarded = StallGuard::new(ours);
+        let read = tokio::time::timeout(HEAD_TIMEOUT, guarded.read_preface()).await;
+        assert!(read.is_err(), "nothing is decided, and the time is up");
+        drop(theirs);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_requests_is_quiet_and_one_that_waits_is_not() {
+        let requests = Arc::new(Requests::default());
+        let began = Instant::now();
+        let waits = requests.clone().count(tokio::time::sleep(Duration::from_secs(40)));
+        let ((), ()) = tokio::join!(waits, requests.none_for(Duration::from_secs(15)));
+        assert!((Duration::from_secs(40)..Duration::from_secs(61)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (ours, theirs) = tokio::io::duplex(16);

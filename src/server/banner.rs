@@ -50,6 +50,10 @@ impl fmt::Display for Banner<'_> {
         writeln!(f, "  Watch (browser)    {web}/watch/{STREAM}")?;
         writeln!(f, "  WHIP               {web}/whip/{STREAM}")?;
         writeln!(f, "  WHEP               {web}/whep/{STREAM}")?;
+        if config.hls.enabled {
+            let query = if config.auth.mode == AuthMode::Jwt { "?token=JWT" } else { "" };
+            writeln!(f, "  HLS                {web}/hls/{STREAM}/index.m3u8{query}")?;
+        }
         if let Some(rtmp) = addresses.rtmp {
             // Not every encoder tries both addresses of "localhost".
             let rtmp = as_a_client_writes(rtmp).replace("localhost", "127.0.0.1");
@@ -114,6 +118,7 @@ mod tests {
             "http://localhost:8080/watch/cam1",
             "http://localhost:8080/whip/cam1",
             "http://localhost:8080/whep/cam1",
+            "http://localhost:8080/hls/cam1/index.m3u8\n",
             "server rtmp://127.0.0.1/live, stream key cam1\n",
             "[::]:8189, UDP and TCP\n",
         ] {
