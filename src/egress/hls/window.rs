@@ -110,10 +110,9 @@ impl Window {
                 None
             }
             Output::Part { rendition, part } => {
-                let run = self.run;
                 let window = self.renditions.get_mut(usize::from(rendition.0))?.as_mut()?;
                 let before = window.bytes();
-                let segment_duration = window.push(&self.names, run, part);
+                let segment_duration = window.push(&self.names, part);
                 self.bytes = self.bytes + window.bytes() - before;
                 // As soon as a segment that grows is longer: before its length stands in a playlist.
                 self.target_duration_s = self.target_duration_s.max(rounded_s(segment_duration));

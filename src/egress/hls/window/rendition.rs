@@ -176,12 +176,10 @@ impl RenditionWindow {
     }
 
     /// Takes a part; gives the duration of the segment that it went into.
-    pub(super) fn push(&mut self, names: &MediaNames, stream_run: u64, part: Part) -> Duration {
+    pub(super) fn push(&mut self, names: &MediaNames, part: Part) -> Duration {
         let Some(initialization) = self.initialization.clone() else { return Duration::ZERO };
         if part.begins_segment {
             self.complete_segment();
-            // Should it have had no initialization of its own when the others had: its count of discontinuities stays theirs.
-            self.run = stream_run;
         }
         if self.segments.back().is_none_or(|last| last.complete) {
             let discontinuities = self.run - self.told_run;
