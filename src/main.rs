@@ -45,6 +45,7 @@ enum Commands {
 #[derive(Subcommand)]
 enum BenchCommands {
     Whep(bench::whep::Args),
+    Hls(bench::hls::Args),
 }
 
 #[derive(Args)]
@@ -133,6 +134,9 @@ fn main() -> ExitCode {
         Commands::Check(arguments) => check(&arguments.config),
         Commands::Bench { load: BenchCommands::Whep(arguments) } => {
             bench::whep::run(&arguments).unwrap_or_else(|error| failed(&error, 1))
+        }
+        Commands::Bench { load: BenchCommands::Hls(arguments) } => {
+            bench::hls::run(&arguments).unwrap_or_else(|error| failed(&error, 1))
         }
     }
 }

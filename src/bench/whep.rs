@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> Result<ExitCode, BenchError> {
 }
 
 /// `500ms`, `20s`, `2m`, or seconds without a unit.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: f64 = digits.parse().map_err(|_| "expected a number with ms, s or m, such as 20s".to_owned())?;
     let seconds = match &text[digits.len()..] {
