@@ -47,18 +47,17 @@ export class StrictReader {
     const [msn, part] = last.uri === undefined ? [last.number, last.parts.length] : [last.number + 1, 0];
     const query = `_HLS_msn=${msn}&_HLS_part=${part}`;
     const began = performance.now();
-    let hintMs = 0;
-    const hinted = this.#media(before.hint ?? "").then((bytes) => {
-      hintMs = performance.now() - began;
-      return bytes;
-    });
+    const { hint } = before;
+    const hinted = hint === undefined ? undefined : this.#media(hint).then(() => performance.now() - began);
     const after = await this.#playlist(query);
     const tookMs = performance.now() - began;
     this.blockedMs.push(tookMs);
-    await hinted;
-    if (Math.abs(hintMs - tookMs) > LATE_MS) this.faults.push(`${query}: the playlist after ${tookMs} ms, its part after ${hintMs} ms`);
+    const hintMs = await hinted;
+    if (hintMs !== undefined && Math.abs(hintMs - tookMs) > LATE_MS) {
+      this.faults.push(`${query}: the playlist after ${tookMs} ms, its part after ${hintMs} ms`);
+    }
     const uris = after.segments.flatMap((segment) => segment.parts.map(({ uri }) => uri));
-    if (!after.ended && !uris.includes(before.hint ?? "")) this.faults.push(`${before.hint} was hinted and is not listed`);
+    if (hint !== undefined && !after.ended && !uris.includes(hint)) this.faults.push(`${hint} was hinted and is not listed`);
     const has = after.segments.some((of) => of.number > msn || (of.number === msn && of.parts.length > part) || after.ended);
     if (!has) this.faults.push(`${query} was answered without what it asks for`);
     this.faults.push(...changes(before, after));
