@@ -59,6 +59,8 @@ pub enum PlaylistRefusal {
     Late { after_s: u64 },
     #[error("the publisher has sent no keyframe within {after_s} s")]
     NothingYet { after_s: u64 },
+    #[error("the stream is packaged no longer; ask again")]
+    Stopped,
     /// With the packager's words.
     #[error("{0}")]
     Unpackageable(String),
@@ -208,16 +210,19 @@ impl PackagedStream {
         self.stop.cancelled().await;
     }
 
-    /// The task's last word; an empty cause was told before.
+    /// The task's last word where nothing will follow.
     pub(super) fn end(&self, cause: &'static str) {
-        self.over.cancel();
-        if !cause.is_empty() {
-            tracing::info!(stream = %self.stream.name(), cause, "HLS packaging ends");
-        }
+        tracing::info!(stream = %self.stream.name(), cause, "HLS packaging ends");
         let mut state = self.state.lock();
         state.window.end();
         state.forget_written();
         drop(state);
+        self.release();
+    }
+
+    /// The task's last word where it was stopped: the stream goes on, and so its playlists have no end. Who waits is told to come again.
+    pub(super) fn release(&self) {
+        self.over.cancel();
         self.wake(0..RENDITIONS_MAX);
     }
 
@@ -285,7 +290,10 @@ impl PackagedStream {
                 if !is_there && let Some(reason) = &state.refusal {
                     return Err(PlaylistRefusal::Unpackageable(reason.clone()));
                 }
-                if now >= deadline || self.is_over() {
+                if self.is_over() {
+                    return Err(PlaylistRefusal::Stopped);
+                }
+                if now >= deadline {
                     return Err(PlaylistRefusal::NothingYet { after_s: FIRST_MAX.as_secs() });
                 }
                 look_again = look_again.min(complete_at.unwrap_or(deadline));
@@ -330,6 +338,9 @@ impl PackagedStream {
                 if state.has(rendition, asked)? {
                     return state.playlist(self.id, rendition, delta).ok_or(PlaylistRefusal::NoRendition);
                 }
+                if self.is_over() {
+                    return Err(PlaylistRefusal::Stopped);
+                }
                 let patience = BLOCK_MAX_TARGETS * state.window.target_duration();
                 let patience = if matches!(asked, Asked::Any { .. }) { patience.max(FIRST_MAX) } else { patience };
                 let now = Instant::now();
@@ -358,6 +369,7 @@ impl PackagedStream {
             };
             let rendition = match found {
                 Found::Media(runs) => return Ok(runs),
+                Found::Awaited(_) if self.is_over() => return Err(MediaRefusal::Missing),
                 Found::Awaited(rendition) => rendition,
             };
             let patience = BLOCK_MAX_TARGETS * target;

@@ -24,7 +24,7 @@ pub(super) async fn run(packaged: Arc<PackagedStream>, settings: PackagerSetting
         let away_until = away_since.map(|since| since + away_max);
         tokio::select! {
             biased;
-            () = packaged.stopped() => break "",
+            () = packaged.stopped() => return packaged.release(),
             () = at(away_until) => break "its publisher stays away",
             Some(delivery) = deliveries.recv() => {
                 packager.handle(Instant::now().into_std(), SystemTime::now(), delivery, &mut outputs);

@@ -80,3 +80,8 @@ pub fn segments(packaged: &PackagedStream, rendition: RenditionIndex, count: usi
 pub fn leave(packaged: &PackagedStream) {
     packaged.take(&mut vec![Output::Ended { rendition: VIDEO }, Output::Ended { rendition: AUDIO }], None);
 }
+
+/// As a server does that is stopping.
+pub fn stop(packaged: &PackagedStream) {
+    packaged.stop("the server is stopping");
+}

@@ -162,6 +162,9 @@ fn no_playlist(why: PlaylistRefusal) -> Problem {
         PlaylistRefusal::NothingYet { .. } => {
             Problem::new(503, "nothing-yet", "There is no media yet", detail).retry_after(RETRY_AFTER_S)
         }
+        PlaylistRefusal::Stopped => {
+            Problem::new(503, "unavailable", "The stream is packaged no longer", detail).retry_after(RETRY_AFTER_S)
+        }
         PlaylistRefusal::Unpackageable(_) => {
             Problem::new(422, "unpackageable", "The stream cannot be played by HLS", detail)
         }

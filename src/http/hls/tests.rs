@@ -16,7 +16,7 @@ use crate::{
     http::tests::{Fake, House, Publisher, SECRET, house, open_house, signed},
     packaging::{
         PackagedStream,
-        testing::{AUDIO, VIDEO, begin, leave, part, segments},
+        testing::{AUDIO, VIDEO, begin, leave, part, segments, stop},
     },
     track::Publication,
 };
@@ -293,6 +293,26 @@ async fn a_stream_whose_publisher_stays_away_ends_and_begins_anew_with_the_next(
     let _publication = house.publish("cam1", Arc::<Publisher>::default());
     let again = house.packaging.open(&"cam1".parse().unwrap()).unwrap();
     assert!(!Arc::ptr_eq(&packaged, &again));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_on_a_server_that_stops_is_told_to_come_again_and_nothing_has_ended() {
+    let house = open_house();
+    let (_publication, packaged) = packaged(&house);
+    let text = get(&house, "/hls/cam1/r0.m3u8").await.text();
+    let next = format!("/hls/cam1/r0.m3u8?_HLS_msn={}&_HLS_part=1", msn(&text));
+    let hinted = format!("/hls/cam1/{}", uri(&text, "#EXT-X-PRELOAD-HINT:"));
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop(&packaged);
+    };
+    let begun = tokio::time::Instant::now();
+    let (answer, media, ()) = tokio::join!(get(&house, &next), get(&house, &hinted), later);
+    assert_eq!(begun.elapsed(), Duration::from_millis(100));
+    answer.is_problem(503);
+    assert_eq!(answer.header("retry-after"), "2");
+    media.is_problem(404);
+    drop((house, packaged));
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,8 @@ import { measureFor, until } from "./support/wait.ts";
 const stage = Stage.set();
 const run = promisify(execFile);
 const FFMPEG = process.env["SLUICE_FFMPEG"] ?? "ffmpeg";
-/** For how long latency is to hold: a minute when somebody has the time, a third of it in every run. */
-const HELD_MS = process.env["SLUICE_E2E_LONG"] === undefined ? 20_000 : 60_000;
+/** For how long latency is to hold: a minute when somebody has the time, a sixth of it in every run. */
+const HELD_MS = process.env["SLUICE_E2E_LONG"] === undefined ? 10_000 : 60_000;
 
 async function publish(stream: string, source: number, video: string[] = [], server = stage.server): Promise<FfmpegPublisher> {
   const publisher = await stage.ffmpeg({ source, gopSeconds: 2, video }, flv(server.rtmp(stream)));
