@@ -98,6 +98,19 @@ test(
 );
 
 test(
+  "A viewer whose WebRTC cannot decode the stream sees it by HLS",
+  stage.act(async () => {
+    const { server } = stage;
+    await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(server.rtmp("other-way")));
+    await until("the stream is live", () => server.stream("other-way"));
+    const { page, complaints } = await stage.page("/watch/other-way", vp8Only(Number.MAX_SAFE_INTEGER));
+    await page.getByTestId("transport").getByText("HLS", { exact: true }).waitFor({ timeout: 20_000 });
+    await playing(page);
+    assert.deepEqual(complaints, []);
+  }),
+);
+
+test(
   "A viewer whose session was made for another codec reconnects by itself and plays",
   stage.act(async () => {
     const { server } = stage;

@@ -7,7 +7,6 @@ import { playing } from "./support/browser.ts";
 import { flv } from "./support/ffmpeg.ts";
 import { record } from "./support/figures.ts";
 import { FarNetwork, IPV4, NO_NETWORKS } from "./support/network.ts";
-import { HlsOrigin } from "./support/hls.ts";
 import { ScreenRecording } from "./support/screen.ts";
 import { Stage } from "./support/stage.ts";
 import { measureFor, until } from "./support/wait.ts";
@@ -37,17 +36,12 @@ async function comesBy(page: Page, transport: string, withinMs: number): Promise
 
 describe("Over a network", { skip: NO_NETWORKS }, () => {
   let far: FarNetwork;
-  let origin: HlsOrigin;
   before(async () => {
     far = await FarNetwork.open(IPV4);
-    origin = await HlsOrigin.start();
   });
   const doors = { HTTP__LISTEN: "0.0.0.0:0", WEBRTC__LISTEN: "0.0.0.0:0", WEBRTC__ADVERTISE: IPV4.near, AUTH__ALLOW_OPEN: "true" };
   const stage = Stage.set(doors, "0.0.0.0");
-  after(async () => {
-    await origin.stop();
-    await far.close();
-  });
+  after(() => far.close());
 
   /** No UDP, and no TCP to the port of WebRTC. */
   async function block(): Promise<void> {
@@ -60,14 +54,7 @@ describe("Over a network", { skip: NO_NETWORKS }, () => {
     const loaded: string[] = [];
     const { page, complaints } = await stage.page(
       `/watch/${stream}`,
-      async (page) => {
-        page.on("request", (request) => void loaded.push(new URL(request.url()).pathname));
-        // Of another picture, so that it is told from the one that comes by WebRTC.
-        await page.route("**/hls/**", async (route) => {
-          const name = new URL(route.request().url()).pathname.split("/").at(-1) ?? "";
-          await route.fulfill({ response: await route.fetch({ url: new URL(name, origin.url).href }) });
-        });
-      },
+      async (page) => page.on("request", (request) => void loaded.push(new URL(request.url()).pathname)),
       stage.server,
       far,
     );
@@ -128,8 +115,28 @@ describe("Over a network", { skip: NO_NETWORKS }, () => {
       await far.loseNothing();
       await comesBy(page, "webrtc", 45_000);
       await playing(page);
-      await until("one session is left", async () => (await server.stream("closing"))?.viewer_count === 1);
+      const connected = async (): Promise<number | undefined> =>
+        (await server.stream("closing"))?.viewers.filter((viewer) => viewer.connected).length;
+      await until("one session is left", async () => (await connected()) === 1);
       assert.deepEqual(complaints, []);
+    }),
+  );
+
+  test(
+    "A stream that ends while it is seen by HLS is not live, and is seen again by itself when it comes back",
+    stage.act(async () => {
+      const { server } = stage;
+      const publisher = await stage.ffmpeg({ source: 3, gopSeconds: 1 }, flv(server.rtmp("ends")));
+      await until("the stream is live", () => server.stream("ends"));
+      stage.closeLater(() => far.loseNothing());
+      await block();
+      const { page } = await watch("ends");
+      await comesBy(page, "hls", 30_000);
+      await publisher.kill();
+      await page.getByText("is not live").waitFor({ timeout: 30_000 });
+      await stage.ffmpeg({ source: 4, gopSeconds: 1 }, flv(server.rtmp("ends")));
+      await comesBy(page, "hls", 40_000);
+      await playing(page);
     }),
   );
 });
