@@ -21,6 +21,8 @@ const TICKS_PER_MS: i64 = (PICTURE_CLOCK_HZ / ORIGINALS_CLOCK_HZ) as i64;
 const INTERVALS: usize = 16;
 /// So many of them are enough.
 const INTERVALS_ENOUGH: usize = 8;
+/// With fewer nothing is said of the frame rate.
+const RATE_INTERVALS: usize = 3;
 /// A distance longer than this is a pause, not a frame rate.
 const INTERVAL_MAX_TICKS: i64 = 3 * PICTURE_CLOCK_HZ as i64;
 /// Pictures that wait for the rendition to begin: as many as a group of pictures that is kept for joins.
@@ -228,10 +230,12 @@ impl PictureSource {
     pub(super) fn frame_rate(&self) -> Option<f64> {
         let sorted = self.sorted();
         let (least, most) = (*sorted.first()?, *sorted.last()?);
-        let regular = sorted.len() >= INTERVALS_ENOUGH && most <= 2 * least;
-        let mean = sorted.iter().sum::<i64>() as f64 / sorted.len() as f64;
+        let regular = sorted.len() >= RATE_INTERVALS && most <= 2 * least;
+        let rate = f64::from(PICTURE_CLOCK_HZ) * sorted.len() as f64 / sorted.iter().sum::<i64>() as f64;
+        // Times rounded to milliseconds (RTMP) are 0.2 % off over so few pictures; what is as near to a whole rate is that.
+        let near = (rate - rate.round()).abs() < rate * 0.003;
         // As playlists write it.
-        regular.then(|| (f64::from(PICTURE_CLOCK_HZ) / mean * 1_000.0).round() / 1_000.0)
+        regular.then(|| if near { rate.round() } else { (rate * 1_000.0).round() / 1_000.0 })
     }
 
     /// How long parts of these pictures are to be, at the most: as many whole pictures as come nearest to what is wanted, and what their

@@ -23,25 +23,25 @@ use crate::{
 };
 
 const IN_ORDER: &[u8] = include_bytes!("../../../../tests/fixtures/flv/in-order.flv");
-const VIDEO: TrackIndex = TrackIndex(0);
-const AUDIO: TrackIndex = TrackIndex(1);
+pub const VIDEO: TrackIndex = TrackIndex(0);
+pub const AUDIO: TrackIndex = TrackIndex(1);
 /// Where the publisher's clocks stand at the beginning: near the end of what 32 bits hold, widened.
-const VIDEO_TICKS: u64 = (2 << 32) - 90_000;
-const AUDIO_TICKS: u64 = (2 << 32) - 24_000;
+pub const VIDEO_TICKS: u64 = (2 << 32) - 90_000;
+pub const AUDIO_TICKS: u64 = (2 << 32) - 24_000;
 
-fn video() -> TrackFormat {
+pub fn video() -> TrackFormat {
     TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 }
 }
 
-fn audio() -> TrackFormat {
+pub fn audio() -> TrackFormat {
     TrackFormat { codec: Codec::Opus, fmtp: String::new(), channels: 2 }
 }
 
 /// A picture's packets, and when it is sent, in milliseconds.
-type Sent = (u64, Vec<Arc<TrackPacket>>);
+pub type Sent = (u64, Vec<Arc<TrackPacket>>);
 
 /// The test pictures as RTP, at times that `time_ms` gives for their number.
-fn pictures(first_seq: u64, time_ms: impl Fn(u64) -> u64) -> Vec<Sent> {
+pub fn pictures(first_seq: u64, time_ms: impl Fn(u64) -> u64) -> Vec<Sent> {
     let units = originals(IN_ORDER);
     let units = units.iter().filter(|unit| unit.format.kind() == MediaKind::Video);
     let mut seq = first_seq;
@@ -76,7 +76,7 @@ fn at_30(at: u64) -> u64 {
 }
 
 /// Packets of Opus, 20 ms each.
-fn sound(from_ms: u64, to_ms: u64) -> Vec<Sent> {
+pub fn sound(from_ms: u64, to_ms: u64) -> Vec<Sent> {
     let mut encoder = Encoder::new(48_000, Channels::Stereo, Application::Audio).unwrap();
     let of = |ms: u64| {
         let packet = TrackPacket {
@@ -93,7 +93,7 @@ fn sound(from_ms: u64, to_ms: u64) -> Vec<Sent> {
     (from_ms..to_ms).step_by(20).map(of).collect()
 }
 
-fn track(format: TrackFormat, layers: &[&str]) -> TrackSnapshot {
+pub fn track(format: TrackFormat, layers: &[&str]) -> TrackSnapshot {
     let state = |rid: &&str| match rid.is_empty() {
         true => LayerState::only(),
         false => LayerState { active: true, ..LayerState::named(rid) },
@@ -102,11 +102,11 @@ fn track(format: TrackFormat, layers: &[&str]) -> TrackSnapshot {
     TrackSnapshot { epoch: 0, format, layers: layers.iter().map(layer).collect() }
 }
 
-fn snapshot(publication: u64, tracks: Vec<TrackSnapshot>) -> FrameDelivery {
+pub fn snapshot(publication: u64, tracks: Vec<TrackSnapshot>) -> FrameDelivery {
     FrameDelivery::Rtp(Delivery::Snapshot(Arc::new(Snapshot { publication, sound_lags: false, tracks })))
 }
 
-fn reported(track: TrackIndex, layer: u8, at: Instant, time_ticks: u64) -> FrameDelivery {
+pub fn reported(track: TrackIndex, layer: u8, at: Instant, time_ticks: u64) -> FrameDelivery {
     let reference = ClockReference { at, time_ticks, by_report: true };
     FrameDelivery::Rtp(Delivery::Clock { track, layer: LayerIndex(layer), reference })
 }
@@ -120,11 +120,11 @@ fn play(player: &mut Player, mut all: Vec<(TrackIndex, u8, Sent)>) {
     }
 }
 
-fn of(track: TrackIndex, layer: u8, sent: Vec<Sent>) -> impl Iterator<Item = (TrackIndex, u8, Sent)> {
+pub fn of(track: TrackIndex, layer: u8, sent: Vec<Sent>) -> impl Iterator<Item = (TrackIndex, u8, Sent)> {
     sent.into_iter().map(move |sent| (track, layer, sent))
 }
 
-fn player(opus: bool) -> Player {
+pub fn player(opus: bool) -> Player {
     Player::new(Packager::new(PackagerSettings { opus, ..PackagerSettings::default() }))
 }
 
