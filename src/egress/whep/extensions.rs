@@ -29,7 +29,7 @@ const DELAY_NONE: [u8; DELAY_BYTES] = [0; DELAY_BYTES];
 /// as soon as it is decoded, whatever jitter and the sound ask for.
 const DELAY_WAITING_MIN: u16 = 1;
 
-/// Packets from the first on that say which `m=` line they are of (RFC 9143 section 14), unless the viewer reports before that it gets
+/// Packets from the first on that say which `m=` line they are of (RFC 9143 section 15), unless the viewer reports before that it gets
 /// them: five seconds of sound, after which browsers report on it; of pictures they do so after one.
 const MID_PACKETS_MAX: u64 = 256;
 
