@@ -8,9 +8,9 @@ use crate::{
     packaging::Asked,
 };
 
-/// Players that begin with the parts of a playlist: hls.js and its like in browsers, and Apple's. Others (FFmpeg to 8 at least, and
-/// what is made of it) take a playlist without a whole segment for an empty one and give up.
-const BEGIN_WITH_PARTS: [&str; 2] = ["Mozilla/", "AppleCoreMedia/"];
+/// Players that begin with the parts of a playlist: Apple's. Others (hls.js to 1.7 and FFmpeg to 9 at least, and what is made of it)
+/// take a playlist without a whole segment for an empty one, and give up after a few.
+const BEGIN_WITH_PARTS: [&str; 1] = ["AppleCoreMedia/"];
 
 /// The query, as far as it means something.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,8 +119,8 @@ mod tests {
             headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
             asked(&Query::default(), &headers)
         };
-        assert_eq!(with("Mozilla/5.0 (X11; Linux x86_64)"), Asked::Any { whole_segment: false });
         assert_eq!(with("AppleCoreMedia/1.0.0.21A329"), Asked::Any { whole_segment: false });
+        assert_eq!(with("Mozilla/5.0 (X11; Linux x86_64)"), Asked::Any { whole_segment: true });
         assert_eq!(with("Lavf/61.7.100"), Asked::Any { whole_segment: true });
         assert_eq!(asked(&Query::default(), &HeaderMap::new()), Asked::Any { whole_segment: true });
     }

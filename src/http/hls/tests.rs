@@ -47,7 +47,7 @@ impl Answer {
 async fn send(house: &House, method: &str, uri: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = Request::builder().method(method).uri(uri).header("host", "localhost:8080");
     if !headers.iter().any(|(name, _)| *name == "user-agent") {
-        request = request.header("user-agent", "Mozilla/5.0");
+        request = request.header("user-agent", "AppleCoreMedia/1.0.0.21A329");
     }
     for (name, value) in headers {
         request = request.header(*name, *value);
