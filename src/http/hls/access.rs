@@ -14,7 +14,7 @@ use sluice_signaling::{
     token::{Denied, Grant, Presenter, Right},
 };
 
-use super::{Refused, directives::Query};
+use super::{Refused, directives::Bearer};
 use crate::{
     http::{AppState, forwarded, now, presented, problem},
     media::StreamName,
@@ -40,19 +40,14 @@ pub struct Access {
 type DeniedCount = Box<dyn Fn(&Denied) + Send + Sync>;
 
 /// # Errors
-/// 401 or 403, as everywhere.
-pub fn check(
-    state: &AppState,
-    stream: &StreamName,
-    head: &Parts,
-    query: &Query,
-    ip: IpAddr,
-) -> Result<Access, Refused> {
+/// 401 or 403, as everywhere; 400 for two tokens.
+pub fn check(state: &AppState, stream: &StreamName, head: &Parts, ip: IpAddr) -> Result<Access, Refused> {
+    let bearer = Bearer::read(&head.uri)?;
     let headers = &head.headers;
     let metrics = state.metrics.clone();
     let denied: DeniedCount = Box::new(move |why| metrics.count_auth_failure(why.reason()));
     let by_header = presented::text(headers, header::AUTHORIZATION);
-    let presenter = presented::presenter(headers, query.token.as_deref().or_else(|| cookie(headers)), ip);
+    let presenter = presented::presenter(headers, bearer.token.as_deref().or_else(|| cookie(headers)), ip);
     let grant = state.authenticator.authorise(&presenter, Right::Subscribe, stream, now()).map_err(|why| {
         denied(&why);
         refusal(why)
@@ -60,10 +55,10 @@ pub fn check(
     if state.authenticator.is_open() {
         return Ok(Access { grant, carried: None, cookie: None, is_private: false, token: None, denied });
     }
-    let in_query = query.token.as_deref().filter(|_| by_header.is_none() && !query.cookie);
+    let in_query = bearer.token.as_deref().filter(|_| by_header.is_none() && !bearer.cookie);
     // It was verified, so it is of letters that need no encoding.
     let carried = in_query.map(|token| format!("?token={token}"));
-    let cookie = if query.cookie { set_cookie(&presenter, stream, &grant, forwarded::is_https(head)) } else { None };
+    let cookie = if bearer.cookie { set_cookie(&presenter, stream, &grant, forwarded::is_https(head)) } else { None };
     Ok(Access { grant, carried, cookie, is_private: true, token: presenter.token.map(str::to_owned), denied })
 }
 

@@ -12,26 +12,40 @@ use crate::{
 /// take a playlist without a whole segment for an empty one, and give up after a few.
 const BEGIN_WITH_PARTS: [&str; 1] = ["AppleCoreMedia/"];
 
-/// The query, as far as it means something.
+/// Of the query, what says who asks. It is all that is read of it before they are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bearer {
+    pub token: Option<String>,
+    /// The token is wanted back as a cookie.
+    pub cookie: bool,
+}
+
+impl Bearer {
+    /// # Errors
+    /// 400 for two tokens.
+    pub fn read(uri: &Uri) -> Result<Self, Problem> {
+        let cookie = pairs(uri).rev().find(|(name, _)| *name == "cookie").is_some_and(|(_, value)| value == "yes");
+        Ok(Self { token: presented::query_token(uri)?, cookie })
+    }
+}
+
+/// Delivery directives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
-    pub token: Option<String>,
     /// `_HLS_msn`.
     pub segment: Option<u64>,
     /// `_HLS_part`.
     pub part: Option<u64>,
     /// `_HLS_skip`.
     pub skip: bool,
-    /// The token is wanted back as a cookie.
-    pub cookie: bool,
 }
 
 impl Query {
     /// # Errors
     /// 400 for what is malformed, there twice, or a part of no segment.
     pub fn read(uri: &Uri) -> Result<Self, Problem> {
-        let mut query = Self { token: presented::query_token(uri)?, ..Self::default() };
-        for (name, value) in uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
+        let mut query = Self::default();
+        for (name, value) in pairs(uri) {
             match name {
                 "_HLS_msn" => number(name, value, &mut query.segment)?,
                 "_HLS_part" => number(name, value, &mut query.part)?,
@@ -39,7 +53,6 @@ impl Query {
                     "YES" | "v2" => query.skip = true,
                     _ => return Err(problem::bad_request("_HLS_skip is YES or v2")),
                 },
-                "cookie" => query.cookie = value == "yes",
                 _ => {}
             }
         }
@@ -50,6 +63,10 @@ impl Query {
         }
         Ok(query)
     }
+}
+
+fn pairs(uri: &Uri) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+    uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='))
 }
 
 fn number(name: &str, value: &str, place: &mut Option<u64>) -> Result<(), Problem> {
@@ -91,10 +108,9 @@ mod tests {
         assert_eq!(read("_HLS_msn=7").unwrap(), Query { segment: Some(7), ..plain.clone() });
         assert_eq!(
             read("_HLS_msn=7&_HLS_part=0&_HLS_skip=YES&token=a.b.c").unwrap(),
-            Query { segment: Some(7), part: Some(0), skip: true, token: Some("a.b.c".into()), cookie: false }
+            Query { segment: Some(7), part: Some(0), skip: true }
         );
         assert!(read("_HLS_skip=v2").unwrap().skip);
-        assert!(read("cookie=yes").unwrap().cookie);
         assert_eq!(read("_HLS_other=1&x").unwrap(), plain, "reserved, and not for us");
         for refused in [
             "_HLS_part=1",
@@ -106,10 +122,20 @@ mod tests {
             "_HLS_msn=1&_HLS_msn=2",
             "_HLS_msn=1&_HLS_part=x",
             "_HLS_skip=no",
-            "token=a&token=b",
         ] {
             assert_eq!(read(refused), Err(400), "{refused}");
         }
+    }
+
+    #[test]
+    fn who_asks_is_read_whatever_else_is_asked() {
+        let read = |query: &str| {
+            let uri = format!("/hls/cam1/r0.m3u8?{query}").parse().unwrap();
+            Bearer::read(&uri).map_err(|problem| problem.status)
+        };
+        assert_eq!(read("_HLS_msn=x&token=a.b.c").unwrap(), Bearer { token: Some("a.b.c".into()), cookie: false });
+        assert_eq!(read("cookie=yes").unwrap(), Bearer { token: None, cookie: true });
+        assert_eq!(read("token=a&token=b"), Err(400));
     }
 
     #[test]

@@ -79,8 +79,8 @@ async fn answer_playlist(
     name: &str,
     head: &Parts,
 ) -> Result<Response, Refused> {
+    let access = access::check(state, stream, head, from.ip())?;
     let query = directives::Query::read(&head.uri)?;
-    let access = access::check(state, stream, head, &query, from.ip())?;
     let named = match name {
         "index.m3u8" => None,
         name => Some(playlist_rendition(name).ok_or_else(nothing_there)?),

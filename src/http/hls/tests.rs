@@ -335,7 +335,7 @@ async fn playlists_are_for_those_who_may_watch_and_media_for_who_knows_its_name(
     let house = jwt_house();
     let (_publication, packaged) = packaged(&house);
     segments(&packaged, VIDEO, 1);
-    for uri in ["/hls/cam1/index.m3u8", "/hls/cam1/r0.m3u8", "/hls/other/index.m3u8"] {
+    for uri in ["/hls/cam1/index.m3u8", "/hls/cam1/r0.m3u8?_HLS_msn=x", "/hls/other/index.m3u8"] {
         let refused = get(&house, uri).await;
         refused.is_problem(401);
         assert!(refused.header("www-authenticate").starts_with("Bearer"));
