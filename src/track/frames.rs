@@ -1,7 +1,7 @@
 //! The frame lane: what readers of whole frames (HLS) are told of a stream. A publisher that sends RTP is read as its packets,
 //! all layers of them; one that hands over access units (RTMP) as these, untouched: with the B-frames that WebRTC viewers cannot be
 //! shown, and sound in its own codec. Nothing of it costs anything on the packet path while nobody reads, but that the access
-//! units since the last keyframe are kept, so that a reader can begin at once.
+//! units of the last groups of pictures are kept, so that a reader can begin at once.
 
 mod cache;
 
@@ -52,7 +52,7 @@ pub struct OriginalsSnapshot {
     pub publication: u64,
     /// Of pictures and of sound, as far as known.
     pub formats: Vec<Arc<OriginalFormat>>,
-    /// Since the last keyframe, with some sound from before; oldest first.
+    /// Since a keyframe two seconds before the last one or more, as far as kept, with some sound from before; oldest first.
     pub units: Vec<Original>,
 }
 

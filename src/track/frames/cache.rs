@@ -1,4 +1,7 @@
-//! The access units since the last keyframe, of a publisher that hands them over.
+//! The access units since a keyframe, of a publisher that hands them over.
+//!
+//! Not the last keyframe: as many whole groups of pictures are kept before it as last [`BEHIND_TICKS`]. Players of HLS other than Apple's
+//! begin with a whole segment; the first of them would have to wait for one, for as long as the publisher takes to its next keyframe.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -8,18 +11,21 @@ use crate::{
     track::{RingLimits, frames::ORIGINALS_CLOCK_HZ},
 };
 
+/// What is kept before the last keyframe lasts so long at least, if it fits the bounds: two segments of the shortest kind.
+const BEHIND_TICKS: u64 = 2 * ORIGINALS_CLOCK_HZ as u64;
 /// How far before a keyframe sound is kept: publishers send it up to so much ahead of the pictures it belongs to.
 const SOUND_BEFORE_TICKS: u64 = ORIGINALS_CLOCK_HZ as u64;
-/// Frames of sound at the most, for 10.5 s between keyframes, and a second before: 94 a second at 96 kHz.
-const SOUND_FRAMES_MAX: usize = 12 * 94;
+/// Frames of sound at the most: for two groups of pictures of 10.5 s, and a second before; 94 a second at 96 kHz.
+const SOUND_FRAMES_MAX: usize = 22 * 94;
 
-/// See the module. Bounded by [`RingLimits::VIDEO`] for pictures; beyond that it waits for the next keyframe.
+/// See the module. All pictures together are bounded by [`RingLimits::VIDEO`] in number and bytes, each group in duration; a group
+/// that is too much by itself is not kept.
 #[derive(Debug, Default)]
 pub(in crate::track) struct OriginalsCache {
     formats: [Option<Arc<OriginalFormat>>; 2],
     units: VecDeque<Original>,
-    /// Of pictures.
-    gop: Option<Gop>,
+    /// Of pictures, oldest first. The last one is where pictures are appended.
+    gops: VecDeque<Gop>,
     sound_frames: usize,
     last_number: u64,
 }
@@ -61,25 +67,59 @@ impl OriginalsCache {
 
     fn insert_picture(&mut self, original: Original) {
         let time_ticks = original.unit.decode_time_ticks;
+        self.formats[MediaKind::Video as usize] = Some(original.format.clone());
+        let is_same = self.last_picture().is_none_or(|last| last.format == original.format);
         if original.unit.keyframe {
-            self.drop_pictures();
-            self.drop_sound_before(time_ticks.saturating_sub(SOUND_BEFORE_TICKS));
-            self.gop = Some(Gop { start_ticks: time_ticks, frames: 0, bytes: 0 });
+            self.begin_gop(time_ticks, is_same);
         }
-        let changed = self.formats[MediaKind::Video as usize].replace(original.format.clone());
-        let is_same = original.unit.keyframe || changed.is_none_or(|before| before == original.format);
-        let Some(gop) = &mut self.gop else { return };
+        let Some(gop) = self.gops.back_mut() else { return };
         gop.frames += 1;
         gop.bytes += original.unit.data.len();
         let ticks = time_ticks.saturating_sub(gop.start_ticks);
-        let limits = RingLimits::VIDEO;
-        let ticks_max = limits.gop_duration.as_millis() as u64 * u64::from(ORIGINALS_CLOCK_HZ) / 1_000;
-        if !is_same || gop.frames > limits.gop_frames || gop.bytes > limits.gop_bytes || ticks > ticks_max {
-            self.gop = None;
-            self.drop_pictures();
-            return;
-        }
+        let ticks_max = RingLimits::VIDEO.gop_duration.as_millis() as u64 * u64::from(ORIGINALS_CLOCK_HZ) / 1_000;
+        let fits = ticks <= ticks_max && (is_same || original.unit.keyframe);
         self.units.push_back(original);
+        if !fits {
+            self.gops.clear();
+            self.units.retain(is_sound);
+        }
+        while self.is_over_limits() {
+            self.drop_oldest_gop();
+        }
+    }
+
+    /// What came before a keyframe stays as long as it is needed, and can be played into it: in one format, on a clock that grows.
+    fn begin_gop(&mut self, start_ticks: u64, is_same: bool) {
+        let goes_on = is_same && self.gops.back().is_some_and(|last| last.start_ticks < start_ticks);
+        if !goes_on {
+            self.gops.clear();
+            self.units.retain(is_sound);
+        }
+        self.gops.push_back(Gop { start_ticks, frames: 0, bytes: 0 });
+        while self.gops.get(1).is_some_and(|second| second.start_ticks + BEHIND_TICKS <= start_ticks) {
+            self.drop_oldest_gop();
+        }
+        self.drop_sound_before_pictures();
+    }
+
+    fn last_picture(&self) -> Option<&Original> {
+        self.units.iter().rev().find(|unit| !is_sound(unit))
+    }
+
+    fn is_over_limits(&self) -> bool {
+        let frames: u32 = self.gops.iter().map(|gop| gop.frames).sum();
+        let bytes: usize = self.gops.iter().map(|gop| gop.bytes).sum();
+        frames > RingLimits::VIDEO.gop_frames || bytes > RingLimits::VIDEO.gop_bytes
+    }
+
+    fn drop_oldest_gop(&mut self) {
+        let mut left = self.gops.pop_front().map_or(0, |gop| gop.frames);
+        self.units.retain(|unit| {
+            let goes = left > 0 && !is_sound(unit);
+            left -= u32::from(goes);
+            !goes
+        });
+        self.drop_sound_before_pictures();
     }
 
     fn insert_sound(&mut self, original: Original) {
@@ -87,10 +127,10 @@ impl OriginalsCache {
         let time_ticks = original.unit.decode_time_ticks;
         self.units.push_back(original);
         self.sound_frames += 1;
-        if self.gop.is_none() {
+        if self.gops.is_empty() {
             self.drop_sound_before(time_ticks.saturating_sub(SOUND_BEFORE_TICKS));
         }
-        // With a group of pictures, that is bounded in time; without, a second is kept. But publishers decide what they say of times.
+        // With groups of pictures, that is bounded in time; without, a second is kept. But publishers decide what they say of times.
         while self.sound_frames > SOUND_FRAMES_MAX {
             let first = self.units.iter().position(is_sound);
             first.and_then(|at| self.units.remove(at));
@@ -98,8 +138,10 @@ impl OriginalsCache {
         }
     }
 
-    fn drop_pictures(&mut self) {
-        self.units.retain(is_sound);
+    fn drop_sound_before_pictures(&mut self) {
+        if let Some(first) = self.gops.front() {
+            self.drop_sound_before(first.start_ticks.saturating_sub(SOUND_BEFORE_TICKS));
+        }
     }
 
     fn drop_sound_before(&mut self, ticks: u64) {
@@ -137,7 +179,7 @@ mod tests {
     const SOUND: MediaKind = MediaKind::Audio;
 
     #[test]
-    fn a_keyframe_drops_the_pictures_before_it_and_keeps_a_second_of_sound() {
+    fn whole_groups_of_two_seconds_stay_before_a_keyframe_and_a_second_of_sound() {
         let mut cache = OriginalsCache::default();
         cache.insert(unit(PICTURE, 90, false, 9));
         assert_eq!(kept(&cache), [], "nothing to begin with");
@@ -146,12 +188,43 @@ mod tests {
             unit(SOUND, 110, false, 9),
             unit(PICTURE, 140, false, 9),
             unit(SOUND, 1_500, false, 9),
-            unit(PICTURE, 2_100, true, 9),
+            unit(PICTURE, 2_101, true, 9),
             unit(PICTURE, 2_140, false, 9),
+            unit(PICTURE, 4_000, true, 9),
         ] {
             cache.insert(original);
         }
-        assert_eq!(kept(&cache), [(SOUND, 1_500), (PICTURE, 2_100), (PICTURE, 2_140)]);
+        assert_eq!(kept(&cache).len(), 7, "1.9 s before the last keyframe are not enough");
+        cache.insert(unit(PICTURE, 4_101, true, 9));
+        let after = [(SOUND, 1_500), (PICTURE, 2_101), (PICTURE, 2_140), (PICTURE, 4_000), (PICTURE, 4_101)];
+        assert_eq!(kept(&cache), after);
+        cache.insert(unit(PICTURE, 14_000, true, 9));
+        assert_eq!(kept(&cache), [(PICTURE, 4_101), (PICTURE, 14_000)]);
+    }
+
+    #[test]
+    fn what_cannot_be_played_into_a_keyframe_goes() {
+        let other = Arc::new(OriginalFormat::Avc(Bytes::from_static(b"other")));
+        for next in [unit(PICTURE, 900, true, 9), Original { format: other, ..unit(PICTURE, 1_500, true, 9) }] {
+            let mut cache = OriginalsCache::default();
+            cache.insert(unit(PICTURE, 1_000, true, 9));
+            cache.insert(unit(PICTURE, 1_040, false, 9));
+            let time_ticks = next.unit.decode_time_ticks;
+            cache.insert(next);
+            assert_eq!(kept(&cache), [(PICTURE, time_ticks)], "a clock that went back, or another format");
+        }
+    }
+
+    #[test]
+    fn older_groups_make_room_for_the_last_one() {
+        for (frames, bytes) in [(400_u64, 9), (2, 7 << 20)] {
+            let mut cache = OriginalsCache::default();
+            let mut gop = |start: u64| {
+                (0..frames).for_each(|at| cache.insert(unit(PICTURE, start + at, at == 0, bytes)));
+                kept(&cache).len()
+            };
+            assert_eq!((gop(0), gop(1_000)), (frames as usize, frames as usize), "{frames} of {bytes} bytes");
+        }
     }
 
     #[test]
