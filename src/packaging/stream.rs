@@ -237,7 +237,13 @@ impl PackagedStream {
         let refused = state.refusal.is_some() && !refused_before;
         let target = state.window.target_duration();
         for output in outputs.drain(..) {
-            let Some(rendition) = state.window.take(output) else { continue };
+            let run = state.window.run();
+            let changed = state.window.take(output);
+            if state.window.run() != run {
+                // The others of a new publisher are waited for anew.
+                state.first_part = None;
+            }
+            let Some(rendition) = changed else { continue };
             state.changes += 1;
             state.multivariant = None;
             let at = usize::from(rendition.0);
@@ -310,7 +316,8 @@ impl PackagedStream {
             of_kind.flat_map(|track| &track.layers).filter(|layer| layer.state.active).count()
         };
         let there = |kind| {
-            let kinds = state.window.renditions().filter_map(RenditionWindow::description);
+            let going_on = state.window.renditions().filter(|rendition| !rendition.is_ended());
+            let kinds = going_on.filter_map(RenditionWindow::description);
             kinds.filter(|description| description.kind == kind).count()
         };
         [MediaKind::Video, MediaKind::Audio].iter().all(|kind| there(*kind) >= expected(*kind))
@@ -423,13 +430,11 @@ impl State {
     /// Whether a rendition's playlist has what is asked for.
     fn has(&self, rendition: RenditionIndex, asked: Asked) -> Result<bool, PlaylistRefusal> {
         let window = self.window.rendition(rendition).ok_or(PlaylistRefusal::NoRendition)?;
-        // Of a layer that has stopped there is nothing to come; of a stream whose publisher left there may be.
-        let stopped = window.is_ended() && self.window.renditions().any(|other| !other.is_ended());
-        if stopped {
-            return Err(PlaylistRefusal::NoRendition);
-        }
         if self.window.is_ended() {
             return Ok(true);
+        }
+        if self.window.has_stopped(window) {
+            return Err(PlaylistRefusal::NoRendition);
         }
         match asked {
             Asked::Any { whole_segment } => {

@@ -170,10 +170,24 @@ impl Window {
         let rendition = self.renditions.get(usize::from(index.0))?.as_ref()?;
         match object {
             MediaObject::Part(number) if number == rendition.next_part() => {
-                (!rendition.is_ended()).then_some(Found::Awaited(index))
+                (!self.has_stopped(rendition)).then_some(Found::Awaited(index))
             }
             object => rendition.media(object).map(Found::Media),
         }
+    }
+
+    /// Whether nothing more is to come of a rendition: the stream has ended, or its publisher goes on without it. While nobody publishes
+    /// it may come again, and while a new publisher has not sent a whole segment of another one.
+    pub fn has_stopped(&self, rendition: &RenditionWindow) -> bool {
+        let without_it = |other: &RenditionWindow| {
+            !other.is_ended() && (other.run() == rendition.run() || other.has_whole_segment_of_run())
+        };
+        self.ended || rendition.is_ended() && self.renditions().any(without_it)
+    }
+
+    /// Counts the stream's discontinuities: each is the beginning of a run of all renditions.
+    pub fn run(&self) -> u64 {
+        self.run
     }
 
     /// Forgets what is not listed any more and was not for long enough, and what there is no room for.

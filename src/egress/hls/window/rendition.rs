@@ -138,6 +138,13 @@ impl RenditionWindow {
         self.run
     }
 
+    pub(super) fn has_whole_segment_of_run(&self) -> bool {
+        let of_run = |segment: &&Segment| {
+            self.initialization.as_ref().is_some_and(|current| Arc::ptr_eq(current, &segment.initialization))
+        };
+        self.segments.iter().filter(of_run).any(|segment| segment.complete)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

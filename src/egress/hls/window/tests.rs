@@ -120,9 +120,33 @@ fn the_hinted_part_is_awaited_until_it_comes_and_its_name_stays() {
     assert_eq!(made.media(&hinted).unwrap(), "[0.10]", "although it began another segment");
     let after_next = made.window.names().name(VIDEO, MediaObject::Part(made.video().next_part() + 1));
     assert_eq!(made.media(&after_next), None);
+}
+
+#[test]
+fn what_was_hinted_is_waited_for_while_its_publisher_may_come_again() {
+    let mut made = Made::new(settings());
+    let next = |made: &Made, rendition: RenditionIndex| {
+        let window = made.window.rendition(rendition).unwrap();
+        made.media(&made.window.names().name(rendition, MediaObject::Part(window.next_part())))
+    };
+    for rendition in [VIDEO, AUDIO] {
+        made.begin(rendition);
+        made.segments(rendition, 1);
+    }
+    made.window.take(Output::Ended { rendition: AUDIO });
+    assert_eq!(next(&made, AUDIO), None, "the publisher goes on without it");
     made.window.take(Output::Ended { rendition: VIDEO });
-    let never = made.window.names().name(VIDEO, MediaObject::Part(made.video().next_part()));
-    assert_eq!(made.media(&never), None, "nothing comes any more");
+    let awaited = Some("awaited".to_owned());
+    assert_eq!((next(&made, VIDEO), next(&made, AUDIO)), (awaited.clone(), awaited.clone()), "both may come again");
+    made.begin(VIDEO);
+    made.part(VIDEO, true);
+    assert_eq!(next(&made, AUDIO), awaited, "it may come a little later");
+    made.segments(VIDEO, 1);
+    assert_eq!(next(&made, AUDIO), None, "the new publisher has none");
+    made.begin(AUDIO);
+    assert_eq!(next(&made, AUDIO), awaited, "and then it has");
+    made.window.end();
+    assert_eq!((next(&made, VIDEO), next(&made, AUDIO)), (None, None), "nothing comes any more");
 }
 
 #[test]
