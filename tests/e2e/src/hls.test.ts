@@ -159,6 +159,38 @@ test(
 );
 
 test(
+  "sound that comes late, and pictures in another codec, are gotten over",
+  stage.act(async () => {
+    const endpoint = stage.server.whip("changes");
+    const first = await stage.publisher({ endpoint, source: 1, codec: "H264", soundLater: true });
+    const early = await player();
+    await early.start(stage.server.hls("changes"));
+    await early.sees(1);
+    await measureFor(2000);
+    await first.beginSound();
+    await early.reset();
+    await measureFor(4000);
+    const { shown, stalls, errors } = await early.report();
+    assert.ok(shown.length > 100, `${shown.length} pictures in 4 s; ${JSON.stringify(errors)}`);
+    assert.ok(stalls <= 1, `${stalls} stalls`);
+    const late = await player();
+    await late.start(stage.server.hls("changes"));
+    await late.sees(1);
+    await measureFor(2000);
+    await play(late, 3000);
+    // A takeover, by a browser that sends VP9.
+    await stage.publisher({ endpoint, source: 2, codec: "VP9" });
+    for (const watching of [early, late]) await watching.sees(2, 15_000);
+    await measureFor(2000);
+    await play(late, 4000);
+    const newcomer = await player();
+    await newcomer.start(stage.server.hls("changes"));
+    await newcomer.sees(2);
+    assert.match((await newcomer.report()).levels[0]?.codecs ?? "", /^vp09/);
+  }),
+);
+
+test(
   "ffmpeg plays it to a file: timestamps go on without gaps",
   stage.act(async () => {
     await publish("file", 1);

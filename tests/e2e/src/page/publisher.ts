@@ -17,6 +17,8 @@ export interface PublisherOptions {
   busy?: boolean;
   /** Sends what the browser's microphone hears instead of the hum and the beeps. */
   microphone?: boolean;
+  /** Sound is negotiated, and sent from `beginSound` on only. */
+  soundLater?: boolean;
   /** Says with its packets when they were captured. */
   captureTimes?: boolean;
 }
@@ -37,6 +39,7 @@ export interface PublisherReport {
 let session: Session | undefined;
 let connectedAtMs: number | undefined;
 let sound: AudioContext | undefined;
+let beginSound: () => Promise<void> = () => Promise.reject(new Error("there is no session"));
 
 /** Noise twice as large as the picture, so that each frame can begin elsewhere in it. */
 function grain(): OffscreenCanvas {
@@ -139,7 +142,8 @@ async function start(options: PublisherOptions): Promise<void> {
     if (peer.connectionState === "connected") connectedAtMs ??= Date.now();
   });
   const stream = new MediaStream([audio, video]);
-  peer.addTransceiver(audio, { direction: "sendonly", streams: [stream] });
+  const { sender: soundSender } = peer.addTransceiver(options.soundLater === true ? "audio" : audio, { direction: "sendonly", streams: [stream] });
+  beginSound = () => soundSender.replaceTrack(audio);
   const sender = peer.addTransceiver(video, {
     direction: "sendonly",
     streams: [stream],
@@ -215,7 +219,7 @@ async function stop(token?: string): Promise<number> {
   return response.status;
 }
 
-export const publisher = { start, report, setActive, restartIce, side, stop };
+export const publisher = { start, report, beginSound: () => beginSound(), setActive, restartIce, side, stop };
 declare global {
   interface Window {
     publisher: typeof publisher;

@@ -135,6 +135,11 @@ export class Publisher {
     return this.page.evaluate(() => window.publisher.side());
   }
 
+  /** Of a publisher that was to send sound later: now. */
+  beginSound(): Promise<void> {
+    return this.page.evaluate(() => window.publisher.beginSound());
+  }
+
   /** Stops or resumes a simulcast layer. */
   setActive(rid: string, active: boolean): Promise<void> {
     return this.page.evaluate(([r, a]) => window.publisher.setActive(r, a), [rid, active] as const);
