@@ -123,6 +123,8 @@ need_firefox() {
     local name
     [ -n "${SLUICE_FIREFOX:-}" ] && return 0
     have firefox || install_packages firefox-esr=firefox-esr
+    # Its decoder of H.264 and AAC is a recommendation only, of whichever version Debian has.
+    ldconfig -p 2>/dev/null | grep -q 'libavcodec\.so' || install_packages no-such-command=libavcodec-extra
     for name in firefox-esr firefox; do
         if have "$name"; then
             SLUICE_FIREFOX=$(command -v "$name")
