@@ -3,7 +3,8 @@
 //!
 //! That the part is there shows by the first answer that any of them gets; the others are measured from it. One more player reads the
 //! playlists and says what is to be asked for next. One thread, HTTP/1.1, a connection per player, as players behind a proxy have none
-//! of their own. With `--every` nothing is waited for: all ask for the URL at the same moments, of any web server, for comparison.
+//! of their own; each is a round trip away, and asks again so much later. With `--every` nothing is waited for: all ask for the URL at
+//! the same moments, of any web server, for comparison.
 
 use std::{
     cell::RefCell,
@@ -193,7 +194,11 @@ async fn lead(mut client: Client, path: String, every: Option<Duration>, tell: w
     }
 }
 
-/// One player: asks for what is wanted until it is there, then for the next.
+/// How long a player takes to ask for the next part: a round trip of the networks that players are in. Without it all of them would ask
+/// again within microseconds, and half of what is measured would be how soon this one thread does so.
+const ROUND_TRIP_MS: std::ops::RangeInclusive<u64> = 10..=100;
+
+/// One player: asks for what is wanted until it is there, then, a round trip later, for the next.
 async fn follow(
     mut client: Client,
     path: String,
@@ -201,6 +206,7 @@ async fn follow(
     mut wanted: watch::Receiver<Wanted>,
     measured: Rc<RefCell<Measured>>,
 ) {
+    let round_trip = Duration::from_millis(rand::random_range(ROUND_TRIP_MS));
     loop {
         let asked = *wanted.borrow_and_update();
         let uri = if every.is_some() { path.clone() } else { blocking(&path, asked) };
@@ -217,6 +223,9 @@ async fn follow(
         // The answer may be here before its reader has said what comes next.
         if wanted.changed().await.is_err() {
             return;
+        }
+        if every.is_none() {
+            tokio::time::sleep(round_trip).await;
         }
     }
 }
