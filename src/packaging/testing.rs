@@ -35,27 +35,24 @@ pub fn settings() -> PackagingSettings {
 
 /// Pictures and sound begin, one part each.
 pub fn begin(packaged: &PackagedStream) {
-    let description = |kind, codecs: &str| RenditionDescription {
-        kind,
-        codecs: codecs.into(),
-        size: None,
-        frame_rate: None,
-        channels: None,
-        rid: None,
-    };
-    let initialization = |rendition, description| Output::Initialization {
-        rendition,
-        description,
-        bytes: Bytes::from_static(b"initialization"),
-        part_target: PART,
-    };
-    let mut outputs = vec![
-        initialization(VIDEO, description(MediaKind::Video, "avc1.64001f")),
-        initialization(AUDIO, description(MediaKind::Audio, "mp4a.40.2")),
-    ];
+    let mut outputs = vec![initialization(VIDEO), initialization(AUDIO)];
     packaged.take(&mut outputs, None);
     part(packaged, VIDEO, true);
     part(packaged, AUDIO, true);
+}
+
+/// One of them begins, with one part.
+pub fn begin_alone(packaged: &PackagedStream, rendition: RenditionIndex) {
+    packaged.take(&mut vec![initialization(rendition)], None);
+    part(packaged, rendition, true);
+}
+
+fn initialization(rendition: RenditionIndex) -> Output {
+    let (kind, codecs) =
+        if rendition == VIDEO { (MediaKind::Video, "avc1.64001f") } else { (MediaKind::Audio, "mp4a.40.2") };
+    let description =
+        RenditionDescription { kind, codecs: codecs.into(), size: None, frame_rate: None, channels: None, rid: None };
+    Output::Initialization { rendition, description, bytes: Bytes::from_static(b"initialization"), part_target: PART }
 }
 
 pub fn part(packaged: &PackagedStream, rendition: RenditionIndex, begins_segment: bool) {

@@ -1,3 +1,5 @@
+mod publishers;
+
 use std::{
     io::Read,
     sync::Arc,
@@ -16,7 +18,7 @@ use crate::{
     http::tests::{Fake, House, Publisher, SECRET, house, open_house, signed},
     packaging::{
         PackagedStream,
-        testing::{AUDIO, VIDEO, begin, leave, part, segments, stop},
+        testing::{AUDIO, VIDEO, begin, part, segments, stop},
     },
     track::Publication,
 };
@@ -254,45 +256,6 @@ async fn players_that_cannot_begin_with_parts_wait_for_a_segment() {
     let (answer, ()) = tokio::join!(send(&house, "GET", "/hls/cam1/r0.m3u8", &agent), later);
     assert_eq!(begun.elapsed(), Duration::from_secs(2));
     assert!(answer.text().contains("#EXTINF:"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_layer_that_stopped_is_gone_and_a_publisher_that_left_is_waited_for() {
-    let house = open_house();
-    let (publication, packaged) = packaged(&house);
-    let first = msn(&get(&house, "/hls/cam1/r0.m3u8").await.text());
-    drop(publication);
-    leave(&packaged);
-    let open = get(&house, "/hls/cam1/r0.m3u8").await;
-    assert!(open.status == 200 && !open.text().contains("ENDLIST"));
-    let back = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        begin(&packaged);
-    };
-    let next = format!("/hls/cam1/r0.m3u8?_HLS_msn={}&_HLS_part=0", first + 1);
-    let (answer, ()) = tokio::join!(get(&house, &next), back);
-    assert_eq!(answer.status, 200);
-    assert!(answer.text().contains("#EXT-X-DISCONTINUITY\n"), "{}", answer.text());
-    packaged.take(&mut vec![crate::egress::hls::Output::Ended { rendition: VIDEO }], None);
-    get(&house, "/hls/cam1/r0.m3u8").await.is_problem(404);
-    assert_eq!(get(&house, "/hls/cam1/r1.m3u8").await.status, 200);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_whose_publisher_stays_away_ends_and_begins_anew_with_the_next() {
-    let house = open_house();
-    let (publication, packaged) = packaged(&house);
-    let first = msn(&get(&house, "/hls/cam1/r0.m3u8").await.text());
-    drop(publication);
-    leave(&packaged);
-    let blocked = format!("/hls/cam1/r0.m3u8?_HLS_msn={}", first + 1);
-    get(&house, &blocked).await.is_problem(503);
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let ended = get(&house, &blocked).await;
-    assert!(ended.text().ends_with("#EXT-X-ENDLIST\n"), "{}", ended.text());
-    let _publication = house.publish("cam1", Arc::<Publisher>::default());
-    let again = house.packaging.open(&"cam1".parse().unwrap()).unwrap();
-    assert!(!Arc::ptr_eq(&packaged, &again));
 }
 
 #[tokio::test(start_paused = true)]

@@ -84,7 +84,7 @@ impl OriginalsCache {
             self.units.retain(is_sound);
         }
         while self.is_over_limits() {
-            self.drop_oldest_gop();
+            self.drop_gops(1);
         }
     }
 
@@ -96,10 +96,8 @@ impl OriginalsCache {
             self.units.retain(is_sound);
         }
         self.gops.push_back(Gop { start_ticks, frames: 0, bytes: 0 });
-        while self.gops.get(1).is_some_and(|second| second.start_ticks + BEHIND_TICKS <= start_ticks) {
-            self.drop_oldest_gop();
-        }
-        self.drop_sound_before_pictures();
+        let is_long_enough = |from: &Gop| from.start_ticks + BEHIND_TICKS <= start_ticks;
+        self.drop_gops(self.gops.iter().rposition(is_long_enough).unwrap_or(0));
     }
 
     fn last_picture(&self) -> Option<&Original> {
@@ -112,14 +110,17 @@ impl OriginalsCache {
         frames > RingLimits::VIDEO.gop_frames || bytes > RingLimits::VIDEO.gop_bytes
     }
 
-    fn drop_oldest_gop(&mut self) {
-        let mut left = self.gops.pop_front().map_or(0, |gop| gop.frames);
+    /// The oldest ones, and the sound that was for them.
+    fn drop_gops(&mut self, count: usize) {
+        let mut left: u32 = self.gops.drain(..count).map(|gop| gop.frames).sum();
         self.units.retain(|unit| {
             let goes = left > 0 && !is_sound(unit);
             left -= u32::from(goes);
             !goes
         });
-        self.drop_sound_before_pictures();
+        if let Some(first) = self.gops.front() {
+            self.drop_sound_before(first.start_ticks.saturating_sub(SOUND_BEFORE_TICKS));
+        }
     }
 
     fn insert_sound(&mut self, original: Original) {
@@ -135,12 +136,6 @@ impl OriginalsCache {
             let first = self.units.iter().position(is_sound);
             first.and_then(|at| self.units.remove(at));
             self.sound_frames -= 1;
-        }
-    }
-
-    fn drop_sound_before_pictures(&mut self) {
-        if let Some(first) = self.gops.front() {
-            self.drop_sound_before(first.start_ticks.saturating_sub(SOUND_BEFORE_TICKS));
         }
     }
 
