@@ -354,14 +354,30 @@ fn another_publishers_format_finds_its_payload_type() {
 #[test]
 fn egress_lists_no_feedback_and_extensions_it_does_not_use() {
     let text = answered("chromium-watch", &[h264(LIVE), opus()]);
-    for unused in
-        ["transport-cc", "transport-wide-cc", "abs-send-time", "abs-capture-time", "goog-remb", "rtp-stream-id"]
-    {
+    for unused in ["transport-cc", "transport-wide-cc", "abs-capture-time", "rtp-stream-id"] {
         assert!(!text.contains(unused), "{unused}");
     }
     assert!(text.contains("a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid"));
     assert!(text.contains("a=extmap:5 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"));
     assert!(text.contains("a=rtcp-rsize"));
+}
+
+#[test]
+fn a_viewer_estimates_its_path_where_what_is_sent_again_has_a_stream_of_its_own() {
+    const SEND_TIME: &str = "a=extmap:2 http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
+    let text = answered("chromium-watch", &[h264(LIVE), opus()]);
+    let video = section(&text, "video");
+    assert!(video.contains(&SEND_TIME) && video.contains(&"a=rtcp-fb:102 goog-remb"), "{text}");
+    let audio = section(&text, "audio");
+    assert!(!audio.iter().any(|line| line.contains("abs-send-time") || line.contains("goog-remb")), "{text}");
+    for (offered, other) in [(" rtx/90000", " rtxx/90000"), (" goog-remb", " goog-rembx"), ("abs-send-time", "x")] {
+        let lacking = MediaOffer::parse(&offer("chromium-watch").replace(offered, other)).unwrap();
+        let media = negotiate_egress(&lacking, &[h264(LIVE), opus()]).unwrap();
+        let request = request_of(&lacking, Direction::Egress, &media);
+        let text = answer(&lacking, Direction::Egress, &media, &params(&request));
+        assert!(!text.contains("abs-send-time") && !text.contains("goog-remb"), "without {offered}: {text}");
+    }
+    assert!(!answered("chromium-publish", &[]).contains("goog-remb"), "a publisher is told what it needs for its own");
 }
 
 #[test]

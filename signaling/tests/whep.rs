@@ -127,8 +127,9 @@ fn a_viewer_gets_the_header_extensions_that_it_offered_and_that_are_sent() {
     let agreed = extensions_agreed("1", CAPTURE);
     let has = |uri: &str| agreed.iter().any(|line| line.ends_with(uri));
     assert!(has(MID) && has("/playout-delay") && agreed.contains(&format!("12 {CAPTURE}")), "{agreed:?}");
-    // Nobody reads what these would bring, and a viewer has one encoding.
-    assert!(!has("abs-send-time") && !has("extensions-01") && !has("rtp-stream-id"), "{agreed:?}");
+    assert!(has("/abs-send-time"), "the browser's estimate rests on it: {agreed:?}");
+    // The estimate is the viewer's, not ours, and a viewer has one encoding.
+    assert!(!has("extensions-01") && !has("rtp-stream-id"), "{agreed:?}");
     assert!(!extensions_agreed("1", "urn:x").iter().any(|line| line.ends_with(CAPTURE)), "nobody offered it");
     // RFC 8285 section 4.2: 16 bytes are the most that an element says.
     assert!(extensions_agreed("sixteen.letters.", "urn:x").iter().any(|line| line.ends_with(MID)));

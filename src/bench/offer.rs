@@ -1,5 +1,5 @@
 //! The offers of the load generator (RFC 8866, RFC 8829): what a browser would ask for, without what costs a viewer
-//! nothing to leave out (TWCC, simulcast).
+//! nothing to leave out (TWCC, simulcast). Times of sending are asked for, and no estimate is made of them.
 
 use std::fmt::Write;
 
@@ -42,7 +42,7 @@ pub fn write(purpose: Purpose, ice: &IceCredentials, fingerprint: &Fingerprint, 
     section(&mut sdp, "video", &payloads.join(" "), 0, purpose, ice, fingerprint);
     for (payload, rtx, encoding, fmtp) in codecs {
         line(&mut sdp, format_args!("a=rtpmap:{payload} {encoding}/90000"));
-        for feedback in ["ccm fir", "nack", "nack pli"] {
+        for feedback in ["goog-remb", "ccm fir", "nack", "nack pli"] {
             line(&mut sdp, format_args!("a=rtcp-fb:{payload} {feedback}"));
         }
         if !fmtp.is_empty() {
@@ -78,6 +78,7 @@ fn section(
     line(sdp, format_args!("a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=ice-options:trickle", ice.ufrag, ice.pwd));
     line(sdp, format_args!("a=fingerprint:{} {}\r\na=setup:actpass", fingerprint.algorithm, digest.join(":")));
     line(sdp, format_args!("a=mid:{mid}\r\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid"));
+    line(sdp, format_args!("a=extmap:2 http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"));
     line(sdp, format_args!("a={direction}\r\na=rtcp-mux\r\na=rtcp-rsize"));
     if purpose != Purpose::Watch {
         line(sdp, format_args!("a=msid:bench {kind}"));

@@ -28,6 +28,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     config::OnConflict,
+    egress::whep::ViewerPath,
     media::{ExtendedSeq, SessionId, StreamName, testing},
     packaging,
     track::{
@@ -234,6 +235,11 @@ fn viewer(of: &str) -> (StreamName, ViewerState) {
         connected: true,
         packets_sent: 12,
         bytes_sent: 3_400,
+        path: ViewerPath {
+            round_trip: Some(Duration::from_micros(38_512)),
+            lost_share: Some(0.25),
+            bandwidth_bps: Some(4_200_000),
+        },
     };
     (of.parse().unwrap(), state)
 }
@@ -352,6 +358,9 @@ async fn live_streams_are_shown_with_publisher_tracks_and_viewers() {
     assert_eq!(detail["name"], "cam1");
     assert_eq!(detail["viewers"][0]["packets_sent"], 12);
     assert_eq!(detail["viewers"][0]["connected"], true);
+    assert_eq!(detail["viewers"][0]["round_trip_ms"], 38.512);
+    assert_eq!(detail["viewers"][0]["lost_share"], 0.25);
+    assert_eq!(detail["viewers"][0]["bandwidth_bps"], 4_200_000);
     assert_eq!(stream["tracks"][0]["width"], Value::Null, "no keyframe has said it");
     house.get("/api/v1/streams/cam2").await.is_problem(404);
     house.get("/api/v1/streams/-").await.is_problem(400);

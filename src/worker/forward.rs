@@ -87,7 +87,7 @@ impl Worker {
                 continue;
             }
             if !news.late.is_empty() {
-                sending.send_late(local, session, news);
+                sending.send_late(now, local, session, news);
             }
             sending.send(now, local, slot, session, only);
         }
@@ -193,11 +193,11 @@ impl Sending<'_> {
         }
     }
 
-    fn send_late(&mut self, local: &LocalStream, session: &mut Session, news: &News) {
+    fn send_late(&mut self, now: Instant, local: &LocalStream, session: &mut Session, news: &News) {
         let Role::Viewer(viewer) = &mut session.role else { return };
         let (Some(sealer), Some(path)) = (session.transport.sealer(), session.transport.path()) else { return };
         let mut output = Output { sealer, scratch: self.scratch, out: &mut self.links.to(path) };
-        let sent = viewer.sender.send_late(&local.replica, &news.late, &mut output);
+        let sent = viewer.sender.send_late(now, &local.replica, &news.late, &mut output);
         session.entry.count(sent.packets, sent.bytes);
         self.totals.sent(sent);
     }

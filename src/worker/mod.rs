@@ -45,7 +45,7 @@ use self::{
 };
 use crate::{
     config::{Advertise, OnConflict},
-    egress::whep::SenderSettings,
+    egress::whep::{SenderSettings, ViewerPath},
     media::{Codec, SessionId, StreamName},
     metrics::{Metrics, OutcomeLabels},
     track::{EndReason, Protocol, Streams, WorkerIndex},
@@ -83,6 +83,7 @@ pub struct ViewerState {
     pub connected: bool,
     pub packets_sent: u64,
     pub bytes_sent: u64,
+    pub path: ViewerPath,
 }
 
 /// The running workers.
@@ -264,6 +265,7 @@ impl ViewerState {
             connected: entry.is_connected(),
             packets_sent,
             bytes_sent,
+            path: entry.path(),
         }
     }
 }

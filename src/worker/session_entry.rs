@@ -18,6 +18,7 @@ use sluice_signaling::{
 
 use super::ice_sessions::{IceSession, IceSessions};
 use crate::{
+    egress::whep::ViewerPath,
     media::{Codec, SessionId, StreamName},
     track::{EndReason, WorkerIndex},
     transport::{DtlsRole, TransportConfig},
@@ -81,6 +82,8 @@ pub struct SessionEntry {
     live_paths: AtomicU8,
     /// What its viewer chose of the picture's layers.
     layer: Mutex<LayerChoice>,
+    /// What its viewer has told of its path.
+    path: Mutex<ViewerPath>,
     packets: AtomicU64,
     bytes: AtomicU64,
 }
@@ -104,6 +107,7 @@ impl SessionEntry {
             events: EventStreams::default(),
             live_paths: AtomicU8::new(0),
             layer: Mutex::default(),
+            path: Mutex::default(),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
@@ -221,6 +225,15 @@ impl SessionEntry {
 
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_path(&self, path: ViewerPath) {
+        *self.path.lock() = path;
+    }
+
+    /// What the viewer has told of its path.
+    pub fn path(&self) -> ViewerPath {
+        *self.path.lock()
     }
 
     /// Only the owner counts, so that no bus is locked.

@@ -158,6 +158,7 @@ impl Worker {
         let mut output = Output { sealer, scratch: &mut self.scratch, out: &mut self.links.to(path) };
         let ntp = NtpTime::from_system(SystemTime::now());
         let feedback = viewer.sender.handle_rtcp(now, ntp, compound, &local.replica, &mut output);
+        session.entry.set_path(viewer.sender.path());
         session.entry.count(feedback.resent.packets, feedback.resent.bytes);
         self.totals.sent(feedback.resent);
         self.totals.rtx_packets += u64::from(feedback.resent.packets);

@@ -200,6 +200,7 @@ impl Sdp {
         let feedback = codec.feedback;
         for (agreed, name) in [
             (feedback.transport_cc, "transport-cc"),
+            (feedback.remb, "goog-remb"),
             (feedback.nack, "nack"),
             (feedback.pli, "nack pli"),
             (feedback.fir, "ccm fir"),

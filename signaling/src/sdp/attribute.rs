@@ -99,6 +99,7 @@ pub(super) fn feedback(value: &str, feedback: &mut Feedback) {
         (Some("nack"), Some("pli")) => feedback.pli = true,
         (Some("ccm"), Some("fir")) => feedback.fir = true,
         (Some("transport-cc"), None) => feedback.transport_cc = true,
+        (Some("goog-remb"), None) => feedback.remb = true,
         _ => {}
     }
 }

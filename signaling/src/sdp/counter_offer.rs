@@ -124,7 +124,7 @@ fn video(live: &TrackFormat) -> Vec<AcceptedCodec> {
         fmtp,
         channels: 1,
         rtx_payload_type: Some(payload_type + 1),
-        feedback: Feedback { nack: true, pli: true, fir: true, transport_cc: false },
+        feedback: Feedback { nack: true, pli: true, fir: true, ..Feedback::default() },
     };
     formats.into_iter().zip((VIDEO_PAYLOAD_TYPE_FIRST..).step_by(2)).map(codec).collect()
 }

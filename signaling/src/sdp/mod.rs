@@ -190,6 +190,8 @@ pub struct Feedback {
     pub pli: bool,
     pub fir: bool,
     pub transport_cc: bool,
+    /// `goog-remb`: the receiver's estimate of what its path carries (draft-alvestrand-rmcat-remb-03 section 2).
+    pub remb: bool,
 }
 
 /// One media section, as agreed.

@@ -4,7 +4,7 @@
 
 use super::{
     AcceptedCodec, ExtensionIds, Feedback, LAYERS_MAX, MediaFlow, MediaOffer, MediaSection, Negotiated,
-    NegotiatedMedia, OfferedLayer,
+    NegotiatedMedia, OfferedCodec, OfferedLayer,
     formats::{answered, codec_of, fit},
 };
 use crate::{
@@ -77,9 +77,11 @@ pub fn negotiate_egress(offer: &MediaOffer, live: &[TrackFormat]) -> Result<Nego
             }
             carried += 1;
         }
-        let ExtensionIds { mid, playout_delay, abs_capture_time, .. } = section.extensions;
+        let ExtensionIds { mid, abs_send_time, playout_delay, abs_capture_time, .. } = section.extensions;
         let mid = mid.filter(|_| section.mid.len() <= ELEMENT_BYTES_MAX);
-        let extensions = ExtensionIds { mid, playout_delay, abs_capture_time, ..ExtensionIds::default() };
+        let abs_send_time = abs_send_time.filter(|_| codecs.iter().any(|codec| codec.feedback.remb));
+        let extensions =
+            ExtensionIds { mid, abs_send_time, playout_delay, abs_capture_time, ..ExtensionIds::default() };
         Ok(NegotiatedMedia { extensions, codecs, ..declined(kind, section) })
     });
     let media: Vec<NegotiatedMedia> = media.collect::<Result<_, Problem>>()?;
@@ -155,13 +157,21 @@ fn codecs(section: &MediaSection, direction: Direction) -> Vec<AcceptedCodec> {
                 channels: if codec == Codec::Opus { offered.channels } else { 1 },
                 rtx_payload_type: offered.rtx_payload_type,
                 feedback: Feedback {
-                    // We do not estimate a viewer's bandwidth from its feedback, so it need not send any.
+                    // A publisher works out itself what it may send. Of a viewer's path its own side tells us: that takes a message
+                    // a second, where transport-wide feedback takes twenty.
                     transport_cc: offered.feedback.transport_cc && direction == Direction::Ingest,
+                    remb: direction == Direction::Egress && says_send_time(section, offered),
                     ..offered.feedback
                 },
             })
         })
         .collect()
+}
+
+/// Whether packets of a codec say when they were sent, for the viewer's estimate. One that is sent again says another time, which only a
+/// stream of its own may: sealed under its own number it would have to be the same bytes (RFC 7714 section 8.1).
+fn says_send_time(section: &MediaSection, offered: &OfferedCodec) -> bool {
+    offered.feedback.remb && offered.rtx_payload_type.is_some() && section.extensions.abs_send_time.is_some()
 }
 
 /// A section with nothing agreed, to build upon.

@@ -474,6 +474,7 @@ impl SectionLines {
                         pli: own.pli || all.pli,
                         fir: own.fir || all.fir,
                         transport_cc: own.transport_cc || all.transport_cc,
+                        remb: own.remb || all.remb,
                     },
                     rtx_payload_type: rtx.iter().find(|(_, of)| *of == format.payload_type).map(|(by, _)| *by),
                 })

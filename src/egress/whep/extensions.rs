@@ -2,7 +2,10 @@
 //! how many bytes.
 //!
 //! What a packet says must be the same whenever it is asked, for a packet that is sent again must be the same bytes: it depends on the
-//! packet, on how it goes out, and on its number.
+//! packet, on how it goes out, and on its number. Only the time of sending is another each time; it is said to viewers alone that get
+//! in a stream of its own what is sent again.
+
+use std::time::Instant;
 
 use crate::{
     media::{CaptureTime, ExtendedSeq},
@@ -15,9 +18,14 @@ const BLOCK_HEADER_BYTES: usize = 4;
 const ELEMENT_HEADER_BYTES: usize = 1;
 /// What an element carries at the most, and so the longest mid that is said.
 const VALUE_BYTES_MAX: usize = 16;
-/// The longest block: mid, playout delay and capture time, rounded up to whole words.
+/// The longest block: mid, time of sending, playout delay and capture time, rounded up to whole words.
 pub const BLOCK_BYTES_MAX: usize = BLOCK_HEADER_BYTES
-    + (3 * ELEMENT_HEADER_BYTES + VALUE_BYTES_MAX + DELAY_BYTES + CaptureTime::BYTES).next_multiple_of(4);
+    + (4 * ELEMENT_HEADER_BYTES + VALUE_BYTES_MAX + SEND_TIME_BYTES + DELAY_BYTES + CaptureTime::BYTES)
+        .next_multiple_of(4);
+
+/// Seconds, 6.18 fixed point.
+const SEND_TIME_BYTES: usize = 3;
+const SEND_TIME_FRACTION_BITS: u32 = 18;
 
 /// Two numbers of 12 bits, in units of 10 ms.
 const DELAY_BYTES: usize = 3;
@@ -55,6 +63,23 @@ impl PlayoutDelay {
     }
 }
 
+/// When packets are sent (abs-send-time), by a clock of the session's own: receivers look at differences.
+#[derive(Debug, Clone, Copy)]
+struct SendClock {
+    id: u8,
+    began: Instant,
+}
+
+impl SendClock {
+    fn said(self, now: Instant) -> (u8, [u8; SEND_TIME_BYTES]) {
+        let since = now.saturating_duration_since(self.began);
+        let fraction = (u64::from(since.subsec_nanos()) << SEND_TIME_FRACTION_BITS) / 1_000_000_000;
+        // It wraps after 64 s.
+        let [_, value @ ..] = ((since.as_secs() as u32) << SEND_TIME_FRACTION_BITS | fraction as u32).to_be_bytes();
+        (self.id, value)
+    }
+}
+
 /// The section's name, said by packets whose number is below `until`.
 #[derive(Debug, Clone, Copy)]
 struct Mid {
@@ -88,6 +113,7 @@ impl SaysMid {
 /// The extensions that were agreed on for one stream.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Extensions {
+    send_clock: Option<SendClock>,
     playout_delay: Option<PlayoutDelay>,
     capture_time: Option<u8>,
     mid: Option<Mid>,
@@ -97,25 +123,43 @@ pub struct Extensions {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Said {
     mid: Option<Mid>,
+    send_time: Option<(u8, [u8; SEND_TIME_BYTES])>,
     playout: Option<(u8, [u8; DELAY_BYTES])>,
     capture: Option<(u8, CaptureTime)>,
 }
 
 impl Extensions {
-    /// Those of `ids` that are written here. An id or a mid that does not fit an element is not.
-    pub fn new(ids: &sluice_signaling::sdp::ExtensionIds, mid: &str, waiting_max_ms: u16) -> Self {
-        let [playout_delay, capture_time, mid_id] =
-            [ids.playout_delay, ids.abs_capture_time, ids.mid].map(|id| id.filter(|id| usable(*id)));
+    /// Those of `ids` that are written here. An id or a mid that does not fit an element is not. The session begins now.
+    pub fn new(now: Instant, ids: &sluice_signaling::sdp::ExtensionIds, mid: &str, waiting_max_ms: u16) -> Self {
+        let [send_time, playout_delay, capture_time, mid_id] =
+            [ids.abs_send_time, ids.playout_delay, ids.abs_capture_time, ids.mid].map(|id| id.filter(|id| usable(*id)));
         let mid = mid_id.and_then(|id| {
             let mut value = [0; VALUE_BYTES_MAX];
             value.get_mut(..mid.len()).filter(|room| !room.is_empty())?.copy_from_slice(mid.as_bytes());
             Some(Mid { id, value, bytes: mid.len() as u8 })
         });
-        Self { playout_delay: playout_delay.map(|id| PlayoutDelay::new(id, waiting_max_ms)), capture_time, mid }
+        Self {
+            send_clock: send_time.map(|id| SendClock { id, began: now }),
+            playout_delay: playout_delay.map(|id| PlayoutDelay::new(id, waiting_max_ms)),
+            capture_time,
+            mid,
+        }
+    }
+
+    /// Without the time of sending: for packets that may be sent again under their own numbers.
+    pub fn without_send_time(self) -> Self {
+        Self { send_clock: None, ..self }
     }
 
     /// What a packet of media says. A picture on its way up to the live edge goes out with a time that says nothing of its capture.
-    pub fn said(&self, packet: &TrackPacket, outgoing: &Outgoing, sound_lags: bool, says_mid: SaysMid) -> Said {
+    pub fn said(
+        &self,
+        now: Instant,
+        packet: &TrackPacket,
+        outgoing: &Outgoing,
+        sound_lags: bool,
+        says_mid: SaysMid,
+    ) -> Said {
         let delay = |of: PlayoutDelay| {
             let waits = sound_lags && outgoing.playout == Playout::Live;
             (of.id, if waits { of.waiting } else { DELAY_NONE })
@@ -123,6 +167,7 @@ impl Extensions {
         let is_squeezed = outgoing.playout == Playout::AtOnce;
         Said {
             mid: self.mid.filter(|_| says_mid.covers(outgoing.seq)),
+            send_time: self.send_clock.map(|clock| clock.said(now)),
             playout: self.playout_delay.filter(|_| outgoing.playout != Playout::Unsaid).map(delay),
             capture: self.capture_time.zip(packet.capture).filter(|_| !is_squeezed),
         }
@@ -132,6 +177,7 @@ impl Extensions {
     pub fn bytes_max(&self, packet: &TrackPacket, next: ExtendedSeq, says_mid: SaysMid) -> usize {
         let said = Said {
             mid: self.mid.filter(|_| says_mid.covers(next)),
+            send_time: self.send_clock.map(|clock| (clock.id, [0; SEND_TIME_BYTES])),
             playout: self.playout_delay.map(|of| (of.id, DELAY_NONE)),
             capture: self.capture_time.zip(packet.capture),
         };
@@ -139,8 +185,12 @@ impl Extensions {
     }
 
     /// What a retransmission says in its own header: what it repeats it says in nobody's.
-    pub fn said_again(&self, seq: ExtendedSeq, says_mid: SaysMid) -> Said {
-        Said { mid: self.mid.filter(|_| says_mid.covers(seq)), ..Said::default() }
+    pub fn said_again(&self, now: Instant, seq: ExtendedSeq, says_mid: SaysMid) -> Said {
+        Said {
+            mid: self.mid.filter(|_| says_mid.covers(seq)),
+            send_time: self.send_clock.map(|clock| clock.said(now)),
+            ..Said::default()
+        }
     }
 }
 
@@ -150,7 +200,8 @@ impl Said {
         let mid = self.mid.map_or(0, |mid| ELEMENT_HEADER_BYTES + usize::from(mid.bytes));
         let playout = if self.playout.is_some() { ELEMENT_HEADER_BYTES + DELAY_BYTES } else { 0 };
         let capture = if self.capture.is_some() { ELEMENT_HEADER_BYTES + CaptureTime::BYTES } else { 0 };
-        let elements = mid + playout + capture;
+        let send_time = if self.send_time.is_some() { ELEMENT_HEADER_BYTES + SEND_TIME_BYTES } else { 0 };
+        let elements = mid + send_time + playout + capture;
         if elements == 0 { 0 } else { BLOCK_HEADER_BYTES + elements.next_multiple_of(4) }
     }
 
@@ -160,6 +211,9 @@ impl Said {
         let words = (elements.len() / 4) as u8;
         *header = [0xbe, 0xde, 0, words];
         let mut rest = elements;
+        if let Some((id, time)) = self.send_time {
+            rest = element(rest, id, &time);
+        }
         if let Some((id, delay)) = self.playout {
             rest = element(rest, id, &delay);
         }

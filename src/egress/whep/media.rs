@@ -84,7 +84,13 @@ pub struct SenderMedia {
 }
 
 impl SenderMedia {
-    pub fn new(section: &NegotiatedMedia, ids: SenderIds, numbers: StreamNumbers, settings: SenderSettings) -> Self {
+    pub fn new(
+        now: Instant,
+        section: &NegotiatedMedia,
+        ids: SenderIds,
+        numbers: StreamNumbers,
+        settings: SenderSettings,
+    ) -> Self {
         let subscription = Subscription::new(section.kind, numbers.first_seq, numbers.time_offset_ticks);
         let next_rtx = ExtendedSeq(u64::from(numbers.first_rtx_seq & 0x7fff));
         Self {
@@ -92,7 +98,7 @@ impl SenderMedia {
             section: section.clone(),
             chosen_for: None,
             payload_types: None,
-            extensions: Extensions::new(&section.extensions, &section.mid, settings.playout_delay_max_ms),
+            extensions: Extensions::new(now, &section.extensions, &section.mid, settings.playout_delay_max_ms),
             says_mid: SaysMid::from(subscription.next_out()),
             sound_lags: false,
             choice: LayerChoice::Automatic,
@@ -177,8 +183,8 @@ impl SenderMedia {
     }
 
     /// The most that the next packet takes on the wire; `None` when there is none.
-    pub fn next_bytes_max(&self, track: &ReplicaTrack, sealer: &SrtpSealer) -> Option<usize> {
-        Some(self.wire(sealer)?.packet_bytes_max(self.subscription.peek(track)?, self.subscription.next_out()))
+    pub fn next_bytes_max(&self, now: Instant, track: &ReplicaTrack, sealer: &SrtpSealer) -> Option<usize> {
+        Some(self.wire(now, sealer)?.packet_bytes_max(self.subscription.peek(track)?, self.subscription.next_out()))
     }
 
     /// Sends what is due. `follows`: a datagram of so many bytes at most will be sent right after.
@@ -191,7 +197,7 @@ impl SenderMedia {
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Part {
         let mut part = Part::default();
-        let Some(wire) = self.wire(output.sealer) else { return part };
+        let Some(wire) = self.wire(now, output.sealer) else { return part };
         loop {
             let mut run = ArrayVec::<(&TrackPacket, Outgoing), SEGMENTS_MAX>::new();
             while !run.is_full() {
@@ -226,12 +232,13 @@ impl SenderMedia {
 
     pub fn send_late(
         &mut self,
+        now: Instant,
         track: &ReplicaTrack,
         layer: LayerIndex,
         late: ExtendedSeq,
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Sent {
-        let Some(wire) = self.wire(output.sealer) else { return Sent::default() };
+        let Some(wire) = self.wire(now, output.sealer) else { return Sent::default() };
         let Some((packet, outgoing)) = self.subscription.late(layer, late, track) else { return Sent::default() };
         let sent = wire.send(&[(packet, outgoing)], None, output.scratch, output.out);
         self.count(sent);
@@ -250,7 +257,7 @@ impl SenderMedia {
         if self.kind() == MediaKind::Audio || self.is_catching_up() || self.was_mended(now) {
             return false;
         }
-        let Some(wire) = self.wire(sealer) else { return false };
+        let Some(wire) = self.wire(now, sealer) else { return false };
         let bytes = |wire_seq| {
             let (packet, outgoing) = self.subscription.sent(wire_seq, track)?;
             Some(wire.packet_bytes(packet, &outgoing) as u64)
@@ -267,7 +274,7 @@ impl SenderMedia {
         output: &mut Output<'_, impl DatagramOut>,
     ) -> Sent {
         let Some((packet, outgoing)) = self.subscription.sent(wire_seq, track) else { return Sent::default() };
-        let Some(wire) = self.wire(output.sealer) else { return Sent::default() };
+        let Some(wire) = self.wire(now, output.sealer) else { return Sent::default() };
         if !self.budget.grant(now, wire_seq, wire.packet_bytes(packet, &outgoing)) {
             return Sent::default();
         }
@@ -329,17 +336,19 @@ impl SenderMedia {
     }
 
     /// `None` when the viewer cannot decode what the track now carries.
-    fn wire<'s>(&self, sealer: &'s SrtpSealer) -> Option<Wire<'s>> {
+    fn wire<'s>(&self, now: Instant, sealer: &'s SrtpSealer) -> Option<Wire<'s>> {
         let types = self.payload_types?;
+        // Without a retransmission stream a packet may be sent again under its own number.
+        let is_repeated = types.rtx.is_none();
         Some(Wire {
+            now,
             sealer,
             ssrc: self.ids.ssrc,
             payload_type: types.media,
-            extensions: self.extensions,
+            extensions: if is_repeated { self.extensions.without_send_time() } else { self.extensions },
             says_mid: self.says_mid,
             sound_lags: self.sound_lags,
-            // Without a retransmission stream a packet may be sent again under its own number.
-            pad: types.rtx.is_some(),
+            pad: !is_repeated,
         })
     }
 

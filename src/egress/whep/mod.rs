@@ -63,6 +63,23 @@ pub struct Feedback {
     pub bye: bool,
 }
 
+/// What a viewer has told of its path, last.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ViewerPath {
+    pub round_trip: Option<Duration>,
+    /// Of what was sent between the last two reports, pictures if there are any, before anything was sent again: from 0 to 1.
+    pub lost_share: Option<f32>,
+    /// What it carries, by the viewer's estimate: of a path that was never full somewhat more than what was sent.
+    pub bandwidth_bps: Option<u64>,
+}
+
+impl ViewerPath {
+    fn reported(&mut self, round_trip: Option<Duration>, fraction_lost: Option<u8>) {
+        self.round_trip = round_trip.or(self.round_trip);
+        self.lost_share = fraction_lost.map(|lost| f32::from(lost) / 256.0).or(self.lost_share);
+    }
+}
+
 /// How a viewer is sent to.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderSettings {
@@ -84,6 +101,7 @@ pub struct WhepSender {
     offered_at: Instant,
     /// The first keyframe went out.
     joined: bool,
+    path: ViewerPath,
     next_report: Option<Instant>,
 }
 
@@ -112,7 +130,7 @@ impl WhepSender {
     ) -> Self {
         let accepted = media.media.iter().filter(|section| !section.codecs.is_empty());
         let mut media: Vec<_> =
-            accepted.zip(ids).map(|(section, ids)| SenderMedia::new(section, *ids, numbers(), settings)).collect();
+            accepted.zip(ids).map(|(section, ids)| SenderMedia::new(now, section, *ids, numbers(), settings)).collect();
         // Pictures first: sound is small, and goes with a picture's last call.
         media.sort_by_key(|media| std::cmp::Reverse(media.kind()));
         Self {
@@ -122,6 +140,7 @@ impl WhepSender {
             cname,
             offered_at,
             joined: false,
+            path: ViewerPath::default(),
             next_report: None,
         }
     }
@@ -192,7 +211,7 @@ impl WhepSender {
         if only.is_none() {
             let sound = self.media.iter().find(|media| media.kind() == MediaKind::Audio);
             let sound = sound.zip(replica.track(MediaKind::Audio));
-            sound_bytes = sound.and_then(|(media, track)| media.next_bytes_max(track, output.sealer));
+            sound_bytes = sound.and_then(|(media, track)| media.next_bytes_max(now, track, output.sealer));
         }
         for media in self.media.iter_mut().filter(|media| only.is_none_or(|kind| kind == media.kind())) {
             let Some(track) = replica.track(media.kind()) else { continue };
@@ -218,6 +237,7 @@ impl WhepSender {
     /// Sends packets that filled gaps behind the place already sent.
     pub fn send_late(
         &mut self,
+        now: Instant,
         replica: &Replica,
         late: &[(MediaKind, LayerIndex, ExtendedSeq)],
         output: &mut Output<'_, impl DatagramOut>,
@@ -226,7 +246,7 @@ impl WhepSender {
         for (kind, layer, seq) in late {
             let Some(track) = replica.track(*kind) else { continue };
             for media in self.media.iter_mut().filter(|media| media.kind() == *kind) {
-                sent.add(media.send_late(track, *layer, *seq, output));
+                sent.add(media.send_late(now, track, *layer, *seq, output));
             }
         }
         sent
@@ -246,9 +266,18 @@ impl WhepSender {
             let broken = match part {
                 Rtcp::Reception { report, .. } => {
                     self.media.iter_mut().for_each(|media| media.acknowledged(report.ssrc));
-                    if let (Some(media), Some(rtt)) = (self.by_ssrc(report.ssrc), report.round_trip(ntp)) {
-                        media.measured_rtt(rtt);
+                    if let Some(media) = self.by_ssrc(report.ssrc) {
+                        let rtt = report.round_trip(ntp);
+                        if let Some(rtt) = rtt {
+                            media.measured_rtt(rtt);
+                        }
+                        let tells = media.kind() == self.media[0].kind();
+                        self.path.reported(rtt, tells.then_some(report.fraction_lost));
                     }
+                    continue;
+                }
+                Rtcp::Remb { bitrate_bps } => {
+                    self.path.bandwidth_bps = Some(bitrate_bps);
                     continue;
                 }
                 Rtcp::Nack { media_ssrc, sequences, .. } => {
@@ -283,6 +312,11 @@ impl WhepSender {
             }
         }
         feedback
+    }
+
+    /// What the viewer has told of its path.
+    pub fn path(&self) -> ViewerPath {
+        self.path
     }
 
     /// When sender reports are due.

@@ -5,6 +5,8 @@
 //! largest. A packet that may be sent again under its own number is never padded: what AES-GCM sealed once under a number
 //! must be the same bytes the second time (RFC 7714 section 8.1), and padding depends on its neighbours.
 
+use std::time::Instant;
+
 use super::extensions::{BLOCK_BYTES_MAX, Extensions, Said, SaysMid};
 use crate::{
     codec::vp8::PictureNumbers,
@@ -64,6 +66,8 @@ impl Scratch {
 /// What is the same for all packets of one outgoing RTP stream.
 #[derive(Clone, Copy)]
 pub struct Wire<'a> {
+    /// When it goes out.
+    pub now: Instant,
     pub sealer: &'a SrtpSealer,
     pub ssrc: u32,
     pub payload_type: u8,
@@ -178,7 +182,7 @@ impl Wire<'_> {
         out: &mut impl DatagramOut,
     ) -> Sent {
         let payload = &packet.payload;
-        let said = self.extensions.said_again(index, self.says_mid);
+        let said = self.extensions.said_again(self.now, index, self.says_mid);
         let header = RTP_HEADER_BYTES + said.bytes();
         let body = header + OSN_BYTES;
         let bytes = body + payload.len() + self.sealer.overhead_bytes();
@@ -213,7 +217,7 @@ impl Wire<'_> {
     }
 
     fn said(&self, packet: &TrackPacket, outgoing: &Outgoing) -> Said {
-        self.extensions.said(packet, outgoing, self.sound_lags, self.says_mid)
+        self.extensions.said(self.now, packet, outgoing, self.sound_lags, self.says_mid)
     }
 
     fn write(&self, buffer: &mut [u8], packet: &TrackPacket, outgoing: &Outgoing, padding: usize) {

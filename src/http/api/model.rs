@@ -186,6 +186,16 @@ pub struct Viewer {
     pub connected: bool,
     pub packets_sent: u64,
     pub bytes_sent: u64,
+    /// To the viewer and back, by its last report; null until it has reported.
+    #[schema(example = 38.5)]
+    pub round_trip_ms: Option<f64>,
+    /// Of what was sent between its last two reports, before anything was sent again: from 0 to 1.
+    #[schema(example = 0.004)]
+    pub lost_share: Option<f64>,
+    /// What the path to it carries, by the viewer's own estimate, in bits per second; null where it makes none. While the path was
+    /// never full it is at most half more than what is sent.
+    #[schema(example = 4_200_000)]
+    pub bandwidth_bps: Option<u64>,
 }
 
 impl StreamSummary {
@@ -296,8 +306,16 @@ impl From<ViewerState> for Viewer {
             connected: state.connected,
             packets_sent: state.packets_sent,
             bytes_sent: state.bytes_sent,
+            round_trip_ms: state.path.round_trip.map(|rtt| rounded(rtt.as_secs_f64() * 1_000.0)),
+            lost_share: state.path.lost_share.map(|share| rounded(f64::from(share))),
+            bandwidth_bps: state.path.bandwidth_bps,
         }
     }
+}
+
+/// To thousandths: what lies below is noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
 }
 
 fn rfc3339(time: SystemTime) -> String {

@@ -1,5 +1,6 @@
 //! RTCP as Sluice reads and writes it: reports (RFC 3550 section 6), NACK and PLI (RFC 4585 section 6), FIR (RFC 5104
-//! section 4.3.1), transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+//! section 4.3.1), transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01), REMB
+//! (draft-alvestrand-rmcat-remb-03).
 //!
 //! In: a decrypted compound packet, or what is to be said. Out: its meanings one by one, without allocation; or bytes
 //! appended to a buffer. What Sluice does not read comes out as [`Rtcp::Other`]. Nothing here keeps state.
@@ -32,6 +33,8 @@ mod feedback_type {
     pub const NACK: u8 = 1;
     pub const PLI: u8 = 1;
     pub const FIR: u8 = 4;
+    /// Of payload-specific feedback (RFC 4585 section 6.4).
+    pub const APPLICATION: u8 = 15;
     pub const TRANSPORT_CC: u8 = 15;
 }
 

@@ -18,9 +18,12 @@ pub enum Rtcp<'a> {
     Fir { media_ssrc: u32, command: u8 },
     /// Transport-wide feedback: the message from the base sequence number on.
     TransportCc { message: &'a [u8] },
+    /// What the receiver's path carries by its estimate, of all that it gets, in bits per second (draft-alvestrand-rmcat-remb-03
+    /// section 2.2).
+    Remb { bitrate_bps: u64 },
     /// The source leaves.
     Bye { ssrc: u32 },
-    /// Well-formed, but nothing Sluice reads: source descriptions, extended reports, REMB, application data.
+    /// Well-formed, but nothing Sluice reads: source descriptions, extended reports, application data.
     Other,
 }
 
@@ -132,6 +135,9 @@ impl<'a> RtcpReader<'a> {
             packet_type::PAYLOAD_FEEDBACK if count == feedback_type::PLI => {
                 Some(Rtcp::Pli { media_ssrc: word(body.get(4..)?.first_chunk::<4>()?) })
             }
+            packet_type::PAYLOAD_FEEDBACK if count == feedback_type::APPLICATION => {
+                Some(remb(body.get(8..)?).unwrap_or(Rtcp::Other))
+            }
             _ => Some(Rtcp::Other),
         }
     }
@@ -163,6 +169,15 @@ fn transport_feedback(format: u8, body: &[u8]) -> Option<Rtcp<'_>> {
         feedback_type::TRANSPORT_CC => Rtcp::TransportCc { message },
         _ => Rtcp::Other,
     })
+}
+
+/// Of application layer feedback, behind the SSRCs: four letters, a number of SSRCs, and the rate as 6 bits of exponent and 18 of mantissa.
+fn remb(message: &[u8]) -> Option<Rtcp<'static>> {
+    let &[b'R', b'E', b'M', b'B', _, high, middle, low] = message.first_chunk()? else { return None };
+    let exponent = u32::from(high >> 2);
+    let mantissa = u64::from(high & 3) << 16 | u64::from(middle) << 8 | u64::from(low);
+    // What is beyond 64 bits is no bandwidth.
+    Some(Rtcp::Remb { bitrate_bps: mantissa.checked_shl(exponent).filter(|rate| rate >> exponent == mantissa)? })
 }
 
 /// At most `count` entries of a fixed size; a packet that is shorter than its count says has fewer.

@@ -3,12 +3,16 @@
 use rtc_rtcp::{
     goodbye::Goodbye,
     packet::{Packet, unmarshal},
-    payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication},
+    payload_feedbacks::{
+        full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication,
+        receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate,
+    },
     receiver_report::ReceiverReport,
     sender_report,
     source_description::{SdesType, SourceDescription},
     transport_feedbacks::transport_layer_nack::TransportLayerNack,
 };
+use rtc_shared::marshal::Marshal;
 
 use super::*;
 
@@ -72,6 +76,28 @@ fn a_receiver_report_keeps_every_field_and_a_negative_loss() {
     assert_eq!(theirs.reports[0].fraction_lost, 64);
     assert_eq!(theirs.reports[0].last_sequence_number, 0x0001_fffe);
     assert_eq!((theirs.reports[0].jitter, theirs.reports[0].delay), (90, 65_536));
+}
+
+#[test]
+fn a_receivers_estimate_is_read_and_what_only_looks_like_one_is_not() {
+    for bitrate in [0.0_f32, 310_000.0, 4_200_000.0, 1e12] {
+        let theirs = ReceiverEstimatedMaximumBitrate { sender_ssrc: 1, bitrate, ssrcs: vec![7, 8] };
+        let bytes = theirs.marshal().unwrap();
+        let [Rtcp::Remb { bitrate_bps }] = read(&bytes)[..] else { panic!("{bitrate}") };
+        // 18 bits of mantissa.
+        assert!((bitrate_bps as f32 - bitrate).abs() <= bitrate / 131_072.0, "{bitrate}: {bitrate_bps}");
+    }
+    let mut bytes = ReceiverEstimatedMaximumBitrate { sender_ssrc: 1, bitrate: 1e6, ssrcs: vec![7] }.marshal().unwrap();
+    for (at, byte) in [(12, b'X'), (17, 0xff)] {
+        let mut other = bytes.to_vec();
+        other[at] = byte;
+        assert_eq!(read(&other), [Rtcp::Other], "other application data, or more than there can be");
+    }
+    // Cut off behind the letters, with a length that says so.
+    bytes.truncate(16);
+    let mut short = bytes.to_vec();
+    short[3] = 3;
+    assert_eq!(read(&short), [Rtcp::Other]);
 }
 
 #[test]

@@ -22,6 +22,9 @@ test(
     assertPlays(watched, 30_000);
     assert.equal(watched.freezes, 0, JSON.stringify(watched.report.stats));
     assert.ok(watched.p95Ms < 300, `p95 ${watched.p95Ms} ms`);
+    const told = (await stage.server.stream("cam"))?.viewers[0];
+    assert.ok((told?.bandwidth_bps ?? 0) > 100_000, `its own estimate of its path: ${JSON.stringify(told)}`);
+    assert.ok((told?.round_trip_ms ?? Infinity) < 1000 && told?.lost_share === 0, JSON.stringify(told));
     // The cheapest of those that Chromium has, which is not the one that it lists first.
     assert.equal(watched.report.carrier?.srtp, "SRTP_AEAD_AES_128_GCM");
     assert.equal((await publisher.report()).carrier?.srtp, "SRTP_AEAD_AES_128_GCM");

@@ -46,9 +46,12 @@ describe("parseStreams", () => {
 
 describe("parseViewers", () => {
   it("reads a stream's viewers", () => {
-    const viewer = { session: "v", from: "192.0.2.8:1", user_agent: "x", since: "bad", connected: true, bytes_sent: 5 };
-    expect(parseViewers({ viewers: [viewer] })).toEqual([
-      { session: "v", from: "192.0.2.8:1", userAgent: "x", sinceMs: null, connected: true, bytesSent: 5 },
+    const told = { session: "v", from: "192.0.2.8:1", user_agent: "x", since: "bad", connected: true, bytes_sent: 5 };
+    const read = { session: "v", from: "192.0.2.8:1", userAgent: "x", sinceMs: null, connected: true, bytesSent: 5 };
+    const path = { round_trip_ms: 38.5, lost_share: 0.25 };
+    expect(parseViewers({ viewers: [told, { ...told, ...path }] })).toEqual([
+      { ...read, roundTripMs: null, lostShare: null },
+      { ...read, roundTripMs: 38.5, lostShare: 0.25 },
     ]);
     expect(parseViewers(null)).toEqual([]);
   });

@@ -42,6 +42,10 @@ export interface Viewer {
   readonly sinceMs: number | null;
   readonly connected: boolean;
   readonly bytesSent: number;
+  /** By the viewer's last report; `null` until it has reported. */
+  readonly roundTripMs: number | null;
+  /** From 0 to 1. */
+  readonly lostShare: number | null;
 }
 
 /** Where publishers come in other than by HTTP. */
@@ -123,6 +127,8 @@ export function parseViewers(document: unknown): Viewer[] {
     sinceMs: time(viewer, "since"),
     connected: viewer["connected"] === true,
     bytesSent: number(viewer, "bytes_sent") ?? 0,
+    roundTripMs: number(viewer, "round_trip_ms"),
+    lostShare: number(viewer, "lost_share"),
   }));
 }
 

@@ -3,7 +3,7 @@
 import { Api, type StreamSummary, type Viewer } from "../api/streams";
 import { asSignallingError } from "../../lib/src/problem.ts";
 import { copyable, h, setText, showFigures, toast } from "../ui/dom";
-import { bitrate, bytes, count, duration, shortAgent, UNKNOWN } from "../ui/format";
+import { bitrate, bytes, count, duration, milliseconds, percent, shortAgent, UNKNOWN } from "../ui/format";
 import { pageLink, urlsOf } from "../ui/place";
 
 export interface CardActions {
@@ -189,6 +189,8 @@ function describe(viewer: Viewer): string {
     shortAgent(viewer.userAgent),
     viewer.connected ? bytes(viewer.bytesSent) : "connecting",
     viewer.sinceMs === null ? "" : `for ${duration(Date.now() - viewer.sinceMs)}`,
+    viewer.roundTripMs === null ? "" : `${milliseconds(viewer.roundTripMs)} round trip`,
+    viewer.lostShare === null ? "" : `${percent(viewer.lostShare * 100)} lost`,
   ];
   return parts.filter((part) => part !== "").join(" · ");
 }

@@ -1,7 +1,10 @@
 //! What packets say in their header extensions, and for how long.
 
 use super::*;
-use crate::rtp::rtcp::{ReceptionReport, write_receiver_report};
+use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+use rtc_shared::marshal::Marshal;
+
+use crate::rtp::rtcp::{ReceptionReport, to_ntp_short, write_receiver_report};
 
 const CAPTURE: CaptureTime = CaptureTime { ntp: 0x0102_0304_0506_0708, clock_offset: -2 };
 
@@ -84,6 +87,86 @@ fn the_mid_is_said_until_the_viewer_reports_and_what_is_sent_again_is_the_same_b
 
     bench.hear(&nack(&[100, 101, 102, 103]));
     assert_eq!(bench.browser.calls.concat(), first, "one number is sealed over one content only");
+}
+
+/// The times of sending that the headers of what came say, in 2^-18 s.
+fn send_times(browser: &mut Browser) -> Vec<Option<u32>> {
+    const ELEMENT: u8 = SEND_TIME_ID << 4 | 2;
+    let said = |datagram: &Vec<u8>| {
+        let words = usize::from(datagram[15]);
+        // What is said first: its place in the block is ours to choose.
+        let elements = (datagram[0] & 0x10 != 0).then(|| &datagram[16..16 + 4 * words])?;
+        let [ELEMENT, a, b, c, ..] = *elements else { return None };
+        Some(u32::from_be_bytes([0, a, b, c]))
+    };
+    std::mem::take(&mut browser.calls).into_iter().flatten().map(|datagram| said(&datagram)).collect()
+}
+
+const SEND_TIME_ID: u8 = 2;
+
+#[test]
+fn packets_say_when_they_are_sent_and_those_sent_again_when_that_was() {
+    let ids = ExtensionIds { abs_send_time: Some(SEND_TIME_ID), ..ALL_IDS };
+    let mut bench = Bench::with_sections(vec![NegotiatedMedia { extensions: ids, ..video(true) }]);
+    bench.picture(true, &[700, 700]);
+    bench.send();
+    let first = send_times(&mut bench.browser);
+    let after = |ms: u64| Some((ms << 18) as u32 / 1_000);
+    assert_eq!(first, [after(33), after(33)]);
+    // Across the wrap of 64 s.
+    bench.now += Duration::from_secs(64);
+    bench.picture(false, &[700]);
+    bench.send();
+    assert_eq!(send_times(&mut bench.browser), [after(66)]);
+    bench.now += Duration::from_millis(20);
+    bench.hear(&nack(&[100]));
+    assert_eq!(send_times(&mut bench.browser), [after(86)], "in a stream of its own");
+}
+
+#[test]
+fn what_may_be_sent_again_under_its_own_number_does_not_say_when_it_was_sent() {
+    let ids = ExtensionIds { abs_send_time: Some(SEND_TIME_ID), ..ALL_IDS };
+    let mut bench = Bench::with_sections(vec![NegotiatedMedia { extensions: ids, ..video(false) }]);
+    bench.picture(true, &[700]);
+    bench.send();
+    let first = bench.browser.calls.concat();
+    assert_eq!(send_times(&mut bench.browser), [None]);
+    bench.now += Duration::from_millis(20);
+    bench.hear(&nack(&[100]));
+    assert_eq!(bench.browser.calls.concat(), first, "one number is sealed over one content only");
+}
+
+#[test]
+fn what_a_viewer_tells_of_its_path_is_kept() {
+    let mut bench = Bench::with_sound(true);
+    assert_eq!(bench.viewer.path(), ViewerPath::default());
+    // Our clock stands at 1970 here: 40 ms before that the viewer's last report of ours went out, and it kept none of them.
+    let now = NtpTime::from_system(std::time::SystemTime::UNIX_EPOCH).middle();
+    let sent = now - to_ntp_short(Duration::from_millis(40));
+    let block = |ssrc, fraction_lost, last_sender_report| ReceptionReport {
+        ssrc,
+        fraction_lost,
+        lost: 0,
+        highest_sequence: 0,
+        jitter_ticks: 0,
+        last_sender_report,
+        delay_since_last: 0,
+    };
+    let mut compound = Vec::new();
+    write_receiver_report(&mut compound, 1, &[block(1_000, 64, sent), block(3_000, 128, 0), block(9, 255, 0)]);
+    let estimate = ReceiverEstimatedMaximumBitrate { sender_ssrc: 1, bitrate: 4_200_000.0, ssrcs: vec![1_000] };
+    compound.extend_from_slice(&estimate.marshal().unwrap());
+    bench.hear(&compound);
+    let path = bench.viewer.path();
+    assert_eq!(path.lost_share, Some(0.25), "that of the pictures");
+    assert!(path.bandwidth_bps.is_some_and(|bps| bps.abs_diff(4_200_000) < 100), "{path:?}");
+    let round_trip = path.round_trip.expect("the viewer had a report of ours");
+    assert!(round_trip.abs_diff(Duration::from_millis(40)) < Duration::from_millis(1), "{round_trip:?}");
+
+    bench.hear(&reports_on(&[1_000]));
+    assert_eq!(bench.viewer.path().lost_share, Some(0.0));
+    let path = bench.viewer.path();
+    assert!(path.bandwidth_bps.is_some() && path.round_trip.is_some(), "what a report lacks takes nothing back");
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn codec(codec: Codec, payload_type: u8, rtx: Option<u8>) -> AcceptedCodec {
         fmtp: fmtp.into(),
         channels: if video { 1 } else { 2 },
         rtx_payload_type: rtx,
-        feedback: Feedback { nack: video, pli: video, fir: video, transport_cc: true },
+        feedback: Feedback { nack: video, pli: video, fir: video, transport_cc: true, remb: false },
     }
 }
 

@@ -38,7 +38,14 @@ export interface StreamState {
   notices: { code: string; text: string }[];
   viewer_count: number;
   hls: { viewer_count: number; window_bytes: number; refusal: string | null; renditions: { kind: string; codecs: string }[] } | null;
-  viewers: { session: string; connected: boolean; packets_sent: number }[];
+  viewers: {
+    session: string;
+    connected: boolean;
+    packets_sent: number;
+    round_trip_ms: number | null;
+    lost_share: number | null;
+    bandwidth_bps: number | null;
+  }[];
 }
 
 export class Server {
