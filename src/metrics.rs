@@ -58,6 +58,13 @@ pub struct CodecLabel {
     pub codec: &'static str,
 }
 
+/// `operation`: `put`, `delete`. `outcome`: `ok`, `failed`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutputLabels {
+    pub operation: &'static str,
+    pub outcome: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectionLabel {
     direction: &'static str,
@@ -90,6 +97,9 @@ pub struct Metrics {
     pub auth_failures: Family<ReasonLabel, Counter>,
     pub rate_limited: Counter,
     pub sessions: Family<OutcomeLabels, Counter>,
+    /// Of `hls.output`.
+    pub hls_output_requests: Family<OutputLabels, Counter>,
+    pub hls_output_bytes: Counter,
     /// Once per viewer and format.
     pub undecodable_tracks: Family<CodecLabel, Counter>,
     registry: Registry,
@@ -122,6 +132,8 @@ impl Metrics {
             auth_failures: Family::default(),
             rate_limited: Counter::default(),
             sessions: Family::default(),
+            hls_output_requests: Family::default(),
+            hls_output_bytes: Counter::default(),
             undecodable_tracks: Family::default(),
             registry: Registry::default(),
         };
@@ -154,12 +166,23 @@ impl Metrics {
         );
         r.register("sessions", "Sessions that ended", metrics.sessions.clone());
         r.register(
+            "hls_output_requests",
+            "Objects put into the store of hls.output, and removed from it",
+            metrics.hls_output_requests.clone(),
+        );
+        r.register("hls_output_bytes", "Bytes put into the store of hls.output", metrics.hls_output_bytes.clone());
+        r.register(
             "undecodable_tracks",
             "Tracks that a viewer could not decode when their publisher came",
             metrics.undecodable_tracks.clone(),
         );
         for codec in ["H264", "VP8", "VP9", "AV1"] {
             metrics.undecodable_tracks.get_or_create(&CodecLabel { codec }).inc_by(0);
+        }
+        for operation in ["put", "delete"] {
+            for outcome in ["ok", "failed"] {
+                metrics.hls_output_requests.get_or_create(&OutputLabels { operation, outcome }).inc_by(0);
+            }
         }
         for protocol in PROTOCOLS {
             for outcome in OUTCOMES {
@@ -244,6 +267,8 @@ mod tests {
             "sluice_sessions_total{protocol=\"rtmp\",outcome=\"kicked\"} 1",
             "sluice_sessions_total{protocol=\"whep\",outcome=\"ended\"} 0",
             "sluice_undecodable_tracks_total{codec=\"AV1\"} 0",
+            "sluice_hls_output_requests_total{operation=\"put\",outcome=\"failed\"} 0",
+            "sluice_hls_output_bytes_total 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is missing in:\n{text}");

@@ -25,6 +25,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     ports(config, &mut faults);
     ice(config, &mut faults);
     auth(config, &mut faults);
+    output(config, &mut faults);
     doors(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.level) {
         faults.push(Fault { key: "log.level", message: format!("{:?} is no filter: {error}", config.log.level) });
@@ -58,6 +59,24 @@ fn ranges(config: &Config, faults: &mut Vec<Fault>) {
     within("hls.waiting_max", config.hls.waiting_max, 1..=1_000_000);
     within("hls.client_waiting_max", config.hls.client_waiting_max, 1..=1_000_000);
     within("ice.turn_ttl_s", config.ice.turn_ttl_s, 60..=2_592_000);
+}
+
+/// A place that there can be.
+fn output(config: &Config, faults: &mut Vec<Fault>) {
+    let Some(url) = &config.hls.output else { return };
+    let is_place = |url: &str| match url.split_once("://") {
+        Some(("file", folder)) => folder.starts_with('/'),
+        Some(("s3", place)) => !place.is_empty() && !place.starts_with('/'),
+        _ => false,
+    };
+    if !is_place(url) {
+        let message = format!("{url:?} is no place; expected file:///a/folder or s3://bucket/prefix");
+        faults.push(Fault { key: "hls.output", message });
+    }
+    if !config.hls.enabled {
+        let message = "there is nothing to put there while hls.enabled is false; unset one of the two".to_owned();
+        faults.push(Fault { key: "hls.output", message });
+    }
 }
 
 /// Two doors on one TCP port: the second could not be opened.

@@ -119,6 +119,7 @@ settings! {
     whep.wait_max_s: Whole, "a time in seconds, 10 to 86400";
     hls.enabled: Switch, "true or false";
     hls.always_on: Switch, "true or false";
+    hls.output: Text, "a place such as \"file:///srv/hls\" or \"s3://bucket/prefix\"";
     hls.part_ms: Whole, "a time in ms, 100 to 2000";
     hls.segment_s: Whole, "a time in seconds, 1 to 10";
     hls.window_segments: Whole, "a number of segments, 3 to 100";

@@ -205,6 +205,9 @@ pub struct HlsConfig {
     /// Package every stream from its publisher's first picture on, so that the first viewer waits for nothing. Default: false: from the
     /// first request on. Costs some percent of a core and `window_max_mb` of memory at the most per stream.
     pub always_on: bool,
+    /// Where whole segments and playlists of them are put, for a CDN to fetch: `file:///a/folder` or `s3://bucket/prefix`. Default: nowhere.
+    /// Every stream is packaged then. Whoever can read that place can watch: tokens are not asked for there.
+    pub output: Option<String>,
     /// The length of parts, in ms. Default: 200. Players stay five parts behind; each costs a viewer two requests.
     pub part_ms: u32,
     /// What segments are to last, in seconds. Default: 2. WebRTC publishers are asked for a keyframe that often; others decide themselves,
@@ -303,6 +306,7 @@ impl Default for HlsConfig {
         Self {
             enabled: true,
             always_on: false,
+            output: None,
             part_ms: 200,
             segment_s: 2,
             window_segments: 6,

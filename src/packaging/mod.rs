@@ -2,12 +2,14 @@
 //! once, and the wish to be woken.
 //!
 //! In: streams of the track tree, requests in terms of renditions and names. Out: playlists and media, now or when they are there. A
-//! stream is packaged from its first request (or from its publisher on, `hls.always_on`) until nobody has asked for a while, or its
+//! stream is packaged from its first request (or from its publisher on, `hls.always_on` and `hls.output`) until nobody has asked for a while, or its
 //! publisher has been away for a while. Knows no HTTP; what packaging is, `egress::hls` knows.
 #![allow(clippy::disallowed_methods, reason = "an I/O room: tasks that wait, and the clock they wait by")]
 
+mod output;
 mod playlists;
 mod queue;
+mod state;
 mod stream;
 mod task;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use crate::{
     track::{Stream, Streams},
 };
 
+pub use output::{Output, OutputError, OutputState};
 pub use playlists::SharedPlaylist;
 pub use stream::{Asked, MediaRefusal, PackagedStream, PackagingState, PlaylistRefusal, RenditionState};
 pub use viewers::ViewerKey;
@@ -50,6 +53,8 @@ pub struct PackagingSettings {
     pub packager: PackagerSettings,
     /// Every stream that is published is packaged, whether somebody asks or not.
     pub always_on: bool,
+    /// Where all that is packaged is put, too: then every stream is.
+    pub output: Option<Output>,
     /// Packaging stops when nobody has asked for so long.
     pub idle: Duration,
     /// It ends when the publisher has been away for so long: playlists say so, and players stop.
@@ -151,7 +156,15 @@ impl Packaging {
         by_name.insert(stream.name().clone(), packaged.clone());
         tracing::info!(stream = %stream.name(), cause, "HLS packaging begins");
         self.tasks.spawn(task::run(packaged.clone(), self.settings.packager.clone(), self.settings.away));
+        if let Some(output) = &self.settings.output {
+            let (output, metrics) = (output.clone(), self.metrics.clone());
+            self.tasks.spawn(output::run(packaged.clone(), output, metrics, self.drain.clone()));
+        }
         Ok(packaged)
+    }
+
+    fn packages_all(&self) -> bool {
+        self.settings.enabled && (self.settings.always_on || self.settings.output.is_some())
     }
 
     /// Stops what nobody asks for, and begins what is to be always on; to be called every second or so.
@@ -160,19 +173,19 @@ impl Packaging {
         let mut by_name = self.by_name.lock();
         by_name.retain(|_, packaged| {
             packaged.forget_viewers(now);
-            let is_kept = self.settings.always_on && !packaged.is_over();
+            let is_kept = self.packages_all() && !packaged.is_over();
             let keep = is_kept || packaged.idle(now) < self.settings.idle;
             if !keep {
                 packaged.stop("nobody asks for it any more");
             }
             keep
         });
-        if self.settings.always_on && self.settings.enabled {
+        if self.packages_all() {
             for stream in self.streams.all().into_iter().filter(|stream| stream.is_live()) {
                 let is_on = by_name.get(stream.name()).is_some_and(|packaged| !packaged.is_over());
                 if !is_on && by_name.len() < self.settings.streams_max {
                     // Refused only by a server that stops.
-                    let _ = self.begin(&mut by_name, stream, "hls.always_on");
+                    let _ = self.begin(&mut by_name, stream, "every stream is packaged");
                 }
             }
         }

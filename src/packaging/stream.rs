@@ -16,16 +16,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    output::{Listing, OutputState},
     playlists::SharedPlaylist,
+    state::{State, Taken},
     viewers::{ViewerKey, Viewers},
     waiting::{Place, TooManyWaiting, Waiting},
 };
 use crate::{
     codec::PictureSize,
-    egress::hls::{
-        Found, MediaNames, Output, RENDITIONS_MAX, RenditionIndex, RenditionWindow, Window, WindowSettings,
-        advance_part_limit, media_playlist, multivariant_playlist,
-    },
+    egress::hls::{Found, MediaNames, Output, RENDITIONS_MAX, RenditionIndex, RenditionWindow, Window, WindowSettings},
     media::MediaKind,
     metrics::Metrics,
     track::Stream,
@@ -87,6 +86,8 @@ pub struct PackagingState {
     pub window_bytes: usize,
     pub target_duration: Duration,
     pub refusal: Option<String>,
+    /// Where it goes to a store.
+    pub output: Option<OutputState>,
     pub renditions: Vec<RenditionState>,
 }
 
@@ -105,24 +106,6 @@ pub struct RenditionState {
     pub window: Duration,
 }
 
-/// Playlists of the present state, where somebody has asked for them.
-#[derive(Default)]
-struct Written {
-    whole: Option<Arc<SharedPlaylist>>,
-    delta: Option<Arc<SharedPlaylist>>,
-}
-
-struct State {
-    window: Window,
-    refusal: Option<String>,
-    /// When the first part came.
-    first_part: Option<Instant>,
-    written: [Written; RENDITIONS_MAX],
-    multivariant: Option<Arc<SharedPlaylist>>,
-    /// Counts changes, for versions.
-    changes: u64,
-}
-
 /// A stream that is packaged.
 pub struct PackagedStream {
     stream: Arc<Stream>,
@@ -136,6 +119,7 @@ pub struct PackagedStream {
     anything: watch::Sender<()>,
     asked: Mutex<Instant>,
     viewers: Mutex<Viewers>,
+    output: Mutex<Option<OutputState>>,
     stop: CancellationToken,
     over: CancellationToken,
 }
@@ -148,24 +132,17 @@ impl PackagedStream {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
-        let names = MediaNames::new(rand::random());
-        let state = State {
-            window: Window::new(settings, names, first_segment),
-            refusal: None,
-            first_part: None,
-            written: array::from_fn(|_| Written::default()),
-            multivariant: None,
-            changes: 0,
-        };
+        let window = Window::new(settings, MediaNames::new(rand::random()), first_segment);
         Self {
             viewers: Mutex::new(Viewers::new(stream.clone(), metrics)),
             stream,
             since: SystemTime::now(),
             id: rand::random(),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(window)),
             changed: array::from_fn(|_| watch::Sender::new(())),
             anything: watch::Sender::new(()),
             asked: Mutex::new(Instant::now()),
+            output: Mutex::default(),
             stop,
             over: CancellationToken::new(),
         }
@@ -183,6 +160,25 @@ impl PackagedStream {
     /// Somebody has asked for it.
     pub(super) fn touch(&self, now: Instant) {
         *self.asked.lock() = now;
+    }
+
+    /// What a store is to have of it, from these segments on.
+    pub(super) fn listing(&self, next: impl Fn(RenditionIndex) -> u64) -> Listing {
+        self.state.lock().listing(next)
+    }
+
+    /// Woken whenever anything has changed.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.anything.subscribe()
+    }
+
+    /// Until nothing more comes of it.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    pub(super) fn set_output(&self, state: OutputState) {
+        *self.output.lock() = Some(state);
     }
 
     /// For how long nobody has asked for it.
@@ -213,10 +209,7 @@ impl PackagedStream {
     /// The task's last word where nothing will follow.
     pub(super) fn end(&self, cause: &'static str) {
         tracing::info!(stream = %self.stream.name(), cause, "HLS packaging ends");
-        let mut state = self.state.lock();
-        state.window.end();
-        state.forget_written();
-        drop(state);
+        self.state.lock().end();
         self.release();
     }
 
@@ -228,35 +221,7 @@ impl PackagedStream {
 
     /// What the packager gave goes into the window; who waits for it is woken.
     pub(crate) fn take(&self, outputs: &mut Vec<Output>, refusal: Option<&str>) {
-        let mut touched = [false; RENDITIONS_MAX];
-        let mut state = self.state.lock();
-        let refused_before = state.refusal.is_some();
-        if state.refusal.as_deref() != refusal {
-            state.refusal = refusal.map(str::to_owned);
-        }
-        let refused = state.refusal.is_some() && !refused_before;
-        let target = state.window.target_duration();
-        for output in outputs.drain(..) {
-            let run = state.window.run();
-            let changed = state.window.take(output);
-            if state.window.run() != run {
-                // The others of a new publisher are waited for anew.
-                state.first_part = None;
-            }
-            let Some(rendition) = changed else { continue };
-            state.changes += 1;
-            state.multivariant = None;
-            let at = usize::from(rendition.0);
-            if let (Some(written), Some(touched)) = (state.written.get_mut(at), touched.get_mut(at)) {
-                *written = Written::default();
-                *touched = true;
-            }
-            state.first_part.get_or_insert_with(Instant::now);
-        }
-        if state.window.target_duration() != target {
-            state.forget_written();
-        }
-        drop(state);
+        let Taken { touched, refused } = self.state.lock().take(Instant::now(), outputs, refusal);
         if refused || touched.contains(&true) {
             self.wake((0..RENDITIONS_MAX).filter(|at| touched.get(*at).is_some_and(|touched| *touched)));
         }
@@ -421,74 +386,9 @@ impl PackagedStream {
             window_bytes: state.window.bytes(),
             target_duration: state.window.target_duration(),
             refusal: state.refusal.clone(),
+            output: self.output.lock().clone(),
             renditions: state.window.renditions().filter_map(rendition).collect(),
         }
-    }
-}
-
-impl State {
-    /// Whether a rendition's playlist has what is asked for.
-    fn has(&self, rendition: RenditionIndex, asked: Asked) -> Result<bool, PlaylistRefusal> {
-        let window = self.window.rendition(rendition).ok_or(PlaylistRefusal::NoRendition)?;
-        if self.window.is_ended() {
-            return Ok(true);
-        }
-        if self.window.has_stopped(window) {
-            return Err(PlaylistRefusal::NoRendition);
-        }
-        match asked {
-            Asked::Any { whole_segment } => {
-                Ok(!whole_segment || window.listed().next().is_some_and(|first| first.complete))
-            }
-            Asked::From { segment, part } => {
-                let too_far = |last_segment| Err(PlaylistRefusal::TooFarAhead { last_segment });
-                let Some(edge) = window.edge() else { return Ok(false) };
-                // The last whole segment, plus two.
-                let last_segment = if edge.part.is_some() { edge.segment.saturating_sub(1) } else { edge.segment };
-                if segment > last_segment.saturating_add(2) {
-                    return too_far(last_segment);
-                }
-                let limit = advance_part_limit(window.part_target());
-                let part_edge = match edge.part {
-                    Some(part) if segment == edge.segment => Some(part as u64),
-                    _ => None,
-                };
-                let furthest = part_edge.map_or(limit, |part| part.saturating_add(limit));
-                if segment > last_segment && part.is_some_and(|part| part > furthest) {
-                    return too_far(last_segment);
-                }
-                Ok(window.has(segment, part))
-            }
-        }
-    }
-
-    fn playlist(&mut self, id: u64, rendition: RenditionIndex, delta: bool) -> Option<Arc<SharedPlaylist>> {
-        let window = self.window.rendition(rendition)?;
-        let written = self.written.get_mut(usize::from(rendition.0))?;
-        let place = if delta { &mut written.delta } else { &mut written.whole };
-        let write = || {
-            let form = if delta { "d" } else { "w" };
-            let version = format!("{id:016x}-{}-{}-{form}", rendition.0, self.changes);
-            let rendered = media_playlist(&self.window, window, delta);
-            let target_s = self.window.target_duration().as_secs();
-            SharedPlaylist::new(rendered, version, self.window.is_ended(), target_s)
-        };
-        Some(place.get_or_insert_with(write).clone())
-    }
-
-    fn multivariant(&mut self, id: u64) -> Arc<SharedPlaylist> {
-        let write = || {
-            let version = format!("{id:016x}-{}", self.changes);
-            let target_s = self.window.target_duration().as_secs();
-            SharedPlaylist::new(multivariant_playlist(&self.window), version, self.window.is_ended(), target_s)
-        };
-        self.multivariant.get_or_insert_with(write).clone()
-    }
-
-    fn forget_written(&mut self) {
-        self.changes += 1;
-        self.written.iter_mut().for_each(|written| *written = Written::default());
-        self.multivariant = None;
     }
 }
 

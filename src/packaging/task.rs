@@ -42,7 +42,7 @@ pub(super) async fn run(packaged: Arc<PackagedStream>, settings: PackagerSetting
 }
 
 /// At that time, or never.
-async fn at(due: Option<Instant>) {
+pub(super) async fn at(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,

@@ -25,6 +25,7 @@ pub fn settings() -> PackagingSettings {
         },
         packager: PackagerSettings::default(),
         always_on: false,
+        output: None,
         idle: Duration::from_secs(30),
         away: Duration::from_secs(20),
         streams_max: 2,

@@ -32,7 +32,7 @@ use crate::{
     http::{self, EventPlaces, Rate, RateLimiter, Services, plane::Plane},
     ingest::rtmp::{self, RtmpContext},
     metrics::Metrics,
-    packaging::{Packaging, PackagingSettings},
+    packaging::{Output, OutputError, Packaging, PackagingSettings},
     track::Streams,
     transport::{Certificate, TransportError},
     worker::{WorkerSettings, Workers},
@@ -61,6 +61,8 @@ pub enum StartError {
     Listen(#[from] ListenError),
     #[error("auth.hs256_secret: {0}")]
     Secret(#[from] WeakSecret),
+    #[error(transparent)]
+    Output(#[from] OutputError),
     #[error("no certificate for DTLS: {0}")]
     Certificate(#[from] TransportError),
     #[error("an address that was just listened on is not known: {0}")]
@@ -100,6 +102,7 @@ impl Server {
         let drain = CancellationToken::new();
         let http_stop = CancellationToken::new();
         let certificate = Certificate::generate()?;
+        let packaging = packaging(config)?;
         let (http_address, rtmp_address) =
             (http_listener.local_addr()?, rtmp_listener.as_ref().map(TcpListener::local_addr).transpose()?);
         // It starts threads, so nothing that can fail comes after it.
@@ -112,8 +115,7 @@ impl Server {
             config.publish.on_conflict,
             metrics.clone(),
         ));
-        let packaging =
-            Arc::new(Packaging::new(packaging(config), streams.clone(), metrics.clone(), drain.child_token()));
+        let packaging = Arc::new(Packaging::new(packaging, streams.clone(), metrics.clone(), drain.child_token()));
         let rtmp = rtmp_listener.map(|listener| {
             let context = RtmpContext {
                 streams: streams.clone(),
@@ -216,10 +218,10 @@ fn workers(config: &Config, streams: &Arc<Streams>, metrics: &Arc<Metrics>) -> R
     workers.map(Arc::new).map_err(|source| ListenError::new("webrtc.listen", webrtc.listen, source))
 }
 
-fn packaging(config: &Config) -> PackagingSettings {
+fn packaging(config: &Config) -> Result<PackagingSettings, OutputError> {
     let hls = &config.hls;
     let segment = Duration::from_secs(hls.segment_s.into());
-    PackagingSettings {
+    Ok(PackagingSettings {
         enabled: hls.enabled,
         window: WindowSettings {
             segments: hls.window_segments as usize,
@@ -235,12 +237,13 @@ fn packaging(config: &Config) -> PackagingSettings {
             ..PackagerSettings::default()
         },
         always_on: hls.always_on,
+        output: hls.output.as_deref().map(Output::open).transpose()?,
         idle: Duration::from_secs(hls.idle_s.into()),
         away: Duration::from_secs(hls.away_s.into()),
         streams_max: hls.streams_max as usize,
         waiting_max: hls.waiting_max as usize,
         client_waiting_max: hls.client_waiting_max as usize,
-    }
+    })
 }
 
 fn authenticator(config: &Config) -> Result<Authenticator, WeakSecret> {

@@ -19,8 +19,10 @@ pub use multivariant::multivariant_playlist;
 pub use name::{MediaNames, MediaObject};
 pub use packager::{Packager, PackagerSettings};
 pub use part::{Output, Part, RENDITIONS_MAX, RenditionDescription, RenditionIndex};
-pub use playlist::{MEDIA_PREFIX, Rendered, advance_part_limit, media_playlist, playlist_name, playlist_rendition};
-pub use window::{Edge, Found, RenditionWindow, Window, WindowSettings};
+pub use playlist::{
+    MEDIA_PREFIX, PlaylistForm, Rendered, advance_part_limit, media_playlist, playlist_name, playlist_rendition,
+};
+pub use window::{Edge, Found, RenditionWindow, Segment, Window, WindowSettings};
 
 #[cfg(test)]
 mod tests;

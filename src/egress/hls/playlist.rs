@@ -78,37 +78,55 @@ impl Rendered {
     }
 }
 
-/// The playlist of a rendition; with `delta`, what is new in it (RFC 8216bis section 6.2.5.1).
-pub fn media_playlist(window: &Window, rendition: &RenditionWindow, delta: bool) -> Rendered {
+/// How a rendition's playlist is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaylistForm {
+    /// All of it, by this server, which lets requests wait.
+    Whole,
+    /// What is new in that (RFC 8216bis section 6.2.5.1).
+    Delta,
+    /// Whole segments alone, for a place where nothing can be waited for: a store of files.
+    Stored,
+}
+
+/// The playlist of a rendition.
+pub fn media_playlist(window: &Window, rendition: &RenditionWindow, form: PlaylistForm) -> Rendered {
     let mut out = Rendered::default();
-    head(&mut out, window, rendition);
-    let delta = delta && !window.is_ended();
-    let skipped = if delta { skipped(window, rendition) } else { 0 };
+    head(&mut out, window, rendition, form);
+    let skipped = if form == PlaylistForm::Delta && !window.is_ended() { skipped(window, rendition) } else { 0 };
     if skipped > 0 {
         out.line(format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}"));
     }
+    let is_stored = form == PlaylistForm::Stored;
     let mut before: Option<&Segment> = None;
-    for (at, segment) in rendition.listed().enumerate() {
+    for (at, segment) in rendition.listed().filter(|segment| segment.complete || !is_stored).enumerate() {
         if at >= skipped {
-            write_segment(&mut out, window, rendition, segment, before);
+            write_segment(&mut out, window, rendition, segment, before, form);
         }
         before = Some(segment);
     }
-    tail(&mut out, window, rendition);
+    if !is_stored {
+        write_outlook(&mut out, window, rendition);
+    }
+    if window.is_ended() {
+        out.line(format_args!("#EXT-X-ENDLIST"));
+    }
     out
 }
 
-fn head(out: &mut Rendered, window: &Window, rendition: &RenditionWindow) {
+fn head(out: &mut Rendered, window: &Window, rendition: &RenditionWindow, form: PlaylistForm) {
     let target = window.target_duration();
-    let hold_back = Seconds(HOLD_BACK_PARTS * window.part_target());
-    let skip_until = Seconds(SKIP_TARGETS * target);
     out.line(format_args!("#EXTM3U"));
     out.line(format_args!("#EXT-X-VERSION:{VERSION}"));
     out.line(format_args!("#EXT-X-TARGETDURATION:{}", target.as_secs()));
-    out.line(format_args!(
-        "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={hold_back},CAN-SKIP-UNTIL={skip_until}"
-    ));
-    out.line(format_args!("#EXT-X-PART-INF:PART-TARGET={}", Seconds(rendition.part_target())));
+    if form != PlaylistForm::Stored {
+        let hold_back = Seconds(HOLD_BACK_PARTS * window.part_target());
+        let skip_until = Seconds(SKIP_TARGETS * target);
+        out.line(format_args!(
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={hold_back},CAN-SKIP-UNTIL={skip_until}"
+        ));
+        out.line(format_args!("#EXT-X-PART-INF:PART-TARGET={}", Seconds(rendition.part_target())));
+    }
     let first = rendition.listed().next().map_or(0, |segment| segment.number);
     out.line(format_args!("#EXT-X-MEDIA-SEQUENCE:{first}"));
     out.line(format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{}", rendition.passed_discontinuities()));
@@ -128,6 +146,7 @@ fn write_segment(
     rendition: &RenditionWindow,
     segment: &Segment,
     before: Option<&Segment>,
+    form: PlaylistForm,
 ) {
     for _ in 0..segment.discontinuities {
         out.line(format_args!("#EXT-X-DISCONTINUITY"));
@@ -140,7 +159,8 @@ fn write_segment(
     let time = humantime::format_rfc3339_millis(segment.program_time);
     out.line(format_args!("#EXT-X-PROGRAM-DATE-TIME:{time}"));
     let from_live = rendition.live().saturating_sub(segment.begins);
-    if !segment.complete || from_live <= PARTS_LISTED_TARGETS * window.target_duration() {
+    let lists_parts = !segment.complete || from_live <= PARTS_LISTED_TARGETS * window.target_duration();
+    if lists_parts && form != PlaylistForm::Stored {
         segment.parts.iter().for_each(|part| write_part(out, part));
     }
     if segment.complete {
@@ -156,7 +176,8 @@ fn write_part(out: &mut Rendered, part: &PartEntry) {
     out.line(format_args!("\"{}", if part.independent { ",INDEPENDENT=YES" } else { "" }));
 }
 
-fn tail(out: &mut Rendered, window: &Window, rendition: &RenditionWindow) {
+/// What comes next, and where the other renditions are.
+fn write_outlook(out: &mut Rendered, window: &Window, rendition: &RenditionWindow) {
     if !rendition.is_ended() {
         let next = window.names().name(rendition.index(), MediaObject::Part(rendition.next_part()));
         out.put(format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\""));
@@ -168,9 +189,6 @@ fn tail(out: &mut Rendered, window: &Window, rendition: &RenditionWindow) {
         out.put(format_args!("#EXT-X-RENDITION-REPORT:URI=\""));
         out.uri(format_args!("{}", playlist_name(other.index())));
         out.line(format_args!("\",LAST-MSN={segment},LAST-PART={part}"));
-    }
-    if window.is_ended() {
-        out.line(format_args!("#EXT-X-ENDLIST"));
     }
 }
 

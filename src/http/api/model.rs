@@ -69,7 +69,18 @@ pub struct Hls {
     pub target_duration_s: u64,
     /// Why it cannot be packaged, or not all of it, and what to change.
     pub refusal: Option<String>,
+    /// Null without `hls.output`, and until something is stored.
+    pub output: Option<HlsOutput>,
     pub renditions: Vec<Rendition>,
+}
+
+/// What of it lies in the store of `hls.output`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HlsOutput {
+    /// Of all renditions, that are listed.
+    pub segments: usize,
+    /// What the store says against more; null while it takes it.
+    pub failing: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -223,6 +234,7 @@ impl From<PackagingState> for Hls {
             window_bytes: state.window_bytes,
             target_duration_s: state.target_duration.as_secs(),
             refusal: state.refusal,
+            output: state.output.map(|output| HlsOutput { segments: output.segments, failing: output.failing }),
             renditions: state.renditions.into_iter().map(Rendition::from).collect(),
         }
     }

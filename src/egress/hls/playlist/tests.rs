@@ -22,7 +22,8 @@ fn readable(rendered: &Rendered) -> Vec<String> {
 }
 
 fn playlist(made: &Made, delta: bool) -> Rendered {
-    media_playlist(&made.window, made.video(), delta)
+    let form = if delta { PlaylistForm::Delta } else { PlaylistForm::Whole };
+    media_playlist(&made.window, made.video(), form)
 }
 
 fn both(settings: WindowSettings) -> Made {
