@@ -135,6 +135,9 @@ need_firefox() {
     fail "no Firefox: install it, or name one in SLUICE_FIREFOX"
 }
 
+# A server that speaks S3, in the Python of SLUICE_PYTHON.
+need_moto() { need_python_package moto.server 'moto[s3,server]'; }
+
 # Sets SLUICE_PYTHON to a Python that has aiortc, and builds the client that is made of the webrtc crate.
 need_webrtc_clients() {
     need_python_package aiortc aiortc

@@ -103,6 +103,9 @@ impl Server {
         let http_stop = CancellationToken::new();
         let certificate = Certificate::generate()?;
         let packaging = packaging(config)?;
+        if let Some(place) = &config.hls.output {
+            tracing::info!(place, "HLS is stored, too: who can read there needs no token");
+        }
         let (http_address, rtmp_address) =
             (http_listener.local_addr()?, rtmp_listener.as_ref().map(TcpListener::local_addr).transpose()?);
         // It starts threads, so nothing that can fail comes after it.

@@ -37,7 +37,7 @@ export interface StreamState {
   tracks: TrackState[];
   notices: { code: string; text: string }[];
   viewer_count: number;
-  hls: { viewer_count: number; window_bytes: number; refusal: string | null; renditions: { kind: string; codecs: string }[] } | null;
+  hls: { viewer_count: number; window_bytes: number; refusal: string | null; output: { segments: number; failing: string | null } | null; renditions: { kind: string; codecs: string }[] } | null;
   viewers: {
     session: string;
     connected: boolean;
@@ -66,10 +66,11 @@ export class Server {
     process.on("exit", (code, signal) => (this.#exit = code ?? signal ?? -1));
   }
 
-  /** `settings` are environment variables without their prefix: `{ AUTH__MODE: "jwt" }`. */
-  static async start(settings: Record<string, string> = {}): Promise<Server> {
+  /** `settings` are environment variables without their prefix: `{ AUTH__MODE: "jwt" }`; `others` have none. */
+  static async start(settings: Record<string, string> = {}, others: Record<string, string> = {}): Promise<Server> {
     const environment: Record<string, string> = {
       PATH: process.env["PATH"] ?? "",
+      ...others,
       SLUICE_HTTP__LISTEN: "127.0.0.1:0",
       SLUICE_RTMP__LISTEN: "127.0.0.1:0",
       SLUICE_WEBRTC__LISTEN: "127.0.0.1:0",
