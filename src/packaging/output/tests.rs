@@ -23,13 +23,15 @@ use crate::{
     track::Streams,
 };
 
-/// A store in memory that can fail, and that takes no playlist before all that it names is there.
+/// A store in memory that can fail, and that notes playlists which come before all that they name.
 #[derive(Debug, Default)]
 struct Watched {
     kept: InMemory,
     fails: AtomicBool,
     /// Fails for names with this in it.
     fails_for: parking_lot::Mutex<Option<&'static str>>,
+    /// Names that led nowhere when a playlist with them came.
+    astray: parking_lot::Mutex<Vec<String>>,
 }
 
 impl fmt::Display for Watched {
@@ -81,7 +83,9 @@ impl ObjectStore for Watched {
             let folder = at.as_ref().rsplit_once('/').unwrap().0;
             for uri in uris(&text) {
                 let named = Path::parse(format!("{folder}/{uri}")).unwrap();
-                self.kept.head(&named).await.expect("what is named is there");
+                if self.kept.head(&named).await.is_err() {
+                    self.astray.lock().push(format!("{at} names {uri}"));
+                }
             }
         }
         self.kept.put_opts(at, payload, opts).await
@@ -149,6 +153,7 @@ impl House {
     /// All that can be done now is done.
     async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(*self.store.astray.lock(), Vec::<String>::new());
     }
 
     /// So many whole segments of 2 s, as time goes by, and the first part of the next.
@@ -247,6 +252,21 @@ async fn a_playlist_waits_for_its_last_segment_and_the_others_for_nothing() {
     assert_eq!(house.store.playlist("r1.m3u8").await, before);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(uris(&house.store.playlist("r0.m3u8").await).count(), 1 + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_playlist_that_names_the_others_waits_for_all_of_them() {
+    let house = House::new().await;
+    *house.store.fails_for.lock() = Some("/r1.m3u8");
+    testing::begin(&house.packaged);
+    house.segments(AUDIO, 1).await;
+    house.segments(VIDEO, 1).await;
+    assert_ne!(house.store.playlist("r0.m3u8").await, "");
+    assert_eq!(house.store.playlist("index.m3u8").await, "");
+    *house.store.fails_for.lock() = None;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    house.settle().await;
+    assert_eq!(uris(&house.store.playlist("index.m3u8").await).count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
