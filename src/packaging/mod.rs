@@ -16,6 +16,8 @@ mod task;
 pub mod testing;
 mod viewers;
 mod waiting;
+#[cfg(test)]
+mod wraps_tests;
 
 use std::{
     collections::HashMap,

@@ -9,6 +9,10 @@ const START_MS: i64 = 60_000;
 const JUMP_FORWARD_MS: i64 = 3_000;
 /// A step back within one track that is taken for a new timeline; smaller ones are a muxer's disorder.
 const JUMP_BACK_MS: i64 = 500;
+/// FLV muxers (ffmpeg's, OBS's) write 31 bits of a time, as the format has it: theirs go to 0 here, after 24 days.
+const FLV_WRAP_MS: u32 = 1 << 31;
+/// As near to that wrap as this, on both sides of it, times have gone through it.
+const FLV_WRAP_NEAR_MS: u32 = 10_000;
 
 /// Which of a publisher's two sequences of times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +52,7 @@ impl MediaClock {
             self.last[lane as usize] = Some(wide_ms);
             return START_MS;
         };
-        let wide_ms = anchor.wide_ms + i64::from(wire_ms.wrapping_sub(anchor.wire_ms) as i32);
+        let wide_ms = anchor.wide_ms + step_ms(anchor.wire_ms, wire_ms);
         let elapsed_ms = now.saturating_duration_since(anchor.arrival).as_millis() as i64;
         let last = self.last[lane as usize];
         let forward = wide_ms - anchor.wide_ms > JUMP_FORWARD_MS + elapsed_ms;
@@ -77,6 +81,17 @@ impl MediaClock {
     pub fn jumps(&self) -> u32 {
         self.anchor.as_ref().map_or(0, |anchor| anchor.jumps)
     }
+}
+
+/// From one wire time to another, whichever of the two wraps lies between them.
+fn step_ms(from_ms: u32, to_ms: u32) -> i64 {
+    let before = FLV_WRAP_MS - FLV_WRAP_NEAR_MS..FLV_WRAP_MS;
+    let after = 0..FLV_WRAP_NEAR_MS;
+    // The other lane may be behind, so that the step leads back through the wrap.
+    let wrapped =
+        before.contains(&from_ms) && after.contains(&to_ms) || after.contains(&from_ms) && before.contains(&to_ms);
+    let step = to_ms.wrapping_sub(from_ms);
+    i64::from(if wrapped { step.wrapping_sub(FLV_WRAP_MS) } else { step } as i32)
 }
 
 /// Ticks that only grow: RTP packets of two pictures must not share a timestamp.
@@ -112,6 +127,43 @@ mod tests {
         let wire = [(0, u32::MAX - 39), (40, 0), (80, 40)];
         assert_eq!(run(Lane::Video, &mut clock, &wire), [0, 40, 80]);
         assert_eq!(clock.jumps(), 0);
+    }
+
+    #[test]
+    fn times_go_through_the_wrap_of_31_bits_that_flv_muxers_write() {
+        let mut clock = MediaClock::default();
+        let wire = [(0, i32::MAX as u32 - 39), (40, 0), (80, 40)];
+        assert_eq!(run(Lane::Video, &mut clock, &wire), [0, 40, 80]);
+        assert_eq!(clock.jumps(), 0);
+        // A clock of 32 bits goes on behind it.
+        let mut clock = MediaClock::default();
+        let wire = [(0, i32::MAX as u32 - 39), (40, 1 << 31), (80, (1 << 31) + 40)];
+        assert_eq!(run(Lane::Video, &mut clock, &wire), [0, 40, 80]);
+        assert_eq!(clock.jumps(), 0);
+    }
+
+    #[test]
+    fn a_lane_may_be_before_a_wrap_while_the_other_is_behind_it() {
+        for last in [u32::MAX, i32::MAX as u32] {
+            let mut clock = MediaClock::default();
+            run(Lane::Video, &mut clock, &[(0, last - 39)]);
+            assert_eq!(run(Lane::Audio, &mut clock, &[(0, last - 59)]), [-20]);
+            assert_eq!(run(Lane::Video, &mut clock, &[(40, 0), (80, 40)]), [40, 80]);
+            assert_eq!(run(Lane::Audio, &mut clock, &[(90, last - 19), (100, 0)]), [20, 40]);
+            assert_eq!(run(Lane::Video, &mut clock, &[(120, 80)]), [120]);
+            assert_eq!(clock.jumps(), 0);
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_counts_from_0_again_has_not_wrapped() {
+        // Shortly before the wrap, but further than time went on: were it one, eight seconds would be missing.
+        for before_ms in [8_000, 60_000] {
+            let mut clock = MediaClock::default();
+            let wire = [(0, (1 << 31) - before_ms), (40, 0), (80, 40)];
+            assert_eq!(run(Lane::Video, &mut clock, &wire), [0, 40, 80]);
+            assert_eq!(clock.jumps(), 1);
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ use std::sync::Arc;
 
 use sluice_signaling::token::Authenticator;
 
+#[cfg(test)]
+pub(crate) use self::session::tests as testing;
 pub use self::{ending::Ending, listener::serve, session::Session};
 use crate::{config::OnConflict, metrics::Metrics, track::Streams};
 

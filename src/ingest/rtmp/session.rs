@@ -340,4 +340,4 @@ impl Drop for Session {
 
 #[cfg(test)]
 #[path = "session_tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

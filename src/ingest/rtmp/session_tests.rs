@@ -56,7 +56,7 @@ fn context(authenticator: Authenticator, on_conflict: OnConflict) -> Arc<RtmpCon
     })
 }
 
-pub(in crate::ingest::rtmp) fn open() -> Arc<RtmpContext> {
+pub(crate) fn open() -> Arc<RtmpContext> {
     context(Authenticator::open(), OnConflict::Takeover)
 }
 
@@ -65,7 +65,7 @@ fn time_of_day() -> SystemTime {
 }
 
 /// A client and the session it talks to.
-pub(in crate::ingest::rtmp) struct Pair {
+pub(crate) struct Pair {
     session: Session,
     client: ClientSession,
     events: Vec<ClientSessionEvent>,
@@ -140,18 +140,18 @@ impl Pair {
         self.events.contains(&ClientSessionEvent::PublishRequestAccepted)
     }
 
-    pub(in crate::ingest::rtmp) fn audio(&mut self, now: Instant, ms: u32, body: Vec<u8>) {
+    pub(crate) fn audio(&mut self, now: Instant, ms: u32, body: Vec<u8>) {
         let result = self.client.publish_audio_data(Bytes::from(body), RtmpTimestamp::new(ms), false).unwrap();
         self.exchange(now, vec![result]);
     }
 
-    pub(in crate::ingest::rtmp) fn video(&mut self, now: Instant, ms: u32, body: Vec<u8>) {
+    pub(crate) fn video(&mut self, now: Instant, ms: u32, body: Vec<u8>) {
         let result = self.client.publish_video_data(Bytes::from(body), RtmpTimestamp::new(ms), false).unwrap();
         self.exchange(now, vec![result]);
     }
 }
 
-pub(in crate::ingest::rtmp) fn live(context: &Arc<RtmpContext>, key: &str) -> Pair {
+pub(crate) fn live(context: &Arc<RtmpContext>, key: &str) -> Pair {
     let mut pair = Pair::new(context);
     pair.connect("live");
     pair.publish(key);
@@ -166,7 +166,7 @@ fn token(can: &str, stream: &str, expires_in_s: u64) -> String {
 }
 
 /// A fixture's parameter sets as an AVC configuration message, and its first pictures as messages.
-pub(in crate::ingest::rtmp) fn avc(stream: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
+pub(crate) fn avc(stream: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
     let starts: Vec<_> = stream.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(at, _)| at + 3).collect();
     let ends = starts.iter().skip(1).map(|start| start - 3).chain([stream.len()]);
     let nals: Vec<_> = starts.iter().zip(ends).map(|(&start, end)| &stream[start..end]).collect();
@@ -187,7 +187,7 @@ pub(in crate::ingest::rtmp) fn avc(stream: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
     (configuration, nals.iter().filter(|nal| matches!(nal[0] & 0x1f, 1 | 5)).map(|nal| picture(&nal)).collect())
 }
 
-pub(in crate::ingest::rtmp) fn ms(ms: u64) -> Instant {
+pub(crate) fn ms(ms: u64) -> Instant {
     epoch() + Duration::from_millis(ms)
 }
 
