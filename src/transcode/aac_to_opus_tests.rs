@@ -94,6 +94,27 @@ fn sound_keeps_its_energy_and_its_time_at_every_rate() {
 }
 
 #[test]
+fn frames_of_960_samples_keep_their_time() {
+    // The encoder makes none; but frames of 1,024 read as such are the same tone, 1/15 higher and earlier.
+    let mut tone = tone(48_000, 2, 1.0, 3.0);
+    tone.config[1] |= 0x04; // frameLengthFlag
+    let frame = AudioSpecificConfig::parse(&tone.config).unwrap().frame_samples;
+    assert_eq!(frame, 960);
+    for (at, (time_ms, _)) in tone.frames.iter_mut().enumerate() {
+        *time_ms = 20 * at as i64;
+    }
+    let packets = run(&tone);
+    assert!(packets.windows(2).all(|pair| pair[1].time_ticks - pair[0].time_ticks == FRAME_SAMPLES as i64));
+    let last_ms = tone.frames.last().unwrap().0;
+    let end_ms = (packets.last().unwrap().time_ticks + FRAME_SAMPLES as i64) / TICKS_PER_MS;
+    assert!((0..45).contains(&(last_ms + 20 - end_ms)), "{end_ms} of {last_ms}");
+    let (onset_s, power) = listen(&packets);
+    let late_ms = (onset_s - (1.0 + tone.encoder_delay_s) * 960.0 / 1_024.0) * 1_000.0;
+    assert!(late_ms.abs() < 5.0, "{late_ms} ms late");
+    assert!((0.08..0.16).contains(&power), "{power}");
+}
+
+#[test]
 fn a_frame_is_out_soon_after_it_came_in() {
     let tone = tone(44_100, 2, 0.0, 2.0);
     let mut codec = AacToOpus::new(&tone.config).unwrap();

@@ -25,4 +25,4 @@ pub use playlist::{
 pub use window::{Edge, Found, RenditionWindow, Segment, Window, WindowSettings};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

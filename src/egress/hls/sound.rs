@@ -270,23 +270,18 @@ pub(super) fn at_rate(ms: u64, rate_hz: u32) -> i64 {
 fn count_of(format: &OriginalFormat) -> Option<Count> {
     let OriginalFormat::Aac(configuration) = format else { return None };
     let parsed = AudioSpecificConfig::parse(configuration).ok()?;
-    let channels = match parsed.channel_configuration {
-        // Told by the stream itself: two in all that is sent.
-        0 => 2,
-        7 => 8,
-        channels => channels,
-    };
+    let channels = parsed.channels();
     const LOW_COMPLEXITY: u8 = 2;
     let silence = AAC_SILENCE.get(usize::from(channels).wrapping_sub(1)).copied();
     Some(Count {
         format: Arc::new(SampleFormat::Aac {
             configuration: configuration.clone(),
-            sample_rate_hz: parsed.sample_rate_hz,
+            sample_rate_hz: parsed.output_rate_hz,
             channels,
             object_type: parsed.object_type,
         }),
-        rate_hz: parsed.sample_rate_hz,
-        frame_ticks: AAC_FRAME_SAMPLES as i64,
+        rate_hz: parsed.output_rate_hz,
+        frame_ticks: i64::from(parsed.frame_samples),
         silence: silence.filter(|_| parsed.object_type == LOW_COMPLEXITY).map(Bytes::from_static),
         end_ticks: None,
         drift_ticks: 0,

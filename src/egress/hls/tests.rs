@@ -1,9 +1,10 @@
 //! The packager, from what the frame lane delivers to parts that a strict reader takes.
 
+mod aac;
 mod codecs;
 mod disorder;
-mod flv;
+pub mod flv;
 mod originals;
-mod player;
+pub mod player;
 mod read;
-mod rtp;
+pub mod rtp;
