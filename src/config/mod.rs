@@ -10,6 +10,7 @@ mod advertise;
 mod check;
 mod keys;
 mod load;
+mod output_place;
 #[cfg(test)]
 mod tests;
 mod trusted_proxy;
@@ -23,6 +24,7 @@ pub use advertise::{Advertise, InvalidAdvertise};
 pub use check::HS256_SECRET_MIN_BYTES;
 pub use keys::{Kind, SETTINGS, Setting};
 pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
+pub use output_place::{InvalidOutputPlace, OutputPlace};
 pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};
 
 /// Everything that can be set.
@@ -207,7 +209,7 @@ pub struct HlsConfig {
     pub always_on: bool,
     /// Where whole segments and playlists of them are put, for a CDN to fetch: `file:///a/folder` or `s3://bucket/prefix`. Default: nowhere.
     /// Every stream is packaged then. Whoever can read that place can watch: tokens are not asked for there.
-    pub output: Option<String>,
+    pub output: Option<OutputPlace>,
     /// The length of parts, in ms. Default: 200. Players stay five parts behind; each costs a viewer two requests.
     pub part_ms: u32,
     /// What segments are to last, in seconds. Default: 2. WebRTC publishers are asked for a keyframe that often; others decide themselves,

@@ -115,6 +115,12 @@ fn a_value_of_the_wrong_kind_names_its_line_and_what_is_expected() {
     let proxies = "sluice.toml:2: http.trusted_proxies: expected a list of addresses and CIDR ranges";
     refused("[http]\ntrusted_proxies = ['nginx']\n", proxies, &["\"nginx\""]);
     refused("[http]\ntrusted_proxies = ['0.0.0.0/0']\n", proxies, &["anybody could claim"]);
+    refused("[hls]\noutput = '/srv/hls'\n", "sluice.toml:2: hls.output: expected a place such as", &["\"/srv/hls\""]);
+    refused(
+        "[hls]\noutput = 's3://b'\nenabled = false\n",
+        "sluice.toml:2: hls.output: there is nothing",
+        &["hls.enabled"],
+    );
     refused("[http]\noverflow_to = 'b'\n", "sluice.toml:2: http.overflow_to: expected a URL such as", &["\"b\""]);
     refused("[auth]\nmode = 'jtw'\n", "sluice.toml:2: auth.mode: expected \"open\" or \"jwt\"", &["jtw"]);
     refused("[rtmp]\nenabled = 'yes'\n", "sluice.toml:2: rtmp.enabled: expected true or false", &[]);

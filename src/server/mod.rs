@@ -104,7 +104,7 @@ impl Server {
         let certificate = Certificate::generate()?;
         let packaging = packaging(config)?;
         if let Some(place) = &config.hls.output {
-            tracing::info!(place, "HLS is stored, too: who can read there needs no token");
+            tracing::info!(%place, "HLS is stored, too: who can read there needs no token");
         }
         let (http_address, rtmp_address) =
             (http_listener.local_addr()?, rtmp_listener.as_ref().map(TcpListener::local_addr).transpose()?);
@@ -240,7 +240,7 @@ fn packaging(config: &Config) -> Result<PackagingSettings, OutputError> {
             ..PackagerSettings::default()
         },
         always_on: hls.always_on,
-        output: hls.output.as_deref().map(Output::open).transpose()?,
+        output: hls.output.as_ref().map(Output::open).transpose()?,
         idle: Duration::from_secs(hls.idle_s.into()),
         away: Duration::from_secs(hls.away_s.into()),
         streams_max: hls.streams_max as usize,

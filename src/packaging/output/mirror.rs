@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::egress::hls::{RENDITIONS_MAX, RenditionIndex};
 
-/// See the module. Names of media are relative to the playlists. Bounded by what the window lists, and what was listed lately.
+/// See the module. Names of media are relative to the playlists. Bounded by what the window lists, what was listed
+/// lately, and what the task looks at of earlier packagings' leftovers.
 pub struct Mirror {
     kept: [Kept; RENDITIONS_MAX],
     /// What is listed no more, and when nobody can ask for it any longer.
@@ -84,9 +85,9 @@ impl Mirror {
         self.doomed.iter().map(|(at, _)| *at).min()
     }
 
-    /// What may go now.
-    pub fn take_due(&mut self, now: Instant) -> Vec<String> {
-        self.doomed.extract_if(.., |(at, _)| *at <= now).map(|(_, name)| name).collect()
+    /// What may go now, `max` at the most.
+    pub fn take_due(&mut self, now: Instant, max: usize) -> Vec<String> {
+        self.doomed.extract_if(.., |(at, _)| *at <= now).take(max).map(|(_, name)| name).collect()
     }
 
     /// Segments that are listed.

@@ -11,7 +11,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use object_store::{
@@ -23,7 +23,7 @@ use object_store::{
 };
 use tokio::time::Duration;
 
-use crate::media::StreamName;
+use crate::{config::OutputPlace, media::StreamName};
 
 pub(super) use listing::Listing;
 pub(super) use task::run;
@@ -41,10 +41,8 @@ const PLAYLIST_CACHE: &str = "public, max-age=1";
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    #[error("hls.output is file:///a/folder or s3://bucket/prefix, not {0:?}")]
-    Url(String),
-    #[error("hls.output: the folder {folder} cannot be made: {source}")]
-    Folder { folder: String, source: std::io::Error },
+    #[error("hls.output: the folder {} cannot be made: {source}", folder.display())]
+    Folder { folder: PathBuf, source: std::io::Error },
     #[error("hls.output: {0}")]
     Store(#[from] object_store::Error),
     #[error("hls.output: {0}")]
@@ -85,30 +83,30 @@ enum Content {
 }
 
 impl Output {
-    /// `url` as `hls.output` has it. Credentials, region and endpoint of S3 come from the environment, in the variables that all its tools
-    /// read (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …).
+    /// Credentials, region and endpoint of S3 come from the environment, in the variables that all its tools read (`AWS_ACCESS_KEY_ID`,
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …).
     ///
     /// # Errors
-    /// When that names no store. A store that does not answer is no error: it is tried again.
-    pub fn open(url: &str) -> Result<Self, OutputError> {
-        if let Some(folder) = url.strip_prefix("file://").filter(|folder| folder.starts_with('/')) {
-            let unmade = |source| OutputError::Folder { folder: folder.to_owned(), source };
-            std::fs::create_dir_all(folder).map_err(unmade)?;
-            let store = LocalFileSystem::new_with_prefix(folder)?.with_automatic_cleanup(true);
-            return Ok(Self::new(Arc::new(store), Path::default(), false));
+    /// When that makes no store. A store that does not answer is no error: it is tried again.
+    pub fn open(place: &OutputPlace) -> Result<Self, OutputError> {
+        match place {
+            OutputPlace::Folder(folder) => {
+                let unmade = |source| OutputError::Folder { folder: folder.clone(), source };
+                std::fs::create_dir_all(folder).map_err(unmade)?;
+                let store = LocalFileSystem::new_with_prefix(folder)?.with_automatic_cleanup(true);
+                Ok(Self::new(Arc::new(store), Path::default(), false))
+            }
+            OutputPlace::S3 { bucket, prefix } => {
+                let retry =
+                    RetryConfig { max_retries: TRIES_MORE_MAX, retry_timeout: TRIES_FOR_MAX, ..RetryConfig::default() };
+                let store = AmazonS3Builder::from_env()
+                    .with_bucket_name(bucket)
+                    .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), REQUEST_MAX)
+                    .with_retry(retry)
+                    .build()?;
+                Ok(Self::new(Arc::new(store), Path::parse(prefix)?, true))
+            }
         }
-        let place = url.strip_prefix("s3://").ok_or_else(|| OutputError::Url(url.to_owned()))?;
-        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        if bucket.is_empty() {
-            return Err(OutputError::Url(url.to_owned()));
-        }
-        let retry = RetryConfig { max_retries: TRIES_MORE_MAX, retry_timeout: TRIES_FOR_MAX, ..RetryConfig::default() };
-        let store = AmazonS3Builder::from_env()
-            .with_bucket_name(bucket)
-            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), REQUEST_MAX)
-            .with_retry(retry)
-            .build()?;
-        Ok(Self::new(Arc::new(store), Path::parse(prefix)?, true))
     }
 
     fn new(store: Arc<dyn ObjectStore>, prefix: Path, has_attributes: bool) -> Self {

@@ -14,7 +14,7 @@ use super::{
     mirror::Mirror,
 };
 use crate::{
-    egress::hls::{MEDIA_PREFIX, RenditionIndex, playlist_name},
+    egress::hls::{MEDIA_PREFIX, RENDITIONS_MAX, RenditionIndex, playlist_name},
     metrics::{Metrics, OutputLabels},
     packaging::{stream::PackagedStream, task::at},
     track::Stream,
@@ -28,6 +28,9 @@ const LAST_TRIES_FOR: Duration = Duration::from_secs(60);
 const LEFTOVERS_HOLD: Duration = Duration::from_secs(120);
 /// Of those, as many are looked at; the rest is for the next time.
 const LEFTOVERS_MAX: usize = 10_000;
+
+/// Removed at one time, side by side: whoever waits for a new segment does not wait for all that is old to go.
+const DELETES_MAX: usize = 16;
 
 const MULTIVARIANT: &str = "index.m3u8";
 
@@ -187,9 +190,9 @@ impl Task {
         self.count("put", result, name)
     }
 
-    async fn delete(&self, name: &str) -> Result<(), String> {
-        let result = self.output.delete(self.stream.name(), name).await;
-        self.count("delete", result, name)
+    async fn delete(&self, name: String) -> Result<(), String> {
+        let result = self.output.delete(self.stream.name(), &name).await;
+        self.count("delete", result, &name)
     }
 
     fn count(&self, operation: &'static str, result: object_store::Result<()>, name: &str) -> Result<(), String> {
@@ -199,10 +202,12 @@ impl Task {
         result.map_err(|error| error.to_string().replace(name, "…"))
     }
 
-    /// What may go, goes; what cannot be removed is tried again later.
+    /// What may go, goes, some of it at a time; what cannot be removed is tried again later.
     async fn delete_due(&mut self) {
-        for name in self.mirror.take_due(Instant::now()) {
-            if let Err(why) = self.delete(&format!("{MEDIA_PREFIX}{name}")).await {
+        let due = self.mirror.take_due(Instant::now(), DELETES_MAX);
+        let results = join_all(due.iter().map(|name| self.delete(format!("{MEDIA_PREFIX}{name}")))).await;
+        for (name, result) in due.into_iter().zip(results) {
+            if let Err(why) = result {
                 tracing::debug!(stream = %self.stream.name(), why, "an object could not be removed");
                 self.mirror.doom(Instant::now() + LAST_TRIES_FOR, name);
             }
@@ -214,8 +219,9 @@ impl Task {
         if self.stream.is_live() {
             return;
         }
-        for name in std::iter::once(MULTIVARIANT.to_owned()).chain((0..).map_while(playlist_of)) {
-            if let Err(why) = self.delete(&name).await {
+        let of_renditions = (0..RENDITIONS_MAX as u8).map(|index| playlist_name(RenditionIndex(index)));
+        for name in std::iter::once(MULTIVARIANT.to_owned()).chain(of_renditions) {
+            if let Err(why) = self.delete(name).await {
                 tracing::debug!(stream = %self.stream.name(), why, "a playlist could not be removed");
             }
         }
@@ -257,9 +263,4 @@ impl Task {
             packaged.set_output(state);
         }
     }
-}
-
-fn playlist_of(index: usize) -> Option<String> {
-    let index = u8::try_from(index).ok().filter(|index| usize::from(*index) < crate::egress::hls::RENDITIONS_MAX)?;
-    Some(playlist_name(RenditionIndex(index)))
 }
