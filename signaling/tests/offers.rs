@@ -101,7 +101,7 @@ fn setup_is_passive_unless_the_offer_is() {
 #[test]
 fn session_level_transport_is_read() {
     let obs = read("obs-30");
-    assert_eq!(obs.ice, IceCredentials { ufrag: "kT9d".into(), pwd: "Wz2cYt0qvLr8mXsB4nHf6G".into() });
+    assert_eq!(obs.ice, IceCredentials { ufrag: "E2Fr".into(), pwd: "OpQzg1PAwUdeOB244chlgd".into() });
     assert_eq!(obs.fingerprints.len(), 1);
     assert_eq!(obs.candidates.len(), 2);
     let firefox = read("firefox-watch");
@@ -124,7 +124,7 @@ fn a_fingerprint_of_the_session_and_credentials_of_the_section_go_together() {
 #[test]
 fn an_offer_of_obs_without_candidates_is_answered_with_what_it_sends() {
     // From 30.2 on OBS offers before it has gathered, and never tells its candidates.
-    assert_eq!(offer("obs-30-2").len(), 1090, "every byte as it was sent");
+    assert_eq!(offer("obs-30-2").len(), 1090, "as many bytes as were sent");
     let offer = read("obs-30-2");
     assert_eq!(offer.ice, IceCredentials { ufrag: "riAt".into(), pwd: "liagNiLAe0isiLRg66/jA5".into() });
     assert!(offer.candidates.is_empty());

@@ -24,7 +24,7 @@ fn ask_guarded(plane: &FakePlane, request: &Request<'_>, token: &str) -> Respons
 }
 
 /// The user name fragment and password of OBS's offer, and one candidate.
-const FRAGMENT: &str = "a=ice-ufrag:kT9d\r\na=ice-pwd:Wz2cYt0qvLr8mXsB4nHf6G\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n\
+const FRAGMENT: &str = "a=ice-ufrag:E2Fr\r\na=ice-pwd:OpQzg1PAwUdeOB244chlgd\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n\
     a=candidate:1 1 udp 2122260223 192.0.2.1 61764 typ host\r\na=candidate:2 1 udp 1 x.local 9 typ host\r\n";
 
 #[test]
@@ -132,7 +132,7 @@ fn a_patch_needs_the_present_etag() {
     assert_problem(&ask(&plane, &patch(&session, Some("\"old\""), FRAGMENT)), 412, "old-ice-session");
     let weak = format!("W/{tag}");
     assert_problem(&ask(&plane, &patch(&session, Some(&weak), FRAGMENT)), 412, "old-ice-session");
-    assert_problem(&ask(&plane, &patch(&session, Some(&tag), "a=ice-ufrag:kT9d")), 400, "malformed-fragment");
+    assert_problem(&ask(&plane, &patch(&session, Some(&tag), "a=ice-ufrag:E2Fr")), 400, "malformed-fragment");
     let wrong_type = Request { content_type: Some("application/sdp"), ..patch(&session, Some(&tag), FRAGMENT) };
     let response = ask(&plane, &wrong_type);
     assert_problem(&response, 415, "wrong-content-type");

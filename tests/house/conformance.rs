@@ -11,7 +11,7 @@ fn named(table: &str) -> Vec<(&str, &str)> {
 fn has_test(file: &SourceFile, name: &str) -> bool {
     match file.path.ends_with(".rs") {
         true => file.text.contains(&format!("fn {name}(")),
-        false => file.text.contains(&format!("\"{name}\"")),
+        false => ['"', '`'].iter().any(|quote| file.text.contains(&format!("{quote}{name}{quote}"))),
     }
 }
 

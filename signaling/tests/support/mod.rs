@@ -24,9 +24,9 @@ use sluice_signaling::{
 
 /// `(name, text)` of every offer under `fixtures/`; Chromium's were made by Chromium, libdatachannel's (which OBS is built on) stands in
 /// the logs of ZLMediaKit's issue 4324 and has their Content-Length, its simulcast one it wrote when it was driven as OBS 32.1 does. The
-/// offer of an OBS of 30.2 or later is that of SRS's issue 4590, whose text was at hand up to the end of the sound's section; that of the
-/// pictures is what libdatachannel writes for the identifiers shown there, and makes up the 1090 bytes that the issue's log counts. The
-/// others follow what the clients' sources write.
+/// first of OBS, which gathers before it offers, is one that a WHIP server keeps for its tests, every byte of it. That of an OBS of 30.2 or
+/// later is of SRS's issue 4590, whose text was at hand up to the end of the sound's section; that of the pictures is as in the first, with
+/// the identifiers shown there, and makes up the 1090 bytes that the issue's log counts. The others follow what the clients' sources write.
 pub const OFFERS: [(&str, &str); 15] = [
     ("chromium-publish", CHROMIUM_PUBLISH),
     ("chromium-simulcast", include_str!("../fixtures/chromium-simulcast.sdp")),
