@@ -8,7 +8,7 @@ use super::{
     fmp4::{Sample, SampleFormat},
     part::{Output, RenditionIndex},
     pictures::{Frame, PICTURE_CLOCK_HZ, PictureSource},
-    segmenter::{Beginning, Clocks, Segmenter},
+    segmenter::{Beginning, Clocks, Placed, Segmenter},
     sound::{SoundFrame, SoundSource},
     timeline::{NS_PER_SECOND, Timeline, to_ns, to_ticks},
 };
@@ -24,7 +24,7 @@ const SOUND_WAIT: Duration = Duration::from_millis(500);
 const SILENCE_AFTER: Duration = Duration::from_millis(600);
 /// ...as far as this behind the pictures, 300 ms: where it comes again, little of it is for times that are filled.
 const SILENCE_BEHIND_NS: i64 = 300_000_000;
-/// Parts longer than the target, of one run, after which the target is set anew.
+/// Pictures longer than the target, of one run, after which the target is set anew.
 const OVERLONG_MAX: u32 = 2;
 
 /// The sound's place is behind that of all layers.
@@ -204,8 +204,10 @@ impl Run {
         );
         let decode_ticks = frame.decode_ticks + rendition.offset_ticks;
         rendition.last_ticks = decode_ticks;
-        let start_ticks = segmenter.place_picture(decode_ticks, &mut self.timeline, clocks, out);
-        let presented_ns = to_ns(start_ticks + i64::from(frame.composition_ticks), PICTURE_CLOCK_HZ);
+        let Placed { start_ticks, ahead_ticks } =
+            segmenter.place_picture(decode_ticks, &mut self.timeline, clocks, out);
+        let composition_ticks = frame.composition_ticks.saturating_add(ahead_ticks as i32);
+        let presented_ns = to_ns(start_ticks + i64::from(composition_ticks), PICTURE_CLOCK_HZ);
         let is_first = segmenter.end_ticks() == start_ticks && segmenter.segment_start_ticks() == start_ticks;
         let mut cut = None;
         if frame.keyframe && !is_first {
@@ -242,7 +244,7 @@ impl Run {
             }
             None => segmenter.cut_if_full(source.interval_ticks(), &mut self.timeline, clocks, out),
         }
-        segmenter.open_picture(start_ticks, frame.composition_ticks, frame.keyframe, frame.data, frame.arrival);
+        segmenter.open_picture(start_ticks, composition_ticks, frame.keyframe, frame.data, frame.arrival);
     }
 
     /// Takes the sound that is ready, as far as pictures are there for it.

@@ -3,8 +3,12 @@
 //! Parts end at whole frames, when the next one would not fit. How long a picture is shown is known when the next has come, so the last
 //! one stays *open*. Where the next does not come in time, the part is published all the same: its last picture is shown until the part
 //! is as long as a part may be. The picture that ends the pause then begins where that one ended, earlier than it should, and the next
-//! one is at its time again: decode times grow without a hole, whatever happens. A part is longer than the target only if a single
-//! picture is.
+//! one is at its time again: decode times grow without a hole, whatever happens.
+//!
+//! A picture that is late by little, as when its publisher left one out, may leave a part that is too short without the picture before it
+//! and too long with it, and players are promised neither (RFC 8216bis section 4.4.4.9). Then the part is filled all the same and the late
+//! picture is decoded *ahead*: its composition offset still shows it when it should be. A part is longer than the target only if a single
+//! picture is, by more than that.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,11 +17,16 @@ use bytes::Bytes;
 use super::{
     fmp4::{Sample, SampleFormat, TrackHeader, write_fragment, write_initialization},
     part::{Output, Part, RenditionDescription, RenditionIndex},
-    timeline::{Timeline, to_ns},
+    timeline::{Timeline, to_ns, to_ticks},
 };
 
 /// Beyond the time that a part takes, its next picture is waited for so long: the jitter of networks.
 const LATE_PICTURE_WAIT: Duration = Duration::from_millis(150);
+
+/// A picture is decoded ahead of its time by no more than so long: one that was waited for longer ends a pause.
+const AHEAD_MAX: Duration = LATE_PICTURE_WAIT;
+/// Parts that do not end a segment are as long as this share of the target, at least (RFC 8216bis section 4.4.4.9).
+const PART_LEAST_PERCENT: i64 = 85;
 
 /// The clocks of the call that is being served.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +41,15 @@ struct Open {
     start_ticks: i64,
     arrival: Instant,
     sample: Sample,
+}
+
+/// Where a picture was placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placed {
+    /// When it is decoded.
+    pub start_ticks: i64,
+    /// So much before its time.
+    pub ahead_ticks: i64,
 }
 
 /// What a rendition begins with.
@@ -65,7 +83,7 @@ pub(super) struct Segmenter {
     open: Option<Open>,
     begins_segment: bool,
     segment_start_ticks: i64,
-    /// Parts that had to be longer than the target.
+    /// Pictures that lasted longer than a part is to.
     overlong: u32,
 }
 
@@ -99,7 +117,7 @@ impl Segmenter {
         }
         self.timescale_hz = timescale_hz;
         self.part_target = part_target;
-        self.target_ticks = (part_target.as_millis() as i64 * i64::from(timescale_hz) / 1_000).max(1);
+        self.target_ticks = to_ticks(part_target.as_nanos() as i64, timescale_hz).max(1);
         self.begin_segment();
         self.overlong = 0;
         out.push(Output::Initialization {
@@ -146,24 +164,33 @@ impl Segmenter {
         self.segment_start_ticks
     }
 
-    /// A picture's decode time is known, and with it the duration of the one before. Gives where it begins.
+    /// A picture's decode time is known, and with it the duration of the one before.
     pub(super) fn place_picture(
         &mut self,
         decode_ticks: i64,
         timeline: &mut Timeline,
         clocks: Clocks,
         out: &mut Vec<Output>,
-    ) -> i64 {
-        let start_ticks = decode_ticks.max(self.end_ticks());
-        match self.open.take() {
-            Some(open) => {
-                let sample = Sample { duration_ticks: ticks(start_ticks - open.start_ticks), ..open.sample };
-                self.add(sample, timeline, clocks, out);
-                start_ticks
-            }
+    ) -> Placed {
+        let due_ticks = decode_ticks.max(self.end_ticks());
+        let Some(open) = self.open.take() else {
             // After a pause whose beginning was published.
-            None => self.end_ticks(),
-        }
+            return Placed { start_ticks: self.end_ticks(), ahead_ticks: 0 };
+        };
+        self.overlong += u32::from(due_ticks - open.start_ticks > self.target_ticks);
+        let full_ticks = self.start_ticks + self.target_ticks;
+        let ahead_ticks = due_ticks - full_ticks;
+        let fills =
+            self.is_short() && (1..=to_ticks(AHEAD_MAX.as_nanos() as i64, self.timescale_hz)).contains(&ahead_ticks);
+        let (start_ticks, ahead_ticks) = if fills { (full_ticks, ahead_ticks) } else { (due_ticks, 0) };
+        let sample = Sample { duration_ticks: ticks(start_ticks - open.start_ticks), ..open.sample };
+        self.add(sample, timeline, clocks, out);
+        Placed { start_ticks, ahead_ticks }
+    }
+
+    /// A part of what is pending would be too short.
+    fn is_short(&self) -> bool {
+        self.pending_ticks * 100 < self.target_ticks * PART_LEAST_PERCENT
     }
 
     /// The picture that was just placed.
@@ -197,7 +224,7 @@ impl Segmenter {
         clocks: Clocks,
         out: &mut Vec<Output>,
     ) {
-        if self.pending_ticks + frame_ticks > self.target_ticks {
+        if self.pending_ticks + frame_ticks > self.target_ticks && !self.is_short() {
             self.cut(timeline, clocks, out);
         }
     }
@@ -220,7 +247,9 @@ impl Segmenter {
     /// There will be no more: the open picture is shown for so long.
     pub(super) fn finish(&mut self, frame_ticks: i64, timeline: &mut Timeline, clocks: Clocks, out: &mut Vec<Output>) {
         if let Some(open) = self.open.take() {
-            self.add(Sample { duration_ticks: ticks(frame_ticks), ..open.sample }, timeline, clocks, out);
+            let left_ticks = self.target_ticks - self.pending_ticks;
+            let lasts_ticks = if self.is_short() { frame_ticks.min(left_ticks) } else { frame_ticks };
+            self.add(Sample { duration_ticks: ticks(lasts_ticks), ..open.sample }, timeline, clocks, out);
         }
         self.cut(timeline, clocks, out);
     }
@@ -238,7 +267,6 @@ impl Segmenter {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = write_fragment(self.sequence, self.start_ticks as u64, &self.pending);
         let duration_ns = to_ns(self.pending_ticks, self.timescale_hz);
-        self.overlong += u32::from(self.pending_ticks > self.target_ticks);
         let captured = timeline.captured(to_ns(self.start_ticks, self.timescale_hz), clocks.now, clocks.wall);
         out.push(Output::Part {
             rendition: self.index,

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use opus::{Application, Channels, Encoder};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     flv::{at_ms, originals},
@@ -189,6 +190,33 @@ fn a_lost_picture_is_waited_for_and_then_the_next_keyframe_is() {
     let pictures = player.pictures();
     assert_eq!(pictures.samples().count(), 120 - 10, "those of a second after the loss, and no others");
     assert!(player.keyframes_asked > 0);
+}
+
+#[test]
+fn pictures_that_were_left_out_make_no_part_too_short_and_move_no_other() {
+    for seed in 0..40 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut player = player(false);
+        player.deliver(at_ms(0), snapshot(1, vec![track(video(), &[""])]));
+        // After two seconds without a fault, one picture in six is missing, and now and then the one after it, too.
+        let mut number = 0;
+        let times: Vec<u64> = (0..120)
+            .map(|at| {
+                let missing = if at < 60 || random.random_range(0..6) > 0 { 0 } else { random.random_range(1..=2) };
+                number += 1 + missing;
+                at_30(number)
+            })
+            .collect();
+        play(&mut player, of(VIDEO, 0, pictures(9, |at| times[at as usize])).collect());
+        player.deliver(at_ms(times[119] + 40), snapshot(2, vec![]));
+        // That no part is too short or too long is checked by the player.
+        let shown = player.pictures().shown_s();
+        assert_eq!(shown.len(), 120, "seed {seed}");
+        for (shown, sent) in shown.iter().zip(&times) {
+            let sent = (sent - times[0]) as f64 / 1_000.0;
+            assert!((shown - sent).abs() < 0.001, "seed {seed}: shown at {shown}, not {sent}");
+        }
+    }
 }
 
 #[test]
