@@ -28,6 +28,8 @@ pub struct DecoderSetup {
     pub size: PictureSize,
     /// As playlists name it (RFC 6381): `avc1.64001f`.
     pub codecs: String,
+    /// Pictures per second as the encoder says, a fraction. Not all do (only H.264's are asked), and some say what is not so.
+    pub frame_rate: Option<(u32, u32)>,
 }
 
 /// One picture (of all its spatial layers), as an MP4 sample.

@@ -80,8 +80,9 @@ fn published_by_rtmp(first_ms: u32, mask: u32, held_ms: [u64; 2]) -> (Player, Ve
     let units = originals(include_bytes!("../../tests/fixtures/flv/in-order.flv"));
     let is_picture = |unit: &&Original| unit.format.kind() == MediaKind::Video;
     let ms_of = |unit: &Original| unit.unit.decode_time_ticks - START_MS;
-    publisher.video(at_ms(0), first_ms, configuration(&units.iter().find(is_picture).unwrap().format));
-    publisher.audio(at_ms(0), first_ms, configuration(&units.iter().find(|unit| !is_picture(unit)).unwrap().format));
+    // Their time is 0, whatever that of the first picture is: so muxers send them.
+    publisher.video(at_ms(0), 0, configuration(&units.iter().find(is_picture).unwrap().format));
+    publisher.audio(at_ms(0), 0, configuration(&units.iter().find(|unit| !is_picture(unit)).unwrap().format));
     let comes_ms = |unit: &Original| ms_of(unit) + held_ms[usize::from(!is_picture(&unit))];
     let mut sent: Vec<_> = units.iter().collect();
     sent.sort_by_key(|unit| comes_ms(unit));

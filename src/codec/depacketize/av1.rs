@@ -84,6 +84,7 @@ impl Av1Pictures {
                 configuration,
                 size,
                 codecs: format!("av01.{profile}.{level:02}{tier}.{bit_depth:02}"),
+                frame_rate: None,
             }));
         }
         self.setup.clone()

@@ -99,6 +99,7 @@ impl HevcPictures {
                 configuration,
                 size: hevc::picture_size(sps.first()?)?,
                 codecs: head.codecs(),
+                frame_rate: None,
             }));
         }
         self.setup.clone()

@@ -213,6 +213,7 @@ impl AvcPictures {
                 configuration,
                 size: PictureSize { width: sps.width, height: sps.height },
                 codecs: format!("avc1.{}", sps.profile_level_id()),
+                frame_rate: sps.usability.frame_rate,
             }));
         }
         self.setup.clone()

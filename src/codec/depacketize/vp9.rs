@@ -61,6 +61,7 @@ impl Vp9Pictures {
             configuration: configuration.into(),
             size,
             codecs,
+            frame_rate: None,
         };
         match &self.setup {
             Some(known) if **known == setup => known.clone(),

@@ -40,10 +40,18 @@ pub struct Sps {
     /// Luma size after cropping.
     pub width: u32,
     pub height: u32,
-    /// `max_num_reorder_frames`; `None` when the set does not say.
-    pub max_reorder_frames: Option<u32>,
+    pub usability: Usability,
     /// Where the flag of frame number gaps is, in bits of the unescaped payload.
     gaps_flag_bit: usize,
+}
+
+/// What the set says beside what decoding needs (appendix E), as far as it does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usability {
+    /// `time_scale` and twice `num_units_in_tick`: pictures per second.
+    pub frame_rate: Option<(u32, u32)>,
+    /// `max_num_reorder_frames`.
+    pub max_reorder_frames: Option<u32>,
 }
 
 /// How pictures say when they are shown (section 8.2.1).
@@ -124,7 +132,10 @@ impl Sps {
             height = height.checked_sub(unit_y * (top + bottom)).filter(|&h| h > 0)?;
         }
         // What the usability information says is welcome, not needed: encoders exist that write it wrong.
-        let max_reorder_frames = if r.flag()? { read_max_reorder_frames(r).flatten() } else { None };
+        let mut usability = Usability::default();
+        if r.flag()? {
+            let _ = read_usability(r, &mut usability);
+        }
         Some(Self {
             id,
             profile_idc,
@@ -141,7 +152,7 @@ impl Sps {
             frames_only,
             width,
             height,
-            max_reorder_frames,
+            usability,
             gaps_flag_bit,
         })
     }
@@ -162,7 +173,7 @@ impl Sps {
     pub fn may_have_b_references(&self) -> bool {
         let baseline = self.profile_idc == 66; // no B slices (section A.2.1)
         let reordering =
-            self.order_count != OrderCount::DecodingOrder && self.max_reorder_frames.is_none_or(|n| n >= 2);
+            self.order_count != OrderCount::DecodingOrder && self.usability.max_reorder_frames.is_none_or(|n| n >= 2);
         !baseline && reordering
     }
 
@@ -196,8 +207,8 @@ fn skip_scaling_lists(r: &mut BitReader<'_>, lists: usize) -> Option<()> {
     Some(())
 }
 
-/// Walks `vui_parameters()` to its end; the outer `None` when it is cut short.
-fn read_max_reorder_frames(r: &mut BitReader<'_>) -> Option<Option<u32>> {
+/// Walks `vui_parameters()` to its end; `None` when it is cut short.
+fn read_usability(r: &mut BitReader<'_>, usability: &mut Usability) -> Option<()> {
     if r.flag()? && r.bits(8)? == 255 {
         r.bits(32)?; // sar_width, sar_height
     }
@@ -215,9 +226,10 @@ fn read_max_reorder_frames(r: &mut BitReader<'_>) -> Option<Option<u32>> {
         r.unsigned()?;
     }
     if r.flag()? {
-        r.bits(32)?; // num_units_in_tick
-        r.bits(32)?; // time_scale
+        let (units_in_tick, time_scale) = (r.bits(32)?, r.bits(32)?);
         r.flag()?; // fixed_frame_rate_flag
+        // A tick is a field's.
+        usability.frame_rate = units_in_tick.checked_mul(2).filter(|&units| units > 0).map(|units| (time_scale, units));
     }
     let nal_hrd = r.flag()?;
     if nal_hrd {
@@ -232,13 +244,14 @@ fn read_max_reorder_frames(r: &mut BitReader<'_>) -> Option<Option<u32>> {
     }
     r.flag()?; // pic_struct_present_flag
     if !r.flag()? {
-        return Some(None);
+        return Some(());
     }
     r.flag()?; // motion_vectors_over_pic_boundaries_flag
     for _ in 0..4 {
         r.unsigned()?; // sizes and vector ranges
     }
-    Some(r.unsigned_up_to(16))
+    usability.max_reorder_frames = r.unsigned_up_to(16);
+    Some(())
 }
 
 fn skip_hrd(r: &mut BitReader<'_>) -> Option<()> {
@@ -307,5 +320,26 @@ impl Pps {
             weighted_bipred_idc,
             redundant_picture_count_present,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// x264's for 64x64, 30000/1001 pictures per second, without reordering.
+    const SPS: [u8; 24] = [
+        0x67, 0xf4, 0x00, 0x0a, 0x91, 0x96, 0x41, 0x09, 0xb0, 0x11, 0x00, 0x00, 0x03, 0x03, 0xe9, 0x00, 0x00, 0xea,
+        0x60, 0x8f, 0x12, 0x26, 0x48, 0x00,
+    ];
+
+    #[test]
+    fn usability_is_read_as_far_as_it_goes() {
+        let whole = Sps::parse(&SPS).unwrap();
+        assert_eq!((whole.width, whole.height), (64, 64));
+        assert_eq!(whole.usability, Usability { frame_rate: Some((60_000, 2_002)), max_reorder_frames: Some(0) });
+        let cut = Sps::parse(&SPS[..20]).unwrap();
+        assert_eq!(cut.usability, Usability { frame_rate: Some((60_000, 2_002)), max_reorder_frames: None });
+        assert_eq!(Sps::parse(&SPS[..14]).unwrap().usability, Usability::default());
     }
 }

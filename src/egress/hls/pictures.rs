@@ -231,11 +231,15 @@ impl PictureSource {
         let sorted = self.sorted();
         let (least, most) = (*sorted.first()?, *sorted.last()?);
         let regular = sorted.len() >= RATE_INTERVALS && most <= 2 * least;
-        let rate = f64::from(PICTURE_CLOCK_HZ) * sorted.len() as f64 / sorted.iter().sum::<i64>() as f64;
-        // Times rounded to milliseconds (RTMP) are 0.2 % off over so few pictures; what is as near to a whole rate is that.
-        let near = (rate - rate.round()).abs() < rate * 0.003;
+        let measured = f64::from(PICTURE_CLOCK_HZ) * sorted.len() as f64 / sorted.iter().sum::<i64>() as f64;
+        // Times rounded to milliseconds (RTMP) are 0.2 % off over so few pictures: what the encoder says, or else a whole rate, is believed
+        // where it is as near as that.
+        let is_near = |rate: &f64| (measured - rate).abs() < rate * 0.003;
+        let said = self.setup.as_ref().and_then(|setup| setup.frame_rate);
+        let said = said.map(|(pictures, seconds)| f64::from(pictures) / f64::from(seconds));
+        let rate = [said, Some(measured.round())].into_iter().flatten().find(is_near).unwrap_or(measured);
         // As playlists write it.
-        regular.then(|| if near { rate.round() } else { (rate * 1_000.0).round() / 1_000.0 })
+        regular.then(|| (rate * 1_000.0).round() / 1_000.0)
     }
 
     /// How long parts of these pictures are to be, at the most: as many whole pictures as come nearest to what is wanted, and what their
@@ -264,5 +268,44 @@ impl PictureSource {
         let mut sorted: Vec<_> = self.intervals.iter().copied().collect();
         sorted.sort_unstable();
         sorted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::PictureSize;
+
+    fn frame_rate(interval_ms: impl Fn(usize) -> i64, said: Option<(u32, u32)>) -> Option<f64> {
+        let mut source = PictureSource::of_originals();
+        source.intervals = (0..INTERVALS).map(|at| interval_ms(at) * TICKS_PER_MS).collect();
+        source.setup = Some(Arc::new(DecoderSetup {
+            entry: *b"avc1",
+            configuration_box: *b"avcC",
+            configuration: Bytes::new(),
+            size: PictureSize { width: 320, height: 180 },
+            codecs: "avc1.64000b".into(),
+            frame_rate: said,
+        }));
+        source.frame_rate()
+    }
+
+    #[test]
+    fn the_encoder_is_believed_where_it_is_near_to_what_is_measured() {
+        // As RTMP rounds 29.97, 30 and 23.976 pictures per second.
+        let rounded =
+            |at: usize, every_us: usize| (((at + 1) * every_us + 500) / 1_000 - (at * every_us + 500) / 1_000) as i64;
+        for (every_us, said, rate) in [
+            (33_367, Some((30_000, 1_001)), 29.97),
+            (33_367, None, 30.0),
+            (33_333, Some((60, 2)), 30.0),
+            (41_708, Some((48_000, 2_002)), 23.976),
+            (20_000, Some((50, 2)), 50.0),
+            (20_000, Some((0, 2)), 50.0),
+            (66_667, Some((30, 1)), 15.0),
+        ] {
+            assert_eq!(frame_rate(|at| rounded(at, every_us), said), Some(rate), "{every_us} {said:?}");
+        }
+        assert_eq!(frame_rate(|at| if at % 2 == 0 { 20 } else { 90 }, Some((30, 1))), None, "no rate at all");
     }
 }

@@ -24,6 +24,8 @@ pub enum Lane {
 /// See the module. Times go in as they are on the wire, and come out as milliseconds of the media clock.
 #[derive(Debug, Default)]
 pub struct MediaClock {
+    /// When it showed [`START_MS`].
+    begun: Option<Instant>,
     anchor: Option<Anchor>,
     /// The last time of each lane, on the publisher's timeline.
     last: [Option<i64>; 2],
@@ -31,7 +33,6 @@ pub struct MediaClock {
 
 #[derive(Debug)]
 struct Anchor {
-    at: Instant,
     /// The latest wire time of either lane, and the same widened to the publisher's timeline.
     wire_ms: u32,
     wide_ms: i64,
@@ -43,14 +44,20 @@ struct Anchor {
 }
 
 impl MediaClock {
+    /// Begins to run, where it does not yet. What is sent ahead of media (decoder configurations) often has no time of its own but 0.
+    pub fn begin(&mut self, now: Instant) {
+        self.begun.get_or_insert(now);
+    }
+
     /// The media clock's time of a message that arrived now.
     pub fn map(&mut self, now: Instant, lane: Lane, wire_ms: u32) -> i64 {
+        let begun = *self.begun.get_or_insert(now);
         let Some(anchor) = &mut self.anchor else {
             let wide_ms = i64::from(wire_ms);
-            let offset_ms = wide_ms - START_MS;
-            self.anchor = Some(Anchor { at: now, wire_ms, wide_ms, arrival: now, offset_ms, jumps: 0 });
+            let begins_ms = START_MS + now.saturating_duration_since(begun).as_millis() as i64;
+            self.anchor = Some(Anchor { wire_ms, wide_ms, arrival: now, offset_ms: wide_ms - begins_ms, jumps: 0 });
             self.last[lane as usize] = Some(wide_ms);
-            return START_MS;
+            return begins_ms;
         };
         let wide_ms = anchor.wide_ms + step_ms(anchor.wire_ms, wire_ms);
         let elapsed_ms = now.saturating_duration_since(anchor.arrival).as_millis() as i64;
@@ -74,7 +81,7 @@ impl MediaClock {
 
     /// An instant and the media clock's time then: the same for both tracks.
     pub fn anchor(&self) -> Option<(Instant, i64)> {
-        self.anchor.as_ref().map(|anchor| (anchor.at, START_MS))
+        self.begun.map(|at| (at, START_MS))
     }
 
     /// Timelines begun anew so far.
@@ -164,6 +171,19 @@ mod tests {
             assert_eq!(run(Lane::Video, &mut clock, &wire), [0, 40, 80]);
             assert_eq!(clock.jumps(), 1);
         }
+    }
+
+    #[test]
+    fn what_goes_before_media_has_no_time() {
+        let mut clock = MediaClock::default();
+        assert_eq!(clock.anchor(), None);
+        clock.begin(epoch());
+        clock.begin(epoch() + Duration::from_millis(10));
+        assert_eq!(clock.anchor(), Some((epoch(), START_MS)));
+        // Its time 0 was when it began, whatever the first media's time is.
+        assert_eq!(run(Lane::Video, &mut clock, &[(30, 7_000_000), (70, 7_000_040)]), [30, 70]);
+        assert_eq!(clock.anchor(), Some((epoch(), START_MS)));
+        assert_eq!(clock.jumps(), 0);
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Media {
                     Some(video) => video.configure(&record)?,
                     None => self.video = Some(VideoTrack::new(&record)?),
                 }
-                self.clock.map(now, Lane::Video, wire_ms);
+                self.clock.begin(now);
                 self.originals.configure_pictures(&record, &mut self.publication)?;
                 self.announce_video(now)
             }
@@ -200,7 +200,7 @@ impl Media {
                     self.tell_sound(&error);
                     return Ok(None);
                 }
-                self.clock.map(now, Lane::Audio, wire_ms);
+                self.clock.begin(now);
                 if self.sound.index.is_none() {
                     let fmtp = opus::STEREO_FMTP.to_owned();
                     let format = TrackFormat { codec: Codec::Opus, fmtp, channels: 2 };
