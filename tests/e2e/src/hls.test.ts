@@ -112,6 +112,28 @@ test(
 );
 
 test(
+  "hls.js plays through the wrap of FLV's times; 29.97 pictures a second are told as that",
+  stage.act(async () => {
+    // ffmpeg's muxer writes 31 bits of milliseconds.
+    const untilWrapS = 8;
+    const publisher = await publish("wraps", 2, ["-r", "30000/1001", "-output_ts_offset", String(2 ** 31 / 1000 - untilWrapS)]);
+    const opened = await player();
+    await opened.start(stage.server.hls("wraps"));
+    await opened.sees(2);
+    const beganMs = Date.now();
+    const played = await play(opened, 10_000);
+    const wrappedMs = publisher.startedAtMs + untilWrapS * 1000;
+    assert.ok(beganMs < wrappedMs && wrappedMs < Date.now() - played.p95Ms, `${wrappedMs - beganMs} ms from the beginning to the wrap`);
+    assert.equal(played.report.stalls, 0, JSON.stringify(played.report.errors));
+    const offsetMs = soundAfterPicture(played);
+    assert.ok(Math.min(offsetMs, 1000 - offsetMs) < 200, `sound comes ${offsetMs} ms after the picture`);
+    const { notices, hls } = (await stage.server.stream("wraps")) ?? {};
+    assert.deepEqual(notices, [], "nothing of it was taken for a jump");
+    assert.equal(hls?.renditions.find(({ kind }) => kind === "video")?.frame_rate, 29.97);
+  }),
+);
+
+test(
   "delta updates are the whole, in a window that viewers may go back in",
   stage.act(async () => {
     const server = await Server.start({ HLS__SEGMENT_S: "1", HLS__DVR_S: "60", HLS__ALWAYS_ON: "true" });

@@ -37,7 +37,7 @@ export interface StreamState {
   tracks: TrackState[];
   notices: { code: string; text: string }[];
   viewer_count: number;
-  hls: { viewer_count: number; window_bytes: number; refusal: string | null; output: { segments: number; failing: string | null } | null; renditions: { kind: string; codecs: string }[] } | null;
+  hls: { viewer_count: number; window_bytes: number; refusal: string | null; output: { segments: number; failing: string | null } | null; renditions: { kind: string; codecs: string; frame_rate: number | null }[] } | null;
   viewers: {
     session: string;
     connected: boolean;
