@@ -3,7 +3,7 @@
 //! In: additions from all rooms; packets are summed where they are handled and handed in once per round. Out: a text.
 //! All series that can be named beforehand are there from the start, at 0, so that a rate over them misses nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -100,6 +100,13 @@ pub struct Metrics {
     /// Of `hls.output`.
     pub hls_output_requests: Family<OutputLabels, Counter>,
     pub hls_output_bytes: Counter,
+    /// Streams whose pictures are encoded anew.
+    pub reencoded_streams: Gauge,
+    pub reencoded_pictures: Counter,
+    /// From a picture's arrival until it is encoded.
+    pub reencode_seconds: Histogram,
+    pub reencoder_failures: Counter,
+    pub reencoder_cpu_seconds: Counter<f64, AtomicU64>,
     /// Once per viewer and format.
     pub undecodable_tracks: Family<CodecLabel, Counter>,
     registry: Registry,
@@ -134,6 +141,12 @@ impl Metrics {
             sessions: Family::default(),
             hls_output_requests: Family::default(),
             hls_output_bytes: Counter::default(),
+            reencoded_streams: Gauge::default(),
+            reencoded_pictures: Counter::default(),
+            // 5 ms to 5 s: pictures wait for those that are shown before them.
+            reencode_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 11)),
+            reencoder_failures: Counter::default(),
+            reencoder_cpu_seconds: Counter::default(),
             undecodable_tracks: Family::default(),
             registry: Registry::default(),
         };
@@ -171,6 +184,25 @@ impl Metrics {
             metrics.hls_output_requests.clone(),
         );
         r.register("hls_output_bytes", "Bytes put into the store of hls.output", metrics.hls_output_bytes.clone());
+        r.register(
+            "reencoded_streams",
+            "Streams with B-frames that are encoded without them now",
+            metrics.reencoded_streams.clone(),
+        );
+        r.register("reencoded_pictures", "Pictures encoded anew", metrics.reencoded_pictures.clone());
+        r.register_with_unit(
+            "reencode",
+            "From a picture's arrival until it is encoded anew",
+            Unit::Seconds,
+            metrics.reencode_seconds.clone(),
+        );
+        r.register("reencoder_failures", "Encoders that failed", metrics.reencoder_failures.clone());
+        r.register_with_unit(
+            "reencoder_cpu",
+            "Processor time of encoders",
+            Unit::Seconds,
+            metrics.reencoder_cpu_seconds.clone(),
+        );
         r.register(
             "undecodable_tracks",
             "Tracks that a viewer could not decode when their publisher came",
@@ -269,6 +301,11 @@ mod tests {
             "sluice_undecodable_tracks_total{codec=\"AV1\"} 0",
             "sluice_hls_output_requests_total{operation=\"put\",outcome=\"failed\"} 0",
             "sluice_hls_output_bytes_total 0",
+            "sluice_reencoded_streams 0",
+            "sluice_reencoded_pictures_total 0",
+            "sluice_reencode_seconds_count 0",
+            "sluice_reencoder_failures_total 0",
+            "sluice_reencoder_cpu_seconds_total 0.0",
             "# EOF",
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is missing in:\n{text}");

@@ -58,6 +58,7 @@ fn ranges(config: &Config, faults: &mut Vec<Fault>) {
     within("hls.streams_max", config.hls.streams_max, 1..=100_000);
     within("hls.waiting_max", config.hls.waiting_max, 1..=1_000_000);
     within("hls.client_waiting_max", config.hls.client_waiting_max, 1..=1_000_000);
+    within("transcode.streams_max", config.transcode.streams_max, 1..=1_000);
     within("ice.turn_ttl_s", config.ice.turn_ttl_s, 60..=2_592_000);
 }
 

@@ -131,6 +131,10 @@ settings! {
     hls.streams_max: Whole, "a number of streams, 1 to 100000";
     hls.waiting_max: Whole, "a number of requests, 1 to 1000000";
     hls.client_waiting_max: Whole, "a number of requests, 1 to 1000000";
+    transcode.b_frames: Switch, "true or false";
+    transcode.ffmpeg: Text, "a program such as \"/usr/bin/ffmpeg\"";
+    transcode.encoder: Text, "\"auto\", \"x264\", \"nvenc\", \"qsv\" or \"vaapi\"";
+    transcode.streams_max: Whole, "a number of streams, 1 to 1000";
     log.format: Text, "\"text\" or \"json\"";
     log.level: Text, "error, warn, info, debug, trace, or a filter such as \"info,sluice::worker=debug\"";
 }

@@ -13,6 +13,7 @@ mod load;
 mod output_place;
 #[cfg(test)]
 mod tests;
+mod transcode;
 mod trusted_proxy;
 
 use std::{fmt, net::SocketAddr};
@@ -25,6 +26,7 @@ pub use check::HS256_SECRET_MIN_BYTES;
 pub use keys::{Kind, SETTINGS, Setting};
 pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
 pub use output_place::{InvalidOutputPlace, OutputPlace};
+pub use transcode::{Encoder, TranscodeConfig};
 pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};
 
 /// Everything that can be set.
@@ -38,6 +40,7 @@ pub struct Config {
     pub publish: PublishConfig,
     pub whep: WhepConfig,
     pub hls: HlsConfig,
+    pub transcode: TranscodeConfig,
     pub log: LogConfig,
 }
 

@@ -29,7 +29,7 @@ use std::{sync::Arc, time::SystemTime};
 use axum::{Router, http::Method, middleware, response::Response};
 use sluice_signaling::{media_plane::MediaPlane, token::Authenticator};
 
-use crate::{config::TrustedProxy, metrics::Metrics, packaging::Packaging, track::Streams};
+use crate::{config::TrustedProxy, metrics::Metrics, packaging::Packaging, track::Streams, transcode::Reencoding};
 
 pub use events::EventPlaces;
 pub use listener::serve;
@@ -45,6 +45,8 @@ pub struct Services {
     pub plane: Arc<dyn MediaPlane>,
     /// What HLS is served from.
     pub packaging: Arc<Packaging>,
+    /// `None` where streams with B-frames are not encoded anew.
+    pub reencoding: Option<Arc<Reencoding>>,
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
     pub signalling: sluice_signaling::endpoint::Settings,

@@ -138,6 +138,7 @@ pub(super) fn house(authenticator: Authenticator, fake: Fake) -> House {
         authenticator: Arc::new(authenticator),
         plane: fake.clone(),
         packaging: packaging.clone(),
+        reencoding: None,
         sessions: fake.clone(),
         events: EventPlaces::new(tokio::sync::watch::channel(()).1, Default::default(), 8),
         signalling: sluice_signaling::endpoint::Settings::default(),

@@ -1,11 +1,13 @@
 //! The vocabulary of media: wide sequence numbers and times, RTP packets, access units. Sans-I/O.
 
 mod capture;
+mod growing;
 mod packet;
 mod seq;
 mod unit;
 
 pub use capture::{CaptureStamps, CaptureTime};
+pub use growing::Growing;
 pub use packet::{ExtensionValues, MalformedRtp, RTP_HEADER_BYTES, RtpHeader, RtpPacket};
 pub use seq::{ExtendedSeq, SeqExtender, TimeExtender};
 pub use sluice_signaling::{

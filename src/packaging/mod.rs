@@ -8,7 +8,6 @@
 
 mod output;
 mod playlists;
-mod queue;
 mod state;
 mod stream;
 mod task;

@@ -5,17 +5,23 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
-use super::{queue::queue, stream::PackagedStream};
-use crate::egress::hls::{Packager, PackagerSettings};
+use super::stream::PackagedStream;
+use crate::{
+    egress::hls::{Packager, PackagerSettings},
+    track::FRAME_QUEUE_MAX_DELIVERIES,
+};
 
 /// Packages until the stream is stopped, or its publisher was away for too long.
 pub(super) async fn run(packaged: Arc<PackagedStream>, settings: PackagerSettings, away_max: Duration) {
-    let (sink, mut deliveries) = queue();
+    let (sender, mut deliveries) = mpsc::channel(FRAME_QUEUE_MAX_DELIVERIES);
     let stream = packaged.stream().clone();
     // Dropped at the end, which ends the deliveries.
-    let _subscription = stream.subscribe_frames(Arc::new(sink));
+    let _subscription = stream.subscribe_frames(Arc::new(move |delivery| sender.try_send(delivery).is_ok()));
     let mut packager = Packager::new(settings);
     let mut outputs = Vec::new();
     let mut away_since: Option<Instant> = None;

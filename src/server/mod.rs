@@ -34,6 +34,7 @@ use crate::{
     metrics::Metrics,
     packaging::{Output, OutputError, Packaging, PackagingSettings},
     track::Streams,
+    transcode::{Reencoding, ReencodingSettings, find_program},
     transport::{Certificate, TransportError},
     worker::{WorkerSettings, Workers},
 };
@@ -82,6 +83,7 @@ pub struct Server {
     packaging: Arc<Packaging>,
     workers: Arc<Workers>,
     rtmp: Option<JoinHandle<()>>,
+    reencoder: Option<JoinHandle<()>>,
     http: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
 }
@@ -119,12 +121,16 @@ impl Server {
             metrics.clone(),
         ));
         let packaging = Arc::new(Packaging::new(packaging, streams.clone(), metrics.clone(), drain.child_token()));
+        let reencoding = reencoding(config, &streams, &metrics, &drain);
+        let reencodes = reencoding.is_some();
+        let reencoder = reencoding.clone().map(|reencoding| tokio::spawn(reencoding.run(changes.clone())));
         let rtmp = rtmp_listener.map(|listener| {
             let context = RtmpContext {
                 streams: streams.clone(),
                 authenticator: authenticator.clone(),
                 metrics: metrics.clone(),
                 on_conflict: config.publish.on_conflict,
+                reencodes,
             };
             tokio::spawn(rtmp::serve(listener, Arc::new(context), drain.clone()))
         });
@@ -134,6 +140,7 @@ impl Server {
             authenticator,
             plane: plane.clone(),
             packaging: packaging.clone(),
+            reencoding,
             sessions: workers.clone(),
             events: EventPlaces::new(changes, drain.clone(), config.http.connections_max),
             signalling: Settings {
@@ -154,6 +161,7 @@ impl Server {
         Ok(Self {
             addresses,
             rtmp,
+            reencoder,
             http: tokio::spawn(http),
             housekeeping: tokio::spawn(keep_house(
                 streams,
@@ -182,14 +190,14 @@ impl Server {
         self.drain.cancel();
         let workers = self.workers;
         let sessions = async {
-            let rtmp = async {
-                if let Some(rtmp) = self.rtmp {
-                    let _ = rtmp.await;
+            let tasks = async {
+                for task in [self.rtmp, self.reencoder].into_iter().flatten() {
+                    let _ = task.await;
                 }
             };
             // Joining threads blocks.
             let workers = tokio::task::spawn_blocking(move || workers.stop());
-            let _ = tokio::join!(rtmp, workers, self.packaging.finish(), self.housekeeping);
+            let _ = tokio::join!(tasks, workers, self.packaging.finish(), self.housekeeping);
         };
         let sending_on = if self.sends_on { SENDING_ON_TIME } else { Duration::ZERO };
         if tokio::time::timeout(DRAIN_TIME - HTTP_DRAIN_TIME - sending_on, sessions).await.is_err() {
@@ -219,6 +227,30 @@ fn workers(config: &Config, streams: &Arc<Streams>, metrics: &Arc<Metrics>) -> R
     };
     let workers = Workers::start(&settings, streams.clone(), metrics.clone());
     workers.map(Arc::new).map_err(|source| ListenError::new("webrtc.listen", webrtc.listen, source))
+}
+
+/// What encodes streams with B-frames anew, where that is wished and can be.
+fn reencoding(
+    config: &Config,
+    streams: &Arc<Streams>,
+    metrics: &Arc<Metrics>,
+    drain: &CancellationToken,
+) -> Option<Arc<Reencoding>> {
+    let transcode = &config.transcode;
+    if !transcode.b_frames || !config.rtmp.enabled {
+        return None;
+    }
+    let Some(program) = find_program(&transcode.ffmpeg) else {
+        let ffmpeg = &transcode.ffmpeg;
+        warn!(
+            ffmpeg,
+            "no ffmpeg is there (transcode.ffmpeg): of streams with B-frames, WebRTC viewers see those left out"
+        );
+        return None;
+    };
+    let settings =
+        ReencodingSettings { program, encoder: transcode.encoder, streams_max: transcode.streams_max as usize };
+    Some(Reencoding::new(settings, streams.clone(), metrics.clone(), drain.child_token()))
 }
 
 fn packaging(config: &Config) -> Result<PackagingSettings, OutputError> {

@@ -27,6 +27,16 @@ pub trait FrameSink: Send + Sync {
     fn deliver(&self, delivery: FrameDelivery) -> bool;
 }
 
+impl<F: Fn(FrameDelivery) -> bool + Send + Sync> FrameSink for F {
+    fn deliver(&self, delivery: FrameDelivery) -> bool {
+        self(delivery)
+    }
+}
+
+/// Deliveries that a reader's queue is to hold: 4 s of 60 pictures and 50 frames of sound a second, and some. A reader that is further
+/// behind begins anew at the next keyframe.
+pub const FRAME_QUEUE_MAX_DELIVERIES: usize = 4 * (60 + 50) + 72;
+
 /// What a frame reader is told, in order. Snapshots of either kind say which publication is on; one without tracks or formats, that
 /// nobody publishes, or nothing has come yet.
 #[derive(Debug, Clone)]

@@ -61,6 +61,18 @@ impl FromIterator<LayerIndex> for LayerSet {
     }
 }
 
+/// Where a layer's pictures come from, and whether viewers get them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayerRole {
+    /// The publisher sends it.
+    #[default]
+    Sent,
+    /// The publisher sends it, but viewers get what is made of it here instead.
+    Replaced,
+    /// Made here, of the publisher's pictures.
+    Made,
+}
+
 /// What is known of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerState {
@@ -68,19 +80,25 @@ pub struct LayerState {
     pub rid: Option<String>,
     /// As the last keyframe that named it said.
     pub size: Option<PictureSize>,
-    /// The publisher sends it at present.
+    /// Viewers can have it at present.
     pub active: bool,
+    pub role: LayerRole,
 }
 
 impl LayerState {
     /// The layer of a track that has one only.
     pub fn only() -> Self {
-        Self { rid: None, size: None, active: true }
+        Self { rid: None, size: None, active: true, role: LayerRole::Sent }
     }
 
     /// A simulcast layer, of which nothing has come yet.
     pub fn named(rid: &str) -> Self {
-        Self { rid: Some(rid.to_owned()), size: None, active: false }
+        Self { rid: Some(rid.to_owned()), size: None, active: false, role: LayerRole::Sent }
+    }
+
+    /// A layer that is made here, of which nothing has come yet.
+    pub fn made() -> Self {
+        Self { rid: None, size: None, active: false, role: LayerRole::Made }
     }
 
     /// The greater, the better.
@@ -102,7 +120,7 @@ mod tests {
 
     fn layer(width: u32, active: bool) -> LayerState {
         let size = (width > 0).then_some(PictureSize { width, height: width / 2 });
-        LayerState { rid: None, size, active }
+        LayerState { rid: None, size, active, role: LayerRole::Sent }
     }
 
     fn best(layers: &[LayerState]) -> Option<u8> {

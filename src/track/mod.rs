@@ -4,6 +4,7 @@
 //! The tree knows neither side.
 
 mod assemble;
+mod avc_packets;
 mod delivery;
 mod frames;
 mod keyframe;
@@ -16,19 +17,20 @@ mod streams;
 mod subscription;
 
 pub use assemble::{AssembledFrame, Assembler, GAP_WAIT};
+pub use avc_packets::{AvcPackets, BadAvc};
 pub use delivery::{Batch, Delivery, LayerSnapshot, PacketSink, Snapshot, TrackSnapshot};
 pub use frames::{
-    FrameDelivery, FrameSink, FrameSubscription, ORIGINALS_CLOCK_HZ, Original, OriginalFormat, Originals,
-    OriginalsSnapshot,
+    FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, FrameSink, FrameSubscription, ORIGINALS_CLOCK_HZ, Original,
+    OriginalFormat, Originals, OriginalsSnapshot,
 };
 pub use keyframe::KeyframeGate;
-pub use layer::{LAYERS_MAX, LayerIndex, LayerSet, LayerState, best_active};
+pub use layer::{LAYERS_MAX, LayerIndex, LayerRole, LayerSet, LayerState, best_active};
 pub use packet::{ClockReference, PAYLOAD_BYTES_MAX, TrackPacket};
 pub use packet_ring::{Insertion, PacketRing, RingLimits};
 pub use replica::{News, Replica, ReplicaLayer, ReplicaTrack, Run};
 pub use stream::{
-    EndReason, LayerReport, Notice, Protocol, Publication, PublisherControl, PublisherInfo, Stream, StreamState,
-    Superseded, TRACKS_MAX, TrackIndex, TrackState, ViewerCount, WorkerIndex,
+    EndReason, LayerReport, NOTICES_MAX, Notice, Protocol, Publication, PublisherControl, PublisherInfo, Rendition,
+    RenditionRefused, Stream, StreamState, Superseded, TRACKS_MAX, TrackIndex, TrackState, ViewerCount, WorkerIndex,
 };
 pub use streams::{StreamBusy, Streams};
 pub use subscription::{Outgoing, Phase, Playout, Subscription, SwitchWait};

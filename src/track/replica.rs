@@ -137,12 +137,16 @@ pub struct ReplicaTrack {
 
 impl ReplicaTrack {
     fn new(index: TrackIndex, publication: u64, snapshot: &TrackSnapshot) -> Self {
+        let layers = Self::layers_of(publication, snapshot).collect();
+        Self { index, epoch: snapshot.epoch, format: snapshot.format.clone(), layers }
+    }
+
+    fn layers_of(publication: u64, snapshot: &TrackSnapshot) -> impl Iterator<Item = ReplicaLayer> {
         let kind = snapshot.format.codec.kind();
-        let layers = snapshot.layers.iter().enumerate().take(LAYERS_MAX).map(|(at, layer)| {
+        snapshot.layers.iter().enumerate().take(LAYERS_MAX).map(move |(at, layer)| {
             let run = Run { publication, epoch: snapshot.epoch, layer: LayerIndex(at as u8), restart: 0 };
             ReplicaLayer::new(run, kind, layer)
-        });
-        Self { index, epoch: snapshot.epoch, format: snapshot.format.clone(), layers: layers.collect() }
+        })
     }
 
     /// Where it stands among the publication's tracks.
@@ -183,10 +187,12 @@ impl ReplicaTrack {
         self.layers().filter(|(_, layer)| layer.is_kept).map(|(at, _)| at).collect()
     }
 
-    fn resume(&mut self, snapshot: &TrackSnapshot) {
+    fn resume(&mut self, publication: u64, snapshot: &TrackSnapshot) {
         for (ours, theirs) in self.layers.iter_mut().zip(&snapshot.layers) {
             ours.resume(theirs);
         }
+        let known = self.layers.len();
+        self.layers.extend(Self::layers_of(publication, snapshot).skip(known));
     }
 }
 
@@ -313,7 +319,7 @@ impl Replica {
         self.tracks.truncate(snapshot.tracks.len());
         for (at, theirs) in snapshot.tracks.iter().enumerate() {
             match self.tracks.get_mut(at) {
-                Some(ours) if ours.epoch == theirs.epoch => ours.resume(theirs),
+                Some(ours) if ours.epoch == theirs.epoch => ours.resume(snapshot.publication, theirs),
                 Some(ours) => *ours = ReplicaTrack::new(ours.index, snapshot.publication, theirs),
                 None => self.tracks.push(ReplicaTrack::new(TrackIndex(at as u8), snapshot.publication, theirs)),
             }

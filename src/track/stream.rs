@@ -9,6 +9,9 @@ mod frames;
 mod layer;
 mod publication;
 mod publisher;
+mod rendition;
+#[cfg(test)]
+mod rendition_tests;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +31,8 @@ use crate::{
     codec::PictureSize,
     media::{MediaKind, StreamName, TrackFormat},
     track::{
-        Batch, Delivery, LayerIndex, LayerSet, LayerState, PacketSink, Snapshot, TrackSnapshot, frames::OriginalsCache,
-        layer::best_active,
+        Batch, Delivery, LayerIndex, LayerRole, LayerSet, LayerState, PacketSink, Snapshot, TrackSnapshot,
+        frames::OriginalsCache, layer::best_active,
     },
 };
 
@@ -37,6 +40,7 @@ use frames::FrameReaders;
 use layer::Layer;
 pub use publication::Publication;
 pub use publisher::{EndReason, Notice, PublisherControl, PublisherInfo};
+pub use rendition::{Rendition, RenditionRefused};
 
 /// A track's place among its publication's tracks, in order of [`Publication::add_track`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,7 +53,7 @@ pub struct WorkerIndex(pub u16);
 /// Tracks a publication may have: one video, one audio.
 pub const TRACKS_MAX: usize = 2;
 /// Notices a publication keeps for the API; further ones are in the log only.
-const NOTICES_MAX: usize = 16;
+pub const NOTICES_MAX: usize = 16;
 /// Of those, such as viewers cause, who may be many and each of another kind.
 const VIEWER_NOTICES_MAX: usize = 4;
 
@@ -107,6 +111,10 @@ struct Live {
     since: SystemTime,
     tracks: Vec<Track>,
     notices: Vec<Notice>,
+    /// Pictures come in another order than that in which they are shown.
+    reordered: bool,
+    /// Begun so far.
+    renditions: u64,
     /// Of a publisher that hands over access units.
     originals: Option<OriginalsCache>,
 }
@@ -168,7 +176,7 @@ pub struct StreamState {
 #[derive(Debug, Clone)]
 pub struct TrackState {
     pub format: TrackFormat,
-    /// Over all layers, since the publication's start.
+    /// Over all layers that the publisher sends, since the publication's start.
     pub packets: u64,
     pub bytes: u64,
     pub keyframes: u64,
@@ -241,6 +249,7 @@ impl Stream {
         let snapshot = Arc::new(inner.snapshot(&wanted));
         let lagging = !sink.deliver(self, Delivery::Snapshot(snapshot));
         inner.subscribers.push(Subscriber { worker, sink, wanted, lagging });
+        inner.tell_of_audience(self);
     }
 
     /// A worker wants these layers of a track, and no others, from now on. When one is among them that it had not got, it is given
@@ -262,7 +271,9 @@ impl Stream {
     }
 
     pub fn unsubscribe(&self, worker: WorkerIndex) {
-        self.inner.lock().subscribers.retain(|subscriber| subscriber.worker != worker);
+        let mut inner = self.inner.lock();
+        inner.subscribers.retain(|subscriber| subscriber.worker != worker);
+        inner.tell_of_audience(self);
     }
 
     /// A viewer needs a keyframe; requests are coalesced (see [`super::KeyframeGate`]). True when one went to the publisher.
@@ -332,6 +343,8 @@ impl Stream {
             since,
             tracks: Vec::new(),
             notices: Vec::new(),
+            reordered: false,
+            renditions: 0,
         });
         for subscriber in &mut inner.subscribers {
             subscriber.wanted = Default::default();
@@ -345,11 +358,12 @@ impl Stream {
 
 impl Track {
     fn state(&self) -> TrackState {
+        let sent = || self.layers.iter().filter(|layer| layer.state.role != LayerRole::Made);
         TrackState {
             format: self.format.clone(),
-            packets: self.layers.iter().map(|layer| layer.packets).sum(),
-            bytes: self.layers.iter().map(|layer| layer.bytes).sum(),
-            keyframes: self.layers.iter().map(|layer| layer.keyframes).sum(),
+            packets: sent().map(|layer| layer.packets).sum(),
+            bytes: sent().map(|layer| layer.bytes).sum(),
+            keyframes: sent().map(|layer| layer.keyframes).sum(),
             size: self.layers.iter().filter_map(|layer| layer.state.size).max_by_key(|size| size.height),
             layers: self
                 .layers
@@ -369,6 +383,7 @@ impl Track {
 impl Live {
     fn notice(&mut self, notice: Notice) {
         if self.notices.len() < NOTICES_MAX && self.notices.iter().all(|known| known.code != notice.code) {
+            self.control.notice(&notice);
             self.notices.push(notice);
         }
     }
@@ -434,6 +449,38 @@ impl Inner {
         }
     }
 
+    /// Takes in what arrived together, and sends it to all who want it.
+    fn take(&mut self, stream: &Arc<Stream>, now: Instant, batches: Vec<Batch>) {
+        let Some(live) = &mut self.live else { return };
+        // One bit per track; words of more are rare.
+        let mut changed = 0u8;
+        for Batch { track, layer, packets } in &batches {
+            let of = &mut live.tracks[usize::from(track.0)];
+            let kept = &mut of.layers[usize::from(layer.0)];
+            let brought = kept.take(now, of.format.codec, packets);
+            if brought.keyframe {
+                kept.gate.keyframe_arrived();
+            } else if kept.gate.poll(now) {
+                live.control.request_keyframe(*track, kept.source(*layer));
+            }
+            let mut states_changed = brought.changed;
+            for (at, other) in of.layers.iter_mut().enumerate() {
+                states_changed |= at != usize::from(layer.0) && other.miss(now, brought.pictures);
+            }
+            states_changed |= of.settle_replaced(*layer, brought.keyframe);
+            changed |= u8::from(states_changed) << track.0;
+        }
+        let lost = self.deliver(stream, batches);
+        if let Some(pictures) = self.pictures() {
+            for layer in lost.iter() {
+                self.request_keyframe(now, pictures, layer);
+            }
+        }
+        (0..TRACKS_MAX as u8)
+            .filter(|at| changed & 1 << at != 0)
+            .for_each(|at| self.tell_states(stream, TrackIndex(at)));
+    }
+
     /// Sends packets to all who want some of them and keep up; the others are brought back with a snapshot where one is of use:
     /// at a keyframe of what they watch, or, without pictures, anywhere. Gives the layers of pictures that somebody lost something of.
     fn deliver(&mut self, stream: &Arc<Stream>, batches: Vec<Batch>) -> LayerSet {
@@ -473,14 +520,11 @@ impl Inner {
 
     fn request_keyframe(&mut self, now: Instant, track: TrackIndex, layer: LayerIndex) -> bool {
         let Some(live) = &mut self.live else { return false };
-        let gate = live
-            .tracks
-            .get_mut(usize::from(track.0))
-            .and_then(|track| track.layers.get_mut(usize::from(layer.0)))
-            .map(|layer| &mut layer.gate);
-        let due = gate.is_some_and(|gate| gate.request(now));
+        let of = live.tracks.get_mut(usize::from(track.0));
+        let Some(kept) = of.and_then(|track| track.layers.get_mut(usize::from(layer.0))) else { return false };
+        let due = kept.gate.request(now);
         if due {
-            live.control.request_keyframe(track, layer);
+            live.control.request_keyframe(track, kept.source(layer));
         }
         due
     }

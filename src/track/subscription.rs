@@ -194,7 +194,9 @@ impl Subscription {
         let offset_ticks = mapping.offset_ticks.wrapping_add(behind);
         let begins_ticks = first.time_ticks.wrapping_add(offset_ticks);
         let back_max_ticks = SWITCH_BACK_MAX.as_millis() as u64 * u64::from(rate_hz) / 1_000;
-        if is_before(begins_ticks.wrapping_add(back_max_ticks), picture.live_ticks) || !can_join(to.ring()) {
+        // Where the old layer has stopped, that is no matter: what is behind it is the best there is.
+        let is_old = from.state().active && is_before(begins_ticks.wrapping_add(back_max_ticks), picture.live_ticks);
+        if is_old || !can_join(to.ring()) {
             return Some(wait);
         }
         let goes_on = match self.peek(track) {

@@ -54,7 +54,7 @@ mod tests {
         let layer = |(rid, width): (&str, &i32)| {
             let side = width.unsigned_abs();
             let size = (side > 0).then_some(PictureSize { width: side, height: side / 2 });
-            let state = LayerState { rid: Some(rid.into()), size, active: *width >= 0 };
+            let state = LayerState { size, active: *width >= 0, ..LayerState::named(rid) };
             LayerSnapshot { state, clock: None, packets: None }
         };
         let format = TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 };

@@ -86,7 +86,8 @@ async fn show_stream(
     let stream = state.streams.get(&name).ok_or_else(|| no_stream(&name))?;
     let viewers = state.sessions.viewers(&name).into_iter().map(Viewer::from).collect();
     let hls = state.packaging.get(&name).map(|packaged| packaged.state().into());
-    Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers, hls }))
+    let reencoding = state.reencoding.as_ref().and_then(|reencoding| reencoding.state(&name)).map(Into::into);
+    Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers, hls, reencoding }))
 }
 
 /// Ends the stream's publication. Its viewers stay and wait for the next publisher.

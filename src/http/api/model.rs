@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use crate::{
     packaging::{PackagingState, RenditionState},
-    track::{LayerReport, Notice, PublisherInfo, Stream, TrackState},
+    track::{LayerReport, LayerRole, Notice, PublisherInfo, Stream, TrackState},
+    transcode::ReencodingState,
     worker::ViewerState,
 };
 
@@ -53,6 +54,28 @@ pub struct StreamDetail {
     pub viewers: Vec<Viewer>,
     /// Null while it is not packaged.
     pub hls: Option<Hls>,
+    /// Null unless its pictures are encoded anew, which takes B-frames and a viewer by WebRTC.
+    pub reencoding: Option<Reencoding>,
+}
+
+/// Pictures that are encoded anew.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Reencoding {
+    #[schema(example = "2026-01-31T12:00:05.000Z")]
+    pub since: String,
+    /// Null until one is found.
+    #[schema(example = "x264")]
+    pub encoder: Option<String>,
+    /// From a picture's arrival until it is encoded; null while nothing comes.
+    #[schema(example = 85.2)]
+    pub latency_ms: Option<f64>,
+    /// Of one core.
+    #[schema(example = 0.42)]
+    pub cpu_share: Option<f64>,
+    /// Encoders begun so far.
+    pub starts: u32,
+    /// Why nothing comes at present: viewers get the pictures without B-frames then.
+    pub failing: Option<String>,
 }
 
 /// A stream as HLS serves it.
@@ -145,11 +168,11 @@ pub struct Track {
     pub width: Option<u32>,
     #[schema(example = 720)]
     pub height: Option<u32>,
-    /// Over all layers, like the two that follow.
+    /// Over all layers that the publisher sends, like the two that follow.
     pub packets: u64,
     pub bytes: u64,
     pub keyframes: u64,
-    /// The encodings of it that the publisher sends (simulcast), in its order; a viewer gets one of them.
+    /// The encodings of it that the publisher sends (simulcast), in its order, and those made here; a viewer gets one of them.
     pub layers: Vec<Layer>,
 }
 
@@ -166,8 +189,12 @@ pub struct Layer {
     /// What arrives at present, in bits per second.
     #[schema(example = 1_500_000)]
     pub bitrate_bps: u64,
-    /// The publisher sends it at present.
+    /// Viewers can have it at present.
     pub active: bool,
+    /// `sent` by the publisher; `replaced`: sent, but viewers get what is made of it here; `made` here, such as pictures encoded anew
+    /// without B-frames.
+    #[schema(example = "sent")]
+    pub role: &'static str,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -240,6 +267,19 @@ impl From<PackagingState> for Hls {
     }
 }
 
+impl From<ReencodingState> for Reencoding {
+    fn from(state: ReencodingState) -> Self {
+        Self {
+            since: rfc3339(state.since),
+            encoder: state.encoder.map(|encoder| encoder.to_string()),
+            latency_ms: state.latency.map(|latency| rounded(latency.as_secs_f64() * 1_000.0)),
+            cpu_share: state.cpu_share.map(rounded),
+            starts: state.starts,
+            failing: state.failing,
+        }
+    }
+}
+
 impl From<RenditionState> for Rendition {
     fn from(state: RenditionState) -> Self {
         Self {
@@ -296,6 +336,11 @@ impl From<LayerReport> for Layer {
             height: state.size.map(|size| size.height),
             bitrate_bps,
             active: state.active,
+            role: match state.role {
+                LayerRole::Sent => "sent",
+                LayerRole::Replaced => "replaced",
+                LayerRole::Made => "made",
+            },
         }
     }
 }

@@ -9,7 +9,7 @@ use sluice_signaling::{
 };
 
 use crate::{
-    track::{LayerIndex, LayerReport, Streams},
+    track::{LayerIndex, LayerReport, LayerRole, LayerState, Streams},
     worker::SessionEntry,
 };
 
@@ -42,7 +42,14 @@ pub fn layers(streams: &Streams, entry: &SessionEntry) -> Vec<LayerInfo> {
     let state = streams.get(&entry.info.stream).map(|stream| stream.state());
     let tracks = state.into_iter().flat_map(|state| state.tracks);
     let pictures = tracks.filter(|track| track.format.codec.kind() == MediaKind::Video);
-    let mut layers: Vec<_> = pictures.flat_map(|track| track.layers).enumerate().collect();
+    let all = pictures.flat_map(|track| track.layers).enumerate();
+    // What is made here of a layer is that layer to viewers: there is nothing to choose.
+    let is_choice = |state: &LayerState| match state.role {
+        LayerRole::Sent => true,
+        LayerRole::Replaced => false,
+        LayerRole::Made => state.active,
+    };
+    let mut layers: Vec<_> = all.filter(|(_, layer)| is_choice(&layer.state)).collect();
     layers.sort_by_key(|(at, layer)| Reverse(layer.state.rank(LayerIndex(*at as u8))));
     let info = |(_, LayerReport { state, bitrate_bps }): (usize, LayerReport)| LayerInfo {
         media_id,

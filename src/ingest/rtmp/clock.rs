@@ -101,20 +101,6 @@ fn step_ms(from_ms: u32, to_ms: u32) -> i64 {
     i64::from(if wrapped { step.wrapping_sub(FLV_WRAP_MS) } else { step } as i32)
 }
 
-/// Ticks that only grow: RTP packets of two pictures must not share a timestamp.
-#[derive(Debug, Default)]
-pub struct Growing {
-    last: Option<u64>,
-}
-
-impl Growing {
-    pub fn after(&mut self, ticks: u64) -> u64 {
-        let ticks = self.last.map_or(ticks, |last| ticks.max(last + 1));
-        self.last = Some(ticks);
-        ticks
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -221,11 +207,5 @@ mod tests {
         assert_eq!(run(Lane::Audio, &mut clock, &[(0, 600)]), [-400], "sound that began earlier");
         assert_eq!(run(Lane::Video, &mut clock, &[(40, 1_040), (41, 1_030)]), [40, 30]);
         assert_eq!(clock.jumps(), 0);
-    }
-
-    #[test]
-    fn ticks_grow_even_when_times_do_not() {
-        let mut growing = Growing::default();
-        assert_eq!([9, 9, 5, 20].map(|ticks| growing.after(ticks)), [9, 10, 11, 20]);
     }
 }

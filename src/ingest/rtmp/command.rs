@@ -172,7 +172,8 @@ impl Session {
             Err(busy) => return self.deny(stream_id, BAD_NAME, &busy.to_string()),
         };
         info!(application = application.name, user_agent = self.user_agent, "publishing");
-        self.start_publishing(now, stream_id, Media::new(publication, self.begin), grant.expires);
+        let media = Media::new(publication, self.begin, self.context.reencodes);
+        self.start_publishing(now, stream_id, media, grant.expires);
         self.replies.stream_begins(stream_id);
         self.replies.status(stream_id, Level::Status, "NetStream.Publish.Start", &format!("{name} is published."));
     }

@@ -22,7 +22,7 @@ use super::{Ending, RtmpContext, session::Session};
 use crate::{
     media::SessionId,
     metrics::OutcomeLabels,
-    track::{EndReason, LayerIndex, PublisherControl, TrackIndex},
+    track::{EndReason, LayerIndex, NOTICES_MAX, Notice, PublisherControl, TrackIndex},
     transcode::{SoundEvent, SoundThread},
 };
 
@@ -70,6 +70,7 @@ pub async fn serve(listener: TcpListener, context: Arc<RtmpContext>, shutdown: C
 /// Posts the tree's wishes to the task; an RTMP publisher cannot be asked for a keyframe.
 struct Control {
     end: watch::Sender<Option<EndReason>>,
+    notices: mpsc::Sender<Notice>,
 }
 
 impl PublisherControl for Control {
@@ -77,6 +78,11 @@ impl PublisherControl for Control {
 
     fn end(&self, reason: EndReason) {
         self.end.send_replace(Some(reason));
+    }
+
+    fn notice(&self, notice: &Notice) {
+        // There are fewer, and they are in the log and in the API, too.
+        let _ = self.notices.try_send(notice.clone());
     }
 }
 
@@ -90,9 +96,11 @@ async fn run(
     // Acknowledgements and statuses are small and should not wait. It fails on a socket that is gone already only.
     let _ = stream.set_nodelay(true);
     let (end, ends) = watch::channel(None);
+    let (notices, told) = mpsc::channel(NOTICES_MAX);
     let metrics = context.metrics.clone();
-    let session = Session::new(context, id, peer, Arc::new(Control { end }), Instant::now(), SystemTime::now());
-    let ending = Connection { session, sound: None, ends }.drive(&mut stream, &shutdown).await;
+    let session =
+        Session::new(context, id, peer, Arc::new(Control { end, notices }), Instant::now(), SystemTime::now());
+    let ending = Connection { session, sound: None, ends, told }.drive(&mut stream, &shutdown).await;
     let outcome = ending.outcome();
     metrics.sessions.get_or_create(&OutcomeLabels { protocol: "rtmp", outcome }).inc();
     match ending {
@@ -106,6 +114,7 @@ struct Connection {
     session: Session,
     sound: Option<(SoundThread, mpsc::Receiver<SoundEvent>)>,
     ends: watch::Receiver<Option<EndReason>>,
+    told: mpsc::Receiver<Notice>,
 }
 
 impl Connection {
@@ -133,6 +142,7 @@ impl Connection {
                         self.session.handle_end(reason);
                     }
                 }
+                Some(notice) = self.told.recv() => self.session.handle_notice(&notice),
                 () = shutdown.cancelled() => self.session.handle_end(EndReason::Draining),
                 () = sleep_until(due) => self.session.handle_timeout(Instant::now()),
             }

@@ -10,21 +10,19 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use super::{
-    clock::{Growing, Lane, MediaClock},
+    clock::{Lane, MediaClock},
     flv::{AudioTag, TagTruncated, VideoTag},
     originals::Originals,
     together::Together,
     video::{self, VideoTrack},
 };
 use crate::{
-    codec::{
-        aac::AudioSpecificConfig,
-        h264::{BadDecoderConfiguration, nal::NalOverrun, parameter_sets::BadParameterSet},
-        opus,
-    },
-    media::{CaptureStamps, CaptureTime, Codec, ExtendedSeq, RTP_HEADER_BYTES, TrackFormat},
+    codec::{aac::AudioSpecificConfig, opus},
+    media::{CaptureStamps, CaptureTime, Codec, ExtendedSeq, Growing, RTP_HEADER_BYTES, TrackFormat},
     rtp::rtcp::NtpTime,
-    track::{Batch, ClockReference, LayerIndex, Notice, Publication, Superseded, TrackIndex, TrackPacket},
+    track::{
+        AvcPackets, BadAvc, Batch, ClockReference, LayerIndex, Notice, Publication, Superseded, TrackIndex, TrackPacket,
+    },
     transcode::{OpusPacket, SoundEvent, SoundInput},
 };
 
@@ -48,13 +46,7 @@ pub enum MediaError {
     #[error(transparent)]
     Tag(#[from] TagTruncated),
     #[error(transparent)]
-    Configuration(#[from] BadDecoderConfiguration),
-    #[error(transparent)]
-    ParameterSet(#[from] BadParameterSet),
-    #[error("more than {0} parameter sets")]
-    TooManyParameterSets(usize),
-    #[error(transparent)]
-    Nal(#[from] NalOverrun),
+    Picture(#[from] BadAvc),
 }
 
 impl From<Superseded> for MediaError {
@@ -76,6 +68,8 @@ pub struct Media {
     told: Told,
     /// Our two clocks at one moment before the first message.
     begin: (Instant, SystemTime),
+    /// Streams with B-frames are encoded anew for WebRTC viewers.
+    reencodes: bool,
 }
 
 /// RTP packets and their bytes, handed to the tree.
@@ -125,7 +119,7 @@ struct Told {
 
 impl Media {
     /// `begin` has our two clocks at one moment, now or before.
-    pub fn new(publication: Publication, begin: (Instant, SystemTime)) -> Self {
+    pub fn new(publication: Publication, begin: (Instant, SystemTime), reencodes: bool) -> Self {
         Self {
             publication,
             clock: MediaClock::default(),
@@ -137,6 +131,7 @@ impl Media {
             made: Made::default(),
             told: Told::default(),
             begin,
+            reencodes,
         }
     }
 
@@ -173,8 +168,7 @@ impl Media {
                 let keyframe = video.is_keyframe(&data);
                 self.originals.picture(now, decode_ms, composition_ms, keyframe, data, &mut self.publication)?;
                 if packets.is_empty() {
-                    self.tell_dropped();
-                    return Ok(());
+                    return Ok(self.tell_dropped()?);
                 }
                 if packets.iter().any(|packet| packet.keyframe_start) {
                     self.announce_video(now)?;
@@ -308,7 +302,7 @@ impl Media {
         let batches = self.together.take_all();
         self.push(now, batches)?;
         match self.video_index {
-            None => self.video_index = Some(self.add_track(format, video::TICKS_PER_MS)?),
+            None => self.video_index = Some(self.add_track(format, AvcPackets::TICKS_PER_MS)?),
             Some(index) => self.publication.set_format(index, format)?,
         }
         Ok(())
@@ -326,16 +320,23 @@ impl Media {
         Ok(index)
     }
 
-    fn tell_dropped(&mut self) {
-        let Some(dropped) = self.video.as_ref().map(|video| video.dropped) else { return };
+    fn tell_dropped(&mut self) -> Result<(), Superseded> {
+        let Some(dropped) = self.video.as_ref().map(|video| video.dropped) else { return Ok(()) };
         if dropped.reordered + dropped.reordered_references > 0 && !self.told.b_frames {
             self.told.b_frames = true;
-            let text = format!(
-                "The stream has B-frames, which WebRTC viewers cannot be shown: they are left out, motion is less smooth. {B_FRAME_SETTING}"
-            );
-            self.warn("b-frames-dropped", text);
+            self.publication.set_reordered()?;
+            let done = if self.reencodes {
+                "while somebody watches by WebRTC, the picture is encoded anew without them, which takes CPU time of this server and comes a \
+                 little later"
+            } else {
+                "they are left out, motion is less smooth"
+            };
+            let code = if self.reencodes { "b-frames-reencoded" } else { "b-frames-dropped" };
+            let text =
+                format!("The stream has B-frames, which WebRTC viewers cannot be shown: {done}. {B_FRAME_SETTING}");
+            self.warn(code, text);
         }
-        if dropped.missing_references > 0 && !self.told.b_references {
+        if dropped.missing_references > 0 && !self.reencodes && !self.told.b_references {
             self.told.b_references = true;
             let text = format!(
                 "Pictures of the stream refer to B-frames, which WebRTC viewers cannot be shown: without them the picture stands still \
@@ -349,6 +350,7 @@ impl Media {
                         or are damaged";
             self.warn("pictures-undecodable", text.into());
         }
+        Ok(())
     }
 
     fn tell_sound(&mut self, cause: &dyn std::fmt::Display) {

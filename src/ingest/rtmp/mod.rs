@@ -6,9 +6,11 @@
 //! The session is sans-I/O; [`serve`] is its shell, one task per connection. It does not play, record or relay, and
 //! takes no codec but H.264 and AAC.
 //!
-//! B-frames are left out, because WebRTC shows pictures as they are decoded: see [`DisplayOrder`].
+//! B-frames are left out, because WebRTC shows pictures as they are decoded: see [`DisplayOrder`]. The tree is told of them, so that the
+//! stream can be encoded anew while somebody watches: see [`transcode`].
 //!
 //! [`DisplayOrder`]: crate::codec::h264::DisplayOrder
+//! [`transcode`]: crate::transcode
 
 mod amf;
 mod chunk;
@@ -41,4 +43,6 @@ pub struct RtmpContext {
     pub authenticator: Arc<Authenticator>,
     pub metrics: Arc<Metrics>,
     pub on_conflict: OnConflict,
+    /// Streams with B-frames are encoded anew for WebRTC viewers.
+    pub reencodes: bool,
 }

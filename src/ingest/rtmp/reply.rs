@@ -18,7 +18,19 @@ pub const WINDOW_BYTES: u32 = 2_500_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     Status,
+    /// Something to change, which ends nothing.
+    Warning,
     Error,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// Collects the bytes to be sent.
@@ -114,8 +126,7 @@ impl Replies {
 
 /// An information object as statuses and results carry it.
 pub fn information(level: Level, code: &str, description: &str) -> HashMap<String, Amf0Value> {
-    let level = if level == Level::Error { "error" } else { "status" };
-    [("level", level), ("code", code), ("description", description)]
+    [("level", level.as_str()), ("code", code), ("description", description)]
         .into_iter()
         .map(|(name, text)| (name.to_owned(), Amf0Value::Utf8String(text.to_owned())))
         .collect()

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     media::SessionId,
     metrics::ProtocolLabel,
-    track::{EndReason, PublisherControl},
+    track::{EndReason, Notice, PublisherControl},
     transcode::{SoundEvent, SoundInput},
 };
 
@@ -148,6 +148,14 @@ impl Session {
     /// The tree or the server ends the session.
     pub fn handle_end(&mut self, reason: EndReason) {
         self.end(Ending::Ended(reason));
+    }
+
+    /// The publisher is to know something; encoders show or log what they are told so, and go on.
+    pub fn handle_notice(&mut self, notice: &Notice) {
+        if let Some(publishing) = &self.publishing {
+            let code = "NetStream.Publish.Notice";
+            self.replies.status(publishing.stream_id, Level::Warning, code, &notice.text);
+        }
     }
 
     /// The peer closed the connection, or it broke.

@@ -53,6 +53,7 @@ fn context(authenticator: Authenticator, on_conflict: OnConflict) -> Arc<RtmpCon
         authenticator: Arc::new(authenticator),
         metrics: Metrics::new(),
         on_conflict,
+        reencodes: false,
     })
 }
 

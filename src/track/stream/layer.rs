@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use crate::{
     codec::picture_size,
     media::Codec,
-    track::{ClockReference, KeyframeGate, LayerSnapshot, LayerState, PacketRing, RingLimits, TrackPacket},
+    track::{
+        ClockReference, KeyframeGate, LayerIndex, LayerRole, LayerSnapshot, LayerState, PacketRing, RingLimits,
+        TrackPacket,
+    },
 };
 
 /// A layer has stopped when nothing of it came for so long, and meanwhile so many pictures of the other layers: low
@@ -14,6 +17,9 @@ const SILENCE: Duration = Duration::from_millis(500);
 const PICTURES_MISSED: u32 = 16;
 /// The bitrate is that of the last whole stretch of so long.
 const BITRATE_STRETCH: Duration = Duration::from_secs(1);
+
+/// The publisher's layer that others are made of here: there is only one then.
+pub(super) const SOURCE: LayerIndex = LayerIndex(0);
 
 pub(super) struct Layer {
     pub state: LayerState,
@@ -68,8 +74,9 @@ impl Layer {
     }
 
     pub fn take(&mut self, now: Instant, codec: Codec, packets: &[std::sync::Arc<TrackPacket>]) -> Brought {
-        let mut brought = Brought { changed: !self.state.active, ..Brought::default() };
-        (self.state.active, self.heard, self.missed) = (true, Some(now), 0);
+        let is_shown = self.state.role != LayerRole::Replaced;
+        let mut brought = Brought { changed: self.state.active != is_shown, ..Brought::default() };
+        (self.state.active, self.heard, self.missed) = (is_shown, Some(now), 0);
         let mut bytes = 0;
         for packet in packets {
             bytes += packet.payload.len() as u64;
@@ -100,6 +107,22 @@ impl Layer {
     pub fn stop(&mut self) -> bool {
         (self.bitrate_bps, self.stretch) = (0, None);
         std::mem::replace(&mut self.state.active, false)
+    }
+
+    /// Viewers get another layer instead of this one from now on, or no longer. False when that was so.
+    pub fn replace(&mut self, is_replaced: bool) -> bool {
+        let role = if is_replaced { LayerRole::Replaced } else { LayerRole::Sent };
+        if self.state.role == role {
+            return false;
+        }
+        self.state.role = role;
+        self.state.active = !is_replaced && self.heard.is_some();
+        true
+    }
+
+    /// The publisher's layer that it is, or is made of: a keyframe of that one is one of this.
+    pub fn source(&self, layer: LayerIndex) -> LayerIndex {
+        if self.state.role == LayerRole::Made { SOURCE } else { layer }
     }
 
     fn measure(&mut self, now: Instant, bytes: u64) {

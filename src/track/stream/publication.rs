@@ -87,33 +87,7 @@ impl Publication {
             return Ok(());
         }
         self.with_live(|stream, inner| {
-            let live = inner.live.as_mut().ok_or(Superseded)?;
-            // One bit per track; words of more are rare.
-            let mut changed = 0u8;
-            for Batch { track, layer, packets } in &batches {
-                let of = &mut live.tracks[usize::from(track.0)];
-                let kept = &mut of.layers[usize::from(layer.0)];
-                let brought = kept.take(now, of.format.codec, packets);
-                if brought.keyframe {
-                    kept.gate.keyframe_arrived();
-                } else if kept.gate.poll(now) {
-                    live.control.request_keyframe(*track, *layer);
-                }
-                let mut states_changed = brought.changed;
-                for (at, other) in of.layers.iter_mut().enumerate() {
-                    states_changed |= at != usize::from(layer.0) && other.miss(now, brought.pictures);
-                }
-                changed |= u8::from(states_changed) << track.0;
-            }
-            let lost = inner.deliver(stream, batches);
-            if let Some(pictures) = inner.pictures() {
-                for layer in lost.iter() {
-                    inner.request_keyframe(now, pictures, layer);
-                }
-            }
-            (0..TRACKS_MAX as u8)
-                .filter(|at| changed & 1 << at != 0)
-                .for_each(|at| inner.tell_states(stream, TrackIndex(at)));
+            inner.take(stream, now, batches);
             Ok(())
         })
     }
@@ -145,6 +119,20 @@ impl Publication {
             let live = inner.live.as_mut().ok_or(Superseded)?;
             if live.tracks[usize::from(track.0)].layers[usize::from(layer.0)].stop() {
                 inner.tell_states(stream, track);
+            }
+            Ok(())
+        })
+    }
+
+    /// Its pictures are not sent in the order in which they are shown (B-frames): WebRTC viewers need them encoded anew.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    pub fn set_reordered(&mut self) -> Result<(), Superseded> {
+        self.with_live(|stream, inner| {
+            let live = inner.live.as_mut().ok_or(Superseded)?;
+            if !std::mem::replace(&mut live.reordered, true) {
+                stream.on_change.call();
             }
             Ok(())
         })

@@ -57,4 +57,7 @@ impl fmt::Display for EndReason {
 pub trait PublisherControl: Send + Sync {
     fn request_keyframe(&self, track: TrackIndex, layer: LayerIndex);
     fn end(&self, reason: EndReason);
+
+    /// It may pass this on, where its protocol has a way to.
+    fn notice(&self, _notice: &Notice) {}
 }

@@ -35,17 +35,17 @@ impl PublisherControl for Asked {
 }
 
 /// A worker's inbox with room for so many deliveries.
-struct Inbox {
+pub(super) struct Inbox {
     room: usize,
     deliveries: Mutex<Vec<Delivery>>,
 }
 
 impl Inbox {
-    fn new(room: usize) -> Arc<Self> {
+    pub(super) fn new(room: usize) -> Arc<Self> {
         Arc::new(Self { room, deliveries: Mutex::default() })
     }
 
-    fn take(&self) -> Vec<Delivery> {
+    pub(super) fn take(&self) -> Vec<Delivery> {
         std::mem::take(&mut self.deliveries.lock())
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     codec::PictureSize,
     media::{Codec, ExtendedSeq, MediaKind, TrackFormat, testing::epoch},
     track::{
-        Batch, ClockReference, Delivery, LayerIndex, LayerSnapshot, LayerState, News, Outgoing, Replica, ReplicaTrack,
-        Snapshot, Subscription, SwitchWait, TrackIndex, TrackPacket, TrackSnapshot,
+        Batch, ClockReference, Delivery, LayerIndex, LayerRole, LayerSnapshot, LayerState, News, Outgoing, Replica,
+        ReplicaTrack, Snapshot, Subscription, SwitchWait, TrackIndex, TrackPacket, TrackSnapshot,
     },
 };
 
@@ -71,6 +71,7 @@ impl Camera {
             rid: Some(at.to_string()),
             size: Some(PictureSize { width: 320 << at, height: 180 << at }),
             active: encoder.active,
+            role: LayerRole::Sent,
         };
         self.encoders.iter().enumerate().map(state).collect()
     }

@@ -26,7 +26,7 @@ export interface TrackState {
   keyframes: number;
   width: number | null;
   height: number | null;
-  layers: { rid: string | null; width: number | null; height: number | null; bitrate_bps: number; active: boolean }[];
+  layers: { rid: string | null; width: number | null; height: number | null; bitrate_bps: number; active: boolean; role: string }[];
 }
 
 /** The API's view of a stream, as far as tests look at it. */
@@ -37,6 +37,7 @@ export interface StreamState {
   tracks: TrackState[];
   notices: { code: string; text: string }[];
   viewer_count: number;
+  reencoding: { encoder: string | null; latency_ms: number | null; cpu_share: number | null; starts: number; failing: string | null } | null;
   hls: { viewer_count: number; window_bytes: number; refusal: string | null; output: { segments: number; failing: string | null } | null; renditions: { kind: string; codecs: string; frame_rate: number | null }[] } | null;
   viewers: {
     session: string;
