@@ -15,20 +15,24 @@ use crate::{
     config::OnConflict,
     media::{StreamName, testing::epoch},
     metrics::Metrics,
-    track::{Delivery, LayerIndex, PacketSink, Stream, Streams, TrackIndex, WorkerIndex},
+    track::{Delivery, LayerIndex, Notice, PacketSink, Stream, Streams, TrackIndex, WorkerIndex},
     transcode::OpusPacket,
 };
 
 const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 
 #[derive(Default)]
-struct Control(AtomicBool);
+struct Control(AtomicBool, Mutex<Vec<Notice>>);
 
 impl PublisherControl for Control {
     fn request_keyframe(&self, _: TrackIndex, _: LayerIndex) {}
 
     fn end(&self, _: EndReason) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn notice(&self, notice: &Notice) {
+        self.1.lock().push(notice.clone());
     }
 }
 
@@ -264,6 +268,31 @@ fn b_frames_are_left_out_and_the_publisher_is_told_the_setting() {
     let notices = stream.state().notices;
     assert_eq!(notices[0].code, "b-frames-dropped");
     assert!(notices[0].text.contains("bframes=0") && notices[0].text.contains("Max B-frames 0"));
+}
+
+#[test]
+fn b_frames_that_are_encoded_anew_are_told_of_in_the_protocol_too() {
+    let mut context = open();
+    Arc::get_mut(&mut context).unwrap().reencodes = true;
+    let mut pair = live(&context, "cam1");
+    let stream = context.streams.get(&"cam1".parse().unwrap()).unwrap();
+    stream.subscribe(WorkerIndex(0), Arc::new(Counter::default()));
+    assert_eq!(stream.wants_reencoding(), None, "nothing has come yet");
+    let (configuration, pictures) = avc(include_bytes!("../../../tests/fixtures/h264/b-frames.264"));
+    pair.video(ms(0), 0, configuration);
+    for (at, picture) in pictures.into_iter().enumerate() {
+        pair.video(ms(33 * at as u64), 33 * at as u32, picture);
+    }
+    assert!(stream.wants_reencoding().is_some());
+    let notices = pair.control.1.lock().clone();
+    assert_eq!(notices.iter().map(|notice| notice.code).collect::<Vec<_>>(), ["b-frames-reencoded"]);
+    assert!(notices[0].text.contains("bframes=0") && notices[0].text.contains("Max B-frames 0"));
+    pair.session.handle_notice(&notices[0]);
+    let said = String::from_utf8_lossy(&pair.session.take_output()).into_owned();
+    for part in ["onStatus", "warning", "NetStream.Publish.Notice", "bframes=0"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(pair.session.ending().is_none());
 }
 
 #[test]

@@ -176,6 +176,17 @@ fn a_layer_that_stopped_is_left_at_the_next_keyframe_where_nothing_is_cached() {
 }
 
 #[test]
+fn a_layer_that_stopped_is_left_for_a_late_one_where_joins_are_not_instant_too() {
+    let (mut camera, mut watcher) = watching_low();
+    camera.set_active(LOW, false);
+    watcher.subscription.follow(camera.now, camera.track(), HIGH, false);
+    // Its keyframe is 300 ms behind: while the old one went on, a later one would be waited for.
+    assert_eq!(watcher.take_all(&camera), None);
+    watcher.assert_sound();
+    assert_eq!(watcher.pictures().last(), Some(&(1, 10)), "at the live edge");
+}
+
+#[test]
 fn what_was_sent_is_found_again_on_both_sides_of_a_switch() {
     let (mut camera, mut watcher) = watching_low();
     watcher.follow(&camera, HIGH);

@@ -87,7 +87,7 @@ test(
     await play(player, 5000);
     assert.equal((await reencoding("as-obs"))?.starts, 1);
 
-    await viewer.close();
+    assert.equal(await viewer.stop(), 200);
     await until("it is not encoded any more", async () => (await reencoding("as-obs")) === null, { withinMs: 20_000 });
     assert.deepEqual(childrenOf(stage.server.pid), []);
     const layer = (await stage.server.stream("as-obs"))?.tracks.find(({ kind }) => kind === "video")?.layers[0];
