@@ -135,6 +135,15 @@ need_firefox() {
     fail "no Firefox: install it, or name one in SLUICE_FIREFOX"
 }
 
+# OBS itself, a screen and a sound card for it, and an ffmpeg that draws and plays on them: Debian's. Sets SLUICE_FFMPEG_SHOW.
+need_obs() {
+    install_packages obs=obs-studio Xvfb=xvfb pulseaudio=pulseaudio
+    # It draws by OpenGL, which takes a driver that is a recommendation only.
+    compgen -G '/usr/lib/*/dri/swrast_dri.so' >/dev/null || install_packages no-such-command=libgl1-mesa-dri
+    [ -x /usr/bin/ffmpeg ] || install_packages no-such-command=ffmpeg
+    export SLUICE_FFMPEG_SHOW=/usr/bin/ffmpeg
+}
+
 # A server that speaks S3, in the Python of SLUICE_PYTHON.
 need_moto() { need_python_package moto.server 'moto[s3,server]'; }
 

@@ -60,40 +60,54 @@ export class FfmpegPublisher {
     });
   }
 
-  static async start(options: FfmpegOptions, output: string[]): Promise<FfmpegPublisher> {
-    const size = `${clock.WIDTH}x${clock.HEIGHT}`;
-    const raw = ["-probesize", "32", "-analyzeduration", "0", "-thread_queue_size", "64"];
+  static start(options: FfmpegOptions, output: string[]): Promise<FfmpegPublisher> {
     const gop = String(options.gopSeconds * clock.FPS);
+    const encoded = [
+      ...["-map", "0:v", "-map", "1:a", "-ac", "2", "-flush_packets", "1"],
+      ...["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline"],
+      ...["-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-bf", "0", "-b:v", options.bitrate ?? "1500k"],
+      ...(options.video ?? []),
+      ...output,
+    ];
+    return FfmpegPublisher.show(options.source, FFMPEG, encoded);
+  }
+
+  /** With outputs of all kinds: a screen, a sound card. `inputs` are numbered as they are named. */
+  static async show(
+    source: number,
+    program: string,
+    outputs: string[],
+    inputs: ("pictures" | "sound")[] = ["pictures", "sound"],
+    env = process.env,
+  ): Promise<FfmpegPublisher> {
+    const raw = ["-probesize", "32", "-analyzeduration", "0", "-thread_queue_size", "64"];
+    const size = `${clock.WIDTH}x${clock.HEIGHT}`;
+    const formats = {
+      pictures: ["-f", "rawvideo", "-pixel_format", "yuv420p", "-video_size", size, "-framerate", String(clock.FPS), "-i", "pipe:0"],
+      // ffmpeg's raw PCM demuxer waits for 100 ms of sound, its WAV demuxer for what it is told: 10 ms of floats.
+      sound: ["-f", "wav", "-ignore_length", "1", "-max_size", String(RATE_HZ / 25), "-i", "pipe:3"],
+    };
     const child = spawn(
-      FFMPEG,
+      program,
       [
         ...["-hide_banner", "-nostats", "-loglevel", "info", "-fflags", "nobuffer"],
-        ...raw,
-        ...["-f", "rawvideo", "-pixel_format", "yuv420p", "-video_size", size, "-framerate", String(clock.FPS)],
-        ...["-i", "pipe:0"],
-        ...raw,
-        // ffmpeg's raw PCM demuxer waits for 100 ms of sound, its WAV demuxer for what it is told: 10 ms of floats.
-        ...["-f", "wav", "-ignore_length", "1", "-max_size", String(RATE_HZ / 25), "-i", "pipe:3"],
-        ...["-map", "0:v", "-map", "1:a", "-ac", "2", "-flush_packets", "1"],
-        ...["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline"],
-        ...["-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-bf", "0", "-b:v", options.bitrate ?? "1500k"],
-        ...(options.video ?? []),
-        ...output,
+        ...inputs.flatMap((input) => [...raw, ...formats[input]]),
+        ...outputs,
       ],
-      { stdio: ["pipe", "ignore", "pipe", "pipe"] },
+      { stdio: ["pipe", "ignore", "pipe", "pipe"], env },
     );
     await once(child, "spawn");
-    const publisher = new FfmpegPublisher(child, options.source);
-    publisher.#feed(child.stdin as Writable, child.stdio[3] as Writable);
+    const publisher = new FfmpegPublisher(child, source);
+    const [pictures, sound] = [child.stdin as Writable, child.stdio[3] as Writable];
+    publisher.#feed(inputs.includes("pictures") ? pictures : undefined, inputs.includes("sound") ? sound : undefined);
     return publisher;
   }
 
-  #feed(pictures: Writable, sound: Writable): void {
+  #feed(pictures: Writable | undefined, sound: Writable | undefined): void {
+    this.#inputs = [pictures, sound].filter((input) => input !== undefined);
     // A publisher that was killed or refused leaves broken pipes; its exit says so.
-    pictures.on("error", () => undefined);
-    sound.on("error", () => undefined);
-    this.#inputs = [pictures, sound];
-    sound.write(wavHeader());
+    for (const input of this.#inputs) input.on("error", () => undefined);
+    sound?.write(wavHeader());
     const began = performance.now();
     let frame = 0;
     this.startedAtMs = Date.now();
@@ -101,9 +115,9 @@ export class FfmpegPublisher {
     const tick = (): void => {
       const due = Math.floor(((performance.now() - began) * clock.FPS) / 1000);
       while (frame <= due && this.#exit === undefined) {
-        if (pictures.writableLength < BACKLOG_BYTES_MAX) {
-          pictures.write(picture(Date.now(), frame, this.source));
-          sound.write(samples(beginMs, frame));
+        if ((pictures?.writableLength ?? 0) < BACKLOG_BYTES_MAX) {
+          pictures?.write(picture(Date.now(), frame, this.source));
+          sound?.write(samples(beginMs, frame));
         }
         frame += 1;
       }
