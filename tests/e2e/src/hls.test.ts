@@ -12,6 +12,7 @@ import { StrictReader, type Findings } from "./hls/reader.ts";
 import { flv, type FfmpegPublisher } from "./support/ffmpeg.ts";
 import { percentile, record } from "./support/figures.ts";
 import { HlsPlayer, play, soundAfterPicture } from "./support/hls-player.ts";
+import { IS_LONG } from "./support/length.ts";
 import { Server } from "./support/server.ts";
 import { Stage } from "./support/stage.ts";
 import { SECRET, seconds, sign } from "./support/token.ts";
@@ -21,7 +22,7 @@ const stage = Stage.set();
 const run = promisify(execFile);
 const FFMPEG = process.env["SLUICE_FFMPEG"] ?? "ffmpeg";
 /** For how long latency is to hold: a minute when somebody has the time, a sixth of it in every run. */
-const HELD_MS = process.env["SLUICE_E2E_LONG"] === undefined ? 10_000 : 60_000;
+const HELD_MS = IS_LONG ? 60_000 : 10_000;
 
 async function publish(stream: string, source: number, video: string[] = [], server = stage.server): Promise<FfmpegPublisher> {
   const publisher = await stage.ffmpeg({ source, gopSeconds: 2, video }, flv(server.rtmp(stream)));

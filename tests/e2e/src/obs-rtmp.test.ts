@@ -5,6 +5,7 @@ import { test } from "node:test";
 import * as clock from "./clock.ts";
 import { record } from "./support/figures.ts";
 import { HlsPlayer, play } from "./support/hls-player.ts";
+import { IS_LONG } from "./support/length.ts";
 import { assertPlays, watchUndisturbed } from "./support/measure.ts";
 import { Obs } from "./support/obs.ts";
 import { Stage } from "./support/stage.ts";
@@ -12,14 +13,14 @@ import { measureFor, until } from "./support/wait.ts";
 
 const stage = Stage.set({ TRANSCODE__FFMPEG: process.env["SLUICE_FFMPEG"] ?? "ffmpeg" });
 /** A minute when somebody has the time, a quarter of it in every run. */
-const WATCHED_MS = process.env["SLUICE_E2E_LONG"] === undefined ? 15_000 : 60_000;
+const WATCHED_MS = IS_LONG ? 60_000 : 15_000;
 
 /**
  * What keeps B-frames out, and the latency that is aimed at. With `bframes=0` alone x264 still looks ten pictures ahead and encodes three at
  * a time: 400 ms before anything is sent.
  */
 const WITHOUT_B_FRAMES: [string, number][] = [["tune=zerolatency", 400]];
-if (process.env["SLUICE_E2E_LONG"] !== undefined) WITHOUT_B_FRAMES.push(["bframes=0", 800]);
+if (IS_LONG) WITHOUT_B_FRAMES.push(["bframes=0", 800]);
 
 /** Watches what OBS sends to a stream, and says how it went. */
 async function watch(stream: string, source: number, name: string, latencyMaxMs: number): Promise<void> {
