@@ -94,6 +94,9 @@ impl Job {
                 () = self.stop.cancelled() => return,
                 () = sleep(pause) => {}
             }
+            if !self.is_wanted() {
+                return;
+            }
         }
     }
 

@@ -64,14 +64,15 @@ pub struct ReencodingState {
 struct Shared {
     settings: ReencodingSettings,
     metrics: Arc<Metrics>,
-    /// Found by trial, once.
-    encoder: OnceCell<Result<Encoder, String>>,
+    /// Found by trial.
+    encoder: OnceCell<Encoder>,
 }
 
 impl Shared {
+    /// Tried once, and again where none worked: a machine may have been too busy.
     async fn encoder(&self) -> Result<Encoder, String> {
         let ReencodingSettings { program, encoder, .. } = &self.settings;
-        self.encoder.get_or_init(|| program::choose_encoder(program, *encoder)).await.clone()
+        self.encoder.get_or_try_init(|| program::choose_encoder(program, *encoder)).await.copied()
     }
 }
 
@@ -113,7 +114,7 @@ impl Reencoding {
     pub async fn run(self: Arc<Self>, mut changes: watch::Receiver<()>) {
         let shared = self.shared.clone();
         // So that the first viewer need not wait for it.
-        self.tasks.spawn(async move { shared.encoder().await });
+        self.tasks.spawn(async move { shared.encoder().await.is_ok() });
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
