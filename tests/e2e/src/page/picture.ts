@@ -27,6 +27,28 @@ export function readPicture(video: HTMLVideoElement): { reading: clock.Reading |
   return { reading: clock.decode(cells), flash: white(0, row) };
 }
 
+const whole = new OffscreenCanvas(clock.WIDTH, clock.ROWS * clock.CELL_HEIGHT);
+const wholePixels = whole.getContext("2d", { willReadFrequently: true, alpha: false });
+
+/** How near the part of the picture with the clock is to what was drawn: its peak signal-to-noise ratio, in dB. Undefined where it cannot be read. */
+export function psnrOfClock(video: HTMLVideoElement): number | undefined {
+  const { reading } = readPicture(video);
+  if (reading === undefined || wholePixels === null) return undefined;
+  const { width, height } = whole;
+  wholePixels.drawImage(video, 0, 0, video.videoWidth, (video.videoHeight * height) / clock.HEIGHT, 0, 0, width, height);
+  const { data } = wholePixels.getImageData(0, 0, width, height);
+  const drawn = clock.encode(reading.ms, reading.source);
+  let squares = 0;
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const cell = Math.floor(y / clock.CELL_HEIGHT) * clock.COLUMNS + Math.floor(x / clock.CELL_WIDTH);
+      const difference = (data[(y * width + x) * 4 + 1] ?? 0) - (drawn[cell] === true ? 255 : 0);
+      squares += difference * difference;
+    }
+  }
+  return 10 * Math.log10((255 * 255 * width * height) / Math.max(squares, 1));
+}
+
 export interface Heard {
   beepsMs: number[];
   rms: number;

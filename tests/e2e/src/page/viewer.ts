@@ -3,7 +3,7 @@
 import { watch as watchByLibrary } from "../../../../web/lib/src/watch.ts";
 import * as clock from "../clock.ts";
 import { carrier, negotiate, offerCaptureTimes, ownSide, restart, type Carrier, type OwnSide, type Session } from "./http.ts";
-import { hear, readPicture, type Heard } from "./picture.ts";
+import { hear, psnrOfClock, readPicture, type Heard } from "./picture.ts";
 
 /** One frame that was shown and whose clock could be read. */
 export interface Shown {
@@ -240,6 +240,16 @@ function reset(): void {
   unreadable = 0;
 }
 
+/** How near the next pictures are to what was drawn (see `psnrOfClock`), in dB; 0 for one that cannot be read. */
+async function fidelity(pictures: number): Promise<number[]> {
+  const ratios: number[] = [];
+  while (ratios.length < pictures) {
+    await new Promise((resolve) => video.requestVideoFrameCallback(resolve));
+    ratios.push(psnrOfClock(video) ?? 0);
+  }
+  return ratios;
+}
+
 /** Frames shown so far by this source. */
 function framesOf(source: number): number {
   return shown.filter((frame) => frame.source === source).length;
@@ -263,7 +273,7 @@ async function stop(token?: string): Promise<number> {
   return response.status;
 }
 
-export const viewer = { start, watch, join, report, captures, reset, framesOf, restartIce, side, stop };
+export const viewer = { start, watch, join, report, captures, fidelity, reset, framesOf, restartIce, side, stop };
 declare global {
   interface Window {
     viewer: typeof viewer;

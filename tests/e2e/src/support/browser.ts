@@ -213,6 +213,10 @@ export class Viewer {
     return this.page.evaluate((s) => window.viewer.framesOf(s), source);
   }
 
+  fidelity(pictures: number): Promise<number[]> {
+    return this.page.evaluate((count) => window.viewer.fidelity(count), pictures);
+  }
+
   stop(token?: string): Promise<number> {
     return this.page.evaluate((t) => window.viewer.stop(t), token);
   }
