@@ -15,12 +15,18 @@ struct Tone {
 }
 
 fn tone(rate_hz: u32, channels: usize, onset_s: f64, length_s: f64) -> Tone {
+    tone_of(AudioObjectType::Mpeg4LowComplexity, rate_hz, channels, onset_s, length_s)
+}
+
+fn tone_of(object_type: AudioObjectType, rate_hz: u32, channels: usize, onset_s: f64, length_s: f64) -> Tone {
+    // The high-efficiency profiles are for low rates.
+    let bit_rate = if matches!(object_type, AudioObjectType::Mpeg4LowComplexity) { 64_000 } else { 20_000 };
     let encoder = AacEncoder::new(EncoderParams {
-        bit_rate: BitRate::Cbr(64_000 * channels as u32),
+        bit_rate: BitRate::Cbr(bit_rate * channels as u32),
         sample_rate: rate_hz,
         transport: AacTransport::Raw,
         channels: if channels == 1 { ChannelMode::Mono } else { ChannelMode::Stereo },
-        audio_object_type: AudioObjectType::Mpeg4LowComplexity,
+        audio_object_type: object_type,
     })
     .unwrap();
     let info = encoder.info().unwrap();
@@ -90,6 +96,23 @@ fn sound_keeps_its_energy_and_its_time_at_every_rate() {
         for pair in packets.windows(2) {
             assert_eq!(pair[1].time_ticks - pair[0].time_ticks, FRAME_SAMPLES as i64, "rounded times make no steps");
         }
+    }
+}
+
+#[test]
+fn high_efficiency_is_heard_whole_and_in_time() {
+    for (object_type, rate_hz, channels) in [
+        (AudioObjectType::Mpeg4HeAac, 48_000, 2),
+        (AudioObjectType::Mpeg4HeAac, 44_100, 1),
+        (AudioObjectType::Mpeg4HeAacV2, 44_100, 2),
+    ] {
+        let tone = tone_of(object_type, rate_hz, channels, 1.0, 3.0);
+        let packets = run(&tone);
+        let (onset_s, power) = listen(&packets);
+        let late_ms = (onset_s - 1.0 - tone.encoder_delay_s) * 1_000.0;
+        assert!(late_ms.abs() < 30.0, "{rate_hz} Hz, {channels}: {late_ms} ms late");
+        assert!((0.08..0.16).contains(&power), "{rate_hz} Hz, {channels}: {power}");
+        assert!(packets.windows(2).all(|pair| pair[1].time_ticks - pair[0].time_ticks == FRAME_SAMPLES as i64));
     }
 }
 
