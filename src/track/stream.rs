@@ -3,6 +3,7 @@
 //! A stream outlives its publishers: viewers stay subscribed while one leaves and the next comes. One lock per stream
 //! is taken once per batch of packets by the publisher's side, never per viewer and never by the packet path of egress.
 
+mod deliveries;
 #[cfg(test)]
 mod frame_tests;
 mod frames;
@@ -29,10 +30,9 @@ use sluice_signaling::media_plane::Direction;
 
 use crate::{
     codec::PictureSize,
-    media::{MediaKind, StreamName, TrackFormat},
+    media::{StreamName, TrackFormat},
     track::{
-        Batch, Delivery, LayerIndex, LayerRole, LayerSet, LayerState, PacketSink, Snapshot, TrackSnapshot,
-        frames::OriginalsCache, layer::best_active,
+        Delivery, LayerIndex, LayerRole, LayerSet, LayerState, PacketSink, frames::OriginalsCache, layer::best_active,
     },
 };
 
@@ -393,140 +393,6 @@ impl Live {
         if self.notices.len() < NOTICES_MAX && of_code < VIEWER_NOTICES_MAX && !self.notices.contains(&notice) {
             self.notices.push(notice);
         }
-    }
-}
-
-impl Inner {
-    fn usually_wanted(&self) -> [LayerSet; TRACKS_MAX] {
-        let mut wanted = [LayerSet::default(); TRACKS_MAX];
-        let tracks = self.live.iter().flat_map(|live| &live.tracks);
-        wanted.iter_mut().zip(tracks).for_each(|(wanted, track)| *wanted = track.usually_wanted());
-        wanted
-    }
-
-    fn snapshot(&self, wanted: &[LayerSet; TRACKS_MAX]) -> Snapshot {
-        let tracks = self.live.iter().flat_map(|live| &live.tracks);
-        let of_track = |(track, wanted): (&Track, &LayerSet)| TrackSnapshot {
-            epoch: track.epoch,
-            format: track.format.clone(),
-            layers: track
-                .layers
-                .iter()
-                .enumerate()
-                .map(|(at, layer)| layer.snapshot(wanted.contains(LayerIndex(at as u8))))
-                .collect(),
-        };
-        let sound_lags = self.live.as_ref().is_some_and(|live| live.info.protocol.sound_lags());
-        Snapshot { publication: self.publication, sound_lags, tracks: tracks.zip(wanted).map(of_track).collect() }
-    }
-
-    /// Publication, tracks or formats changed: everybody gets a snapshot.
-    fn announce(&mut self, stream: &Arc<Stream>) {
-        for at in 0..self.subscribers.len() {
-            let snapshot = Arc::new(self.snapshot(&self.subscribers[at].wanted));
-            let subscriber = &mut self.subscribers[at];
-            subscriber.lagging = !subscriber.sink.deliver(stream, Delivery::Snapshot(snapshot));
-        }
-        self.announce_frames();
-        stream.on_change.call();
-    }
-
-    /// Sends word that is no packets to all who keep up.
-    fn tell(&mut self, stream: &Arc<Stream>, delivery: &Delivery) {
-        for subscriber in self.subscribers.iter_mut().filter(|subscriber| !subscriber.lagging) {
-            subscriber.lagging = !subscriber.sink.deliver(stream, delivery.clone());
-        }
-        self.tell_frames(delivery);
-    }
-
-    /// Layers of a track came, stopped or changed their size. Where there is no choice, no worker needs to know.
-    fn tell_states(&mut self, stream: &Arc<Stream>, track: TrackIndex) {
-        stream.on_change.call();
-        let Some(of) = self.live.as_ref().and_then(|live| live.tracks.get(usize::from(track.0))) else { return };
-        if of.layers.len() > 1 {
-            let states = of.layers.iter().map(|layer| layer.state.clone()).collect();
-            self.tell(stream, &Delivery::Layers { track, states });
-        }
-    }
-
-    /// Takes in what arrived together, and sends it to all who want it.
-    fn take(&mut self, stream: &Arc<Stream>, now: Instant, batches: Vec<Batch>) {
-        let Some(live) = &mut self.live else { return };
-        // One bit per track; words of more are rare.
-        let mut changed = 0u8;
-        for Batch { track, layer, packets } in &batches {
-            let of = &mut live.tracks[usize::from(track.0)];
-            let kept = &mut of.layers[usize::from(layer.0)];
-            let brought = kept.take(now, of.format.codec, packets);
-            if brought.keyframe {
-                kept.gate.keyframe_arrived();
-            } else if kept.gate.poll(now) {
-                live.control.request_keyframe(*track, kept.source(*layer));
-            }
-            let mut states_changed = brought.changed;
-            for (at, other) in of.layers.iter_mut().enumerate() {
-                states_changed |= at != usize::from(layer.0) && other.miss(now, brought.pictures);
-            }
-            states_changed |= of.settle_replaced(*layer, brought.keyframe);
-            changed |= u8::from(states_changed) << track.0;
-        }
-        let lost = self.deliver(stream, batches);
-        if let Some(pictures) = self.pictures() {
-            for layer in lost.iter() {
-                self.request_keyframe(now, pictures, layer);
-            }
-        }
-        (0..TRACKS_MAX as u8)
-            .filter(|at| changed & 1 << at != 0)
-            .for_each(|at| self.tell_states(stream, TrackIndex(at)));
-    }
-
-    /// Sends packets to all who want some of them and keep up; the others are brought back with a snapshot where one is of use:
-    /// at a keyframe of what they watch, or, without pictures, anywhere. Gives the layers of pictures that somebody lost something of.
-    fn deliver(&mut self, stream: &Arc<Stream>, batches: Vec<Batch>) -> LayerSet {
-        let batches: Arc<[Batch]> = batches.into();
-        let pictures = self.pictures();
-        let mut lost = LayerSet::default();
-        for at in 0..self.subscribers.len() {
-            let Subscriber { sink, wanted, lagging, .. } = &self.subscribers[at];
-            let wants = |batch: &&Batch| wanted[usize::from(batch.track.0)].contains(batch.layer);
-            let mut of_interest = batches.iter().filter(wants).peekable();
-            if of_interest.peek().is_none() {
-                continue;
-            }
-            let begins = |batch: &Batch| batch.packets.iter().any(|packet| packet.keyframe_start);
-            let delivered = if !*lagging {
-                sink.deliver(stream, Delivery::Packets(batches.clone()))
-            } else if pictures.is_none() || of_interest.any(begins) {
-                sink.deliver(stream, Delivery::Snapshot(Arc::new(self.snapshot(wanted))))
-            } else {
-                false
-            };
-            if let Some(TrackIndex(pictures)) = pictures.filter(|_| !delivered) {
-                lost = lost.union(wanted[usize::from(pictures)]);
-            }
-            self.subscribers[at].lagging = !delivered;
-        }
-        self.tell_frames(&Delivery::Packets(batches));
-        lost
-    }
-
-    /// The track of pictures.
-    fn pictures(&self) -> Option<TrackIndex> {
-        let tracks = &self.live.as_ref()?.tracks;
-        let at = tracks.iter().position(|track| track.format.codec.kind() == MediaKind::Video)?;
-        Some(TrackIndex(at as u8))
-    }
-
-    fn request_keyframe(&mut self, now: Instant, track: TrackIndex, layer: LayerIndex) -> bool {
-        let Some(live) = &mut self.live else { return false };
-        let of = live.tracks.get_mut(usize::from(track.0));
-        let Some(kept) = of.and_then(|track| track.layers.get_mut(usize::from(layer.0))) else { return false };
-        let due = kept.gate.request(now);
-        if due {
-            live.control.request_keyframe(track, kept.source(layer));
-        }
-        due
     }
 }
 

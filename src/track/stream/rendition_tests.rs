@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::OnConflict,
-    media::{ExtendedSeq, testing::epoch},
+    media::{ExtendedSeq, MediaKind, testing::epoch},
     track::{LayerRole, News, Replica, Streams, TrackPacket},
 };
 

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{
     config::OnConflict,
-    media::{Codec, ExtendedSeq, SessionId, testing::epoch},
-    track::{News, Replica, ReplicaLayer, StreamBusy, Streams, TrackPacket},
+    media::{Codec, ExtendedSeq, MediaKind, SessionId, testing::epoch},
+    track::{Batch, News, Replica, ReplicaLayer, StreamBusy, Streams, TrackPacket},
 };
 
 /// A publisher's end that notes what is asked of it.
