@@ -26,6 +26,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     ice(config, &mut faults);
     auth(config, &mut faults);
     output(config, &mut faults);
+    rtmp(config, &mut faults);
     doors(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.level) {
         faults.push(Fault { key: "log.level", message: format!("{:?} is no filter: {error}", config.log.level) });
@@ -60,6 +61,15 @@ fn ranges(config: &Config, faults: &mut Vec<Fault>) {
     within("hls.client_waiting_max", config.hls.client_waiting_max, 1..=1_000_000);
     within("transcode.streams_max", config.transcode.streams_max, 1..=1_000);
     within("ice.turn_ttl_s", config.ice.turn_ttl_s, 60..=2_592_000);
+}
+
+/// A door that takes nothing.
+fn rtmp(config: &Config, faults: &mut Vec<Fault>) {
+    if !config.rtmp.plain && config.rtmp.tls.is_empty() {
+        let message =
+            "without rtmp.tls nothing would be taken; name certificate and key there, or leave it true".to_owned();
+        faults.push(Fault { key: "rtmp.plain", message });
+    }
 }
 
 /// What is put somewhere is made first.

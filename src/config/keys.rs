@@ -111,6 +111,8 @@ settings! {
     ice.turn_credential: Secret, "a text, the password of ice.turn_username";
     rtmp.listen: Text, "an address and port such as \"127.0.0.1:1935\"";
     rtmp.enabled: Switch, "true or false";
+    rtmp.tls: List, "a list of PEM files, such as [\"/etc/ssl/live.pem\", \"/etc/ssl/live.key\"]";
+    rtmp.plain: Switch, "true or false";
     auth.mode: Text, "\"open\" or \"jwt\"";
     auth.hs256_secret: Secret, "a text of at least 32 bytes";
     auth.allow_open: Switch, "true or false";

@@ -16,7 +16,7 @@ mod tests;
 mod transcode;
 mod trusted_proxy;
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 use sluice_signaling::{ice_server::IceServerUri, redirect::NodeUrl};
@@ -127,6 +127,11 @@ pub struct RtmpConfig {
     pub listen: SocketAddr,
     /// Whether RTMP is listened for at all. Default: true. Idle it costs nothing but the port.
     pub enabled: bool,
+    /// PEM files with the certificate, its chain and its key: one with all, or several. Default: none. With them RTMPS is taken on the
+    /// same port; they are read again on SIGHUP.
+    pub tls: Vec<PathBuf>,
+    /// Whether RTMP without TLS is taken, too, where there is [`RtmpConfig::tls`]. Default: true. Tokens in it can be read on the way.
+    pub plain: bool,
 }
 
 /// `auth.mode`.
@@ -296,7 +301,7 @@ impl Default for IceConfig {
 
 impl Default for RtmpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1935)), enabled: true }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1935)), enabled: true, tls: Vec::new(), plain: true }
     }
 }
 

@@ -48,7 +48,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     section!(config.http: HttpConfig { listen, connections_max, trusted_proxies, client_requests_per_s, client_requests_burst, overflow_to });
     section!(config.webrtc: WebrtcConfig { listen, advertise, workers, join_burst_mbps, playout_delay_max_ms, sessions_max });
     section!(config.ice: IceConfig { servers, turn_secret, turn_ttl_s, turn_username, turn_credential });
-    section!(config.rtmp: RtmpConfig { listen, enabled });
+    section!(config.rtmp: RtmpConfig { listen, enabled, tls, plain });
     section!(config.auth: AuthConfig { mode, hs256_secret, allow_open });
     section!(config.publish: PublishConfig { on_conflict });
     section!(config.whep: WhepConfig { not_live, wait_max_s });
@@ -123,6 +123,7 @@ fn a_value_of_the_wrong_kind_names_its_line_and_what_is_expected() {
         "sluice.toml:2: hls.output: there is nothing",
         &["hls.enabled"],
     );
+    refused("[rtmp]\nplain = false\n", "sluice.toml:2: rtmp.plain: without rtmp.tls nothing would be taken", &[]);
     refused("[http]\noverflow_to = 'b'\n", "sluice.toml:2: http.overflow_to: expected a URL such as", &["\"b\""]);
     refused("[auth]\nmode = 'jtw'\n", "sluice.toml:2: auth.mode: expected \"open\" or \"jwt\"", &["jtw"]);
     refused("[rtmp]\nenabled = 'yes'\n", "sluice.toml:2: rtmp.enabled: expected true or false", &[]);

@@ -21,7 +21,7 @@ use sluice_signaling::{
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     config::{AuthMode, Config, NotLive},
@@ -30,7 +30,7 @@ use crate::{
         whep::SenderSettings,
     },
     http::{self, EventPlaces, Rate, RateLimiter, Services, plane::Plane},
-    ingest::rtmp::{self, RtmpContext},
+    ingest::rtmp::{self, Door, RtmpContext, Tls, TlsError},
     metrics::Metrics,
     packaging::{Output, OutputError, Packaging, PackagingSettings},
     track::Streams,
@@ -62,6 +62,8 @@ pub enum StartError {
     Listen(#[from] ListenError),
     #[error("auth.hs256_secret: {0}")]
     Secret(#[from] WeakSecret),
+    #[error("rtmp.tls: {0}")]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Output(#[from] OutputError),
     #[error("no certificate for DTLS: {0}")]
@@ -82,6 +84,7 @@ pub struct Server {
     plane: Arc<Plane>,
     packaging: Arc<Packaging>,
     workers: Arc<Workers>,
+    tls: Option<Arc<Tls>>,
     rtmp: Option<JoinHandle<()>>,
     reencoder: Option<JoinHandle<()>>,
     http: JoinHandle<()>,
@@ -96,6 +99,7 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let http_listener = listen::tcp("http.listen", config.http.listen)?;
         let rtmp_listener = config.rtmp.enabled.then(|| listen::tcp("rtmp.listen", config.rtmp.listen)).transpose()?;
+        let tls = (!config.rtmp.tls.is_empty()).then(|| Tls::load(&config.rtmp.tls).map(Arc::new)).transpose()?;
         let authenticator = Arc::new(authenticator(config)?);
         // A mark is enough: who is interested looks for itself.
         let (changed, changes) = watch::channel(());
@@ -106,7 +110,7 @@ impl Server {
         let certificate = Certificate::generate()?;
         let packaging = packaging(config)?;
         if let Some(place) = &config.hls.output {
-            tracing::info!(%place, "HLS is stored, too: who can read there needs no token");
+            info!(%place, "HLS is stored, too: who can read there needs no token");
         }
         let (http_address, rtmp_address) =
             (http_listener.local_addr()?, rtmp_listener.as_ref().map(TcpListener::local_addr).transpose()?);
@@ -125,6 +129,7 @@ impl Server {
         let reencodes = reencoding.is_some();
         let reencoder = reencoding.clone().map(|reencoding| tokio::spawn(reencoding.run(changes.clone())));
         let rtmp = rtmp_listener.map(|listener| {
+            let door = Door { listener, tls: tls.clone(), plain: config.rtmp.plain };
             let context = RtmpContext {
                 streams: streams.clone(),
                 authenticator: authenticator.clone(),
@@ -132,7 +137,7 @@ impl Server {
                 on_conflict: config.publish.on_conflict,
                 reencodes,
             };
-            tokio::spawn(rtmp::serve(listener, Arc::new(context), drain.clone()))
+            tokio::spawn(rtmp::serve(door, Arc::new(context), drain.clone()))
         });
         let router = http::router(Arc::new(Services {
             streams: streams.clone(),
@@ -160,6 +165,7 @@ impl Server {
         let http = http::serve(http_listener, router, config.http.connections_max, http_stop.clone());
         Ok(Self {
             addresses,
+            tls,
             rtmp,
             reencoder,
             http: tokio::spawn(http),
@@ -182,6 +188,15 @@ impl Server {
     /// Where it can be reached; real ports where 0 was asked for.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Certificates may have been renewed.
+    pub fn reload_certificates(&self) {
+        match self.tls.as_ref().map(|tls| tls.reload()) {
+            Some(Ok(())) => info!("certificate and key of rtmp.tls read again"),
+            Some(Err(error)) => warn!(%error, "rtmp.tls: certificate and key stay as they are"),
+            None => {}
+        }
     }
 
     /// Ends everything cleanly, within [`DRAIN_TIME`].

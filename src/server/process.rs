@@ -56,10 +56,13 @@ async fn serve(options: RunOptions, level: logs::LogLevel) -> Result<(), RunErro
     loop {
         match signals.next().await {
             Wish::Stop => break,
-            Wish::Reload => match reload() {
-                Ok(read) => reload::apply(&mut config, &read, &level),
-                Err(error) => error!("settings not read again, the old ones stay: {error}"),
-            },
+            Wish::Reload => {
+                match reload() {
+                    Ok(read) => reload::apply(&mut config, &read, &level),
+                    Err(error) => error!("settings not read again, the old ones stay: {error}"),
+                }
+                server.reload_certificates();
+            }
         }
     }
     info!(within_s = DRAIN_TIME.as_secs_f32(), "stopping: ending all sessions (a second signal stops at once)");

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinSet,
@@ -18,7 +18,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, field, info, info_span, warn};
 
-use super::{Ending, RtmpContext, session::Session};
+use super::{
+    Ending, RtmpContext,
+    session::{HANDSHAKE_DEADLINE, Session},
+    tls::{Tls, begins_tls},
+};
 use crate::{
     media::SessionId,
     metrics::OutcomeLabels,
@@ -39,8 +43,18 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Pause after a failed `accept`: out of file descriptors is not over in a microsecond.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where publishers come in.
+pub struct Door {
+    pub listener: TcpListener,
+    /// RTMPS is taken, on the same port.
+    pub tls: Option<Arc<Tls>>,
+    /// RTMP without TLS is.
+    pub plain: bool,
+}
+
 /// Runs RTMP ingest until `shutdown`; returns when every session has been told and has ended.
-pub async fn serve(listener: TcpListener, context: Arc<RtmpContext>, shutdown: CancellationToken) {
+pub async fn serve(door: Door, context: Arc<RtmpContext>, shutdown: CancellationToken) {
+    let Door { listener, tls, plain } = door;
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -55,7 +69,8 @@ pub async fn serve(listener: TcpListener, context: Arc<RtmpContext>, shutdown: C
             Ok((stream, peer)) => {
                 let id = SessionId::random();
                 let span = info_span!("rtmp", session = %id, %peer, stream = field::Empty);
-                tasks.spawn(run(stream, peer, id, context.clone(), shutdown.clone()).instrument(span));
+                let entered = enter(stream, peer, id, (tls.clone(), plain), context.clone(), shutdown.clone());
+                tasks.spawn(entered.instrument(span));
             }
             Err(error) => {
                 warn!(%error, "an RTMP connection could not be accepted");
@@ -86,15 +101,40 @@ impl PublisherControl for Control {
     }
 }
 
-async fn run(
-    mut stream: TcpStream,
+/// Through TLS, where the peer begins with that.
+async fn enter(
+    stream: TcpStream,
     peer: SocketAddr,
     id: SessionId,
+    (tls, plain): (Option<Arc<Tls>>, bool),
     context: Arc<RtmpContext>,
     shutdown: CancellationToken,
 ) {
     // Acknowledgements and statuses are small and should not wait. It fails on a socket that is gone already only.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return run(stream, peer, id, context, shutdown).await };
+    let cause = match timeout(HANDSHAKE_DEADLINE, begins_tls(&stream)).await {
+        Ok(Ok(true)) => match timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
+            Ok(Ok(stream)) => return run(stream, peer, id, context, shutdown).await,
+            Ok(Err(error)) => format!("no TLS handshake: {error}"),
+            Err(_) => "the TLS handshake was not finished within 5 s".to_owned(),
+        },
+        Ok(Ok(false)) if plain => return run(stream, peer, id, context, shutdown).await,
+        Ok(Ok(false)) => "it comes without TLS, which is not taken here (rtmp.plain): use rtmps://".to_owned(),
+        Ok(Err(error)) => format!("it said nothing: {error}"),
+        Err(_) => "it said nothing for 5 s".to_owned(),
+    };
+    context.metrics.count_session("rtmp", "failed");
+    warn!("an RTMP connection was turned away: {cause}");
+}
+
+async fn run(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    id: SessionId,
+    context: Arc<RtmpContext>,
+    shutdown: CancellationToken,
+) {
     let (end, ends) = watch::channel(None);
     let (notices, told) = mpsc::channel(NOTICES_MAX);
     let metrics = context.metrics.clone();
@@ -118,7 +158,11 @@ struct Connection {
 }
 
 impl Connection {
-    async fn drive(mut self, stream: &mut TcpStream, shutdown: &CancellationToken) -> Ending {
+    async fn drive(
+        mut self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        shutdown: &CancellationToken,
+    ) -> Ending {
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         loop {
             let due = self.session.poll_timeout().into();
@@ -177,7 +221,7 @@ impl Connection {
 }
 
 /// Says that nothing more comes, and reads on until the peer has closed too.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut scratch = [0; 4_096];
     let _ = timeout(LINGER, async {
         stream.shutdown().await?;

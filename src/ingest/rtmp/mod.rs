@@ -1,10 +1,10 @@
 //! RTMP ingest: a publisher's bytes come in, and its pictures and sound go into the track tree as WebRTC viewers can be
 //! sent them. H.264 is repacketized as it is; AAC becomes Opus.
 //!
-//! Server `rtmp://host/live` (any application is taken), stream key `{stream}?token=JWT`. `rml_rtmp` does the handshake
-//! and writes what we say; reading is our own, because its reader trusts the peer too much (see [`chunk`] and [`amf`]).
-//! The session is sans-I/O; [`serve`] is its shell, one task per connection. It does not play, record or relay, and
-//! takes no codec but H.264 and AAC.
+//! Server `rtmp://host/live`, or `rtmps://` where there is a certificate (any application is taken), stream key
+//! `{stream}?token=JWT`. `rml_rtmp` does the handshake and writes what we say; reading is our own, because its reader trusts
+//! the peer too much (see [`chunk`] and [`amf`]). The session is sans-I/O; [`serve`] is its shell, one task per connection. It
+//! does not play, record or relay, and takes no codec but H.264 and AAC.
 //!
 //! B-frames are left out, because WebRTC shows pictures as they are decoded: see [`DisplayOrder`]. The tree is told of them, so that the
 //! stream can be encoded anew while somebody watches: see [`transcode`].
@@ -24,6 +24,7 @@ mod media;
 mod originals;
 mod reply;
 mod session;
+mod tls;
 mod together;
 mod video;
 
@@ -33,7 +34,12 @@ use sluice_signaling::token::Authenticator;
 
 #[cfg(test)]
 pub(crate) use self::session::tests as testing;
-pub use self::{ending::Ending, listener::serve, session::Session};
+pub use self::{
+    ending::Ending,
+    listener::{Door, serve},
+    session::Session,
+    tls::{Tls, TlsError},
+};
 use crate::{config::OnConflict, metrics::Metrics, track::Streams};
 
 /// What every RTMP session needs of the server.

@@ -1,0 +1,92 @@
+// RTMP in TLS, on RTMP's own port.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { connect } from "node:tls";
+import { flv } from "./support/ffmpeg.ts";
+import { Server } from "./support/server.ts";
+import { Stage } from "./support/stage.ts";
+import { until } from "./support/wait.ts";
+
+const stage = Stage.set();
+
+/** A certificate of its own, and its key, in files that are there until the stage is cleared. */
+class SelfSigned {
+  readonly folder = mkdtempSync(path.join(tmpdir(), "sluice-rtmps-"));
+  readonly certificate = path.join(this.folder, "certificate.pem");
+  readonly key = path.join(this.folder, "key.pem");
+
+  constructor() {
+    this.renew();
+    stage.closeLater(() => rmSync(this.folder, { recursive: true }));
+  }
+
+  renew(): void {
+    const made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost"];
+    execFileSync("openssl", [...made, "-keyout", this.key, "-out", this.certificate], { stdio: "ignore" });
+  }
+}
+
+async function start(settings: Record<string, string>): Promise<Server> {
+  const server = await Server.start(settings);
+  stage.closeLater(async () => void (await server.stop()));
+  return server;
+}
+
+/** The fingerprint of the certificate that is shown. */
+async function shown(server: Server): Promise<string> {
+  const { hostname, port } = new URL(server.rtmp("any"));
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: hostname, port: Number(port), rejectUnauthorized: false }, () => {
+      resolve(socket.getPeerCertificate().fingerprint256);
+      socket.destroy();
+    });
+    socket.on("error", reject);
+  });
+}
+
+function rtmps(server: Server, stream: string): string[] {
+  const [url = "", ...rest] = flv(server.rtmp(stream).replace("rtmp:", "rtmps:")).toReversed();
+  return [...rest.toReversed(), "-tls_verify", "0", url];
+}
+
+test(
+  "RTMPS and RTMP come in by one port, and a renewed certificate is shown without a restart",
+  stage.act(async () => {
+    const files = new SelfSigned();
+    const server = await start({ RTMP__TLS: `${files.certificate},${files.key}` });
+    const publisher = await stage.ffmpeg({ source: 1, gopSeconds: 1 }, rtmps(server, "tls"));
+    await stage.ffmpeg({ source: 2, gopSeconds: 1 }, flv(server.rtmp("plain")));
+    for (const [stream, source] of [["tls", 1], ["plain", 2]] as const) {
+      await until(`${stream} is live`, () => server.stream(stream)).catch((error: unknown) => {
+        throw new Error(`${String(error)}\n${publisher.stderr.join("\n")}\n${server.tail()}`);
+      });
+      const viewer = await stage.viewer();
+      await viewer.start(server.whep(stream));
+      await viewer.sees(source);
+    }
+    const before = await shown(server);
+    files.renew();
+    server.process.kill("SIGHUP");
+    await until("another certificate is shown", async () => (await shown(server)) !== before);
+    assert.equal(publisher.ended, undefined, "a connection that is there stays");
+  }),
+);
+
+test(
+  "where plain RTMP is not taken, that is said, and RTMPS is",
+  stage.act(async () => {
+    const files = new SelfSigned();
+    const server = await start({ RTMP__TLS: `${files.certificate},${files.key}`, RTMP__PLAIN: "false" });
+    const plain = await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(server.rtmp("door")));
+    assert.notEqual(await plain.end(), 0);
+    await until("the log says why", () => server.log.some((line) => line.includes("use rtmps://")));
+    assert.equal(await server.metric("sluice_sessions_total", 'protocol="rtmp",outcome="failed"'), 1);
+    await stage.ffmpeg({ source: 1, gopSeconds: 1 }, rtmps(server, "door"));
+    await until("the stream is live", () => server.stream("door"));
+  }),
+);
