@@ -1,5 +1,9 @@
 //! Chunks become messages (RTMP 1.0 section 5.3), with a bound on everything that the peer can make us keep.
 //!
+//! What a peer declares costs nothing: a buffer grows with what has come, and has the declared length no sooner than a quarter of it is
+//! there. All buffers together, what they could hold and not what they do, are at most [`PARTIAL_MAX_BYTES`]; a message that is whole was
+//! one of them. With the quarter that is moved once, a connection takes less than 4 MiB here, whatever it sends.
+//!
 //! `rml_rtmp`'s deserializer is not used for what comes in: it knows one message in progress for all chunk streams, so
 //! interleaved messages break it (and a shorter message in between makes it subtract below zero); it reserves and waits
 //! for whatever length is declared; its table of chunk streams grows to 65,599 headers.
@@ -16,10 +20,15 @@ const HEADER_MAX_BYTES: usize = 3 + 11 + 4;
 const COMMAND_MAX_BYTES: usize = 32 * 1024;
 /// The longest AAC frame is 6,144 bits per channel and 8 channels: 6 KB. Uncompressed sound is refused anyway.
 const AUDIO_MAX_BYTES: usize = 64 * 1024;
-/// One picture: a keyframe of 4K video at 100 Mb/s and one second's worth of bits is 12 MB; real ones are below 4 MB.
-const VIDEO_MAX_BYTES: usize = 8 * 1024 * 1024;
-/// All messages in progress together: the largest picture, and one other message per remaining chunk stream.
-pub const PARTIAL_MAX_BYTES: usize = VIDEO_MAX_BYTES + CHUNK_STREAMS_MAX * COMMAND_MAX_BYTES;
+/// One picture: a keyframe of 4K video at 50 Mb/s, 300 ms worth of bits, is 1.9 MB.
+const VIDEO_MAX_BYTES: usize = 5 * 512 * 1024;
+/// All messages in progress together: the largest picture, and what comes between its chunks.
+pub const PARTIAL_MAX_BYTES: usize = VIDEO_MAX_BYTES + 512 * 1024;
+/// A message's buffer begins with this, or with its whole length.
+const BUFFER_MIN_BYTES: usize = 1024;
+/// A buffer gets the whole length when this part of the message is there.
+const DECLARED_PER_RECEIVED: usize = 4;
+const _: () = assert!(PARTIAL_MAX_BYTES + VIDEO_MAX_BYTES / DECLARED_PER_RECEIVED < 4 * 1024 * 1024);
 
 /// Message type ids (sections 5.4 and 7.1).
 pub mod kind {
@@ -59,7 +68,7 @@ pub enum BadChunk {
     MessageInterrupted(u32),
     #[error("a message of type {kind} with {declared_bytes} bytes; at most {max_bytes} are taken")]
     MessageTooLong { kind: u8, declared_bytes: usize, max_bytes: usize },
-    #[error("more than {PARTIAL_MAX_BYTES} bytes in unfinished messages")]
+    #[error("unfinished messages that take more than {PARTIAL_MAX_BYTES} bytes")]
     TooMuchUnfinished,
     #[error("chunks of {0} bytes; at least 1 and less than 2^31 are taken")]
     ChunkSize(u32),
@@ -89,7 +98,8 @@ pub struct ChunkReader {
     header: Vec<u8>,
     /// Place of the stream whose chunk is being read, and how much of the chunk is missing.
     current: Option<(usize, usize)>,
-    partial_bytes: usize,
+    /// What the streams' buffers have room for.
+    buffer_bytes: usize,
     /// Media is taken only from a peer that may publish.
     pub media_allowed: bool,
 }
@@ -101,7 +111,7 @@ impl Default for ChunkReader {
             streams: Vec::new(),
             header: Vec::with_capacity(HEADER_MAX_BYTES),
             current: None,
-            partial_bytes: 0,
+            buffer_bytes: 0,
             media_allowed: false,
         }
     }
@@ -122,19 +132,16 @@ impl ChunkReader {
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Message>, BadChunk> {
         loop {
             if let Some((at, missing)) = self.current {
+                let from_header = missing.min(self.header.len());
+                let take = if from_header > 0 { from_header } else { missing.min(input.len()) };
+                self.make_room(at, take)?;
                 let stream = &mut self.streams[at];
-                let mut take = missing.min(self.header.len());
-                if take > 0 {
+                if from_header > 0 {
                     stream.partial.extend(self.header.drain(..take));
                 } else {
-                    take = missing.min(input.len());
                     let (now, later) = input.split_at(take);
                     *input = later;
                     stream.partial.extend_from_slice(now);
-                }
-                self.partial_bytes += take;
-                if self.partial_bytes > PARTIAL_MAX_BYTES {
-                    return Err(BadChunk::TooMuchUnfinished);
                 }
                 if take < missing {
                     self.current = Some((at, missing - take));
@@ -154,6 +161,23 @@ impl ChunkReader {
         }
     }
 
+    /// Room in a stream's buffer for so many bytes more.
+    fn make_room(&mut self, at: usize, more_bytes: usize) -> Result<(), BadChunk> {
+        let ChunkStream { partial, length, .. } = &mut self.streams[at];
+        let (had, wanted) = (partial.capacity(), partial.len() + more_bytes);
+        if wanted <= had {
+            return Ok(());
+        }
+        let share = *length / DECLARED_PER_RECEIVED;
+        let room = if wanted >= share { *length } else { wanted.max(2 * had).max(BUFFER_MIN_BYTES).min(share) };
+        if self.buffer_bytes - had + room > PARTIAL_MAX_BYTES {
+            return Err(BadChunk::TooMuchUnfinished);
+        }
+        partial.reserve_exact(room - partial.len());
+        self.buffer_bytes += partial.capacity() - had;
+        Ok(())
+    }
+
     /// The peer's chunks are of this size from now on.
     ///
     /// # Errors
@@ -169,8 +193,7 @@ impl ChunkReader {
     /// The peer gives up the message in progress on a chunk stream (section 5.4.2).
     pub fn abort(&mut self, id: u32) {
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) {
-            self.partial_bytes -= stream.partial.len();
-            stream.partial = Vec::new();
+            self.buffer_bytes -= std::mem::take(&mut stream.partial).capacity();
             stream.unfinished = false;
         }
     }
@@ -185,7 +208,7 @@ impl ChunkReader {
         let stream = &mut self.streams[at];
         stream.unfinished = false;
         let payload = std::mem::take(&mut stream.partial);
-        self.partial_bytes -= payload.len();
+        self.buffer_bytes -= payload.capacity();
         Message {
             kind: stream.kind,
             stream_id: stream.stream_id,

@@ -30,8 +30,8 @@ use crate::{
     transcode::{SoundEvent, SoundThread},
 };
 
-/// Connections at a time. Each may hold a message in progress (`chunk::PARTIAL_MAX_BYTES`, 9 MB, once it may publish;
-/// below 1.1 MB before), a read buffer, and a thread for its sound.
+/// Connections at a time. Each may hold a message in progress (`chunk::PARTIAL_MAX_BYTES`, 3 MiB, once it may publish;
+/// below 1 MiB before), a read buffer, and a thread for its sound.
 pub const CONNECTIONS_MAX: usize = 512;
 /// Bytes read at a time: several of a 10 Mb/s stream's pictures, or a part of a large keyframe.
 const READ_BUFFER_BYTES: usize = 64 * 1024;

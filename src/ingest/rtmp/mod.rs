@@ -35,6 +35,7 @@ use sluice_signaling::token::Authenticator;
 #[cfg(test)]
 pub(crate) use self::session::tests as testing;
 pub use self::{
+    chunk::{ChunkReader, Message},
     ending::Ending,
     listener::{Door, serve},
     session::Session,

@@ -442,8 +442,10 @@ fn mutated_conversations_never_panic_nor_hoard() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) as usize
     };
+    // More of them for who has the time.
+    let conversations = std::env::var("SLUICE_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(400);
     let mut untouched = true;
-    for _ in 0..400 {
+    for _ in 0..conversations {
         let (mut session, _) = session(&context);
         shake_hands(&mut session);
         let mut bytes = recorded.clone();
