@@ -1,8 +1,8 @@
 //! AAC frames with times go in, Opus packets of 20 ms with times come out. Sans-I/O; a thread drives it.
 //!
 //! A packet's time is exact: it counts samples from the publisher's times, less what decoder, resampler and encoder delay
-//! the sound by, so that a receiver plays each sample at the time that the publisher gave it. Times from RTMP are
-//! rounded to milliseconds, so they are followed on average, and by a step only when they have moved away for good.
+//! the sound by, so that a receiver plays each sample at the time that the publisher gave it. How the count follows the
+//! times is in [`SampleCount`].
 //!
 //! The delay added is that of filling a packet (below 20 ms), of the resampler (below 2 ms) and of the encoder's look-ahead
 //! (2.5 ms).
@@ -12,7 +12,8 @@ use opus::{Application, Bitrate, Channels, Encoder, Signal};
 
 use super::{
     aac_decoder::{AacDecoder, DecodedFrame},
-    resample::{CHANNELS, ToFortyEight},
+    resample::{CHANNELS, ToFortyEight, stretch},
+    sample_count::{Place, SampleCount},
 };
 use crate::codec::{
     aac::{AUDIO_CONFIG_MAX_BYTES, AudioSpecificConfig, BadAudioConfig},
@@ -27,13 +28,6 @@ const OPUS_COMPLEXITY: i32 = 5;
 const OPUS_PACKET_MAX_BYTES: usize = 1_275 + 1;
 /// Samples of the longest frame of any AAC: 2,048, or 4,096 of extended HE-AAC; two channels come out.
 const PCM_MAX_SAMPLES: usize = 4_096 * CHANNELS;
-/// Ticks by which counted and given times may differ, on average over some frames, before a step is made: 30 ms. Less
-/// cannot be heard against a picture.
-const DRIFT_MAX_TICKS: i64 = 30 * TICKS_PER_MS;
-/// A difference that is followed at once: 200 ms; frames were lost, or the timeline changed.
-const STEP_AT_ONCE_TICKS: i64 = 200 * TICKS_PER_MS;
-/// Weight of a new difference in the average.
-const DRIFT_SHARE: i64 = 16;
 /// Frames in a row that cannot be decoded before the decoder is made anew.
 const BAD_FRAMES_MAX: u32 = 10;
 const TICKS_PER_MS: i64 = CLOCK_HZ as i64 / 1_000;
@@ -74,9 +68,8 @@ pub struct AacToOpus {
     output: Option<Output>,
     /// Samples at 48 kHz, interleaved, that do not fill a packet yet.
     pending: Vec<f32>,
-    /// The time of the first pending sample, once known.
-    head_ticks: Option<i64>,
-    drift_ticks: i64,
+    /// Where the last of them ends.
+    count: SampleCount,
     after_gap: bool,
     bad_frames: u32,
     pcm: Vec<i16>,
@@ -114,8 +107,7 @@ impl AacToOpus {
             encoder_delay_ticks,
             output: None,
             pending: Vec::with_capacity(PCM_MAX_SAMPLES * 2),
-            head_ticks: None,
-            drift_ticks: 0,
+            count: SampleCount::default(),
             after_gap: true,
             bad_frames: 0,
             pcm: vec![0; PCM_MAX_SAMPLES],
@@ -137,10 +129,9 @@ impl AacToOpus {
         let Some(output) = &mut self.output else { return Ok(()) };
         let decoder_delay_ticks = i64::from(output.delay_samples) * i64::from(CLOCK_HZ) / i64::from(output.rate_hz);
         let first_ticks = time_ms * TICKS_PER_MS - decoder_delay_ticks - output.resampler.delay_samples();
-        let samples = self.pending.len() / CHANNELS;
         let before = self.pending.len();
         output.resampler.process(&self.block, &mut self.pending)?;
-        self.place(first_ticks, samples, before);
+        self.place(first_ticks, before);
         self.encode(emit)
     }
 
@@ -181,48 +172,40 @@ impl AacToOpus {
         Ok(())
     }
 
-    /// Decides what the new samples' time is: as counted, or, when that is far from the given one, as given. `samples` is
-    /// how many were pending, `before` how many values.
-    fn place(&mut self, first_ticks: i64, samples: usize, before: usize) {
-        let Some(head) = self.head_ticks else {
-            self.head_ticks = Some(first_ticks);
-            return;
-        };
-        let ahead = first_ticks - (head + samples as i64);
-        self.drift_ticks += (ahead - self.drift_ticks) / DRIFT_SHARE;
-        if ahead.abs() < STEP_AT_ONCE_TICKS && self.drift_ticks.abs() < DRIFT_MAX_TICKS {
-            return;
-        }
-        self.drift_ticks = 0;
-        if ahead < 0 {
-            // Sound for a time that has been played: it is left out until the times have caught up.
-            self.pending.truncate(before);
-        } else if ahead < STEP_AT_ONCE_TICKS {
-            let silence = std::iter::repeat_n(0.0, ahead as usize * CHANNELS);
-            self.pending.splice(before..before, silence);
-        } else {
-            // What waits for a whole packet is let go: below 20 ms of sound before a gap ten times as long.
-            self.pending.drain(..before);
-            self.head_ticks = Some(first_ticks);
-            self.after_gap = true;
+    /// Makes the new samples, behind the `before` values that were pending, fit where they belong.
+    fn place(&mut self, first_ticks: i64, before: usize) {
+        let samples = (self.pending.len() - before) / CHANNELS;
+        match self.count.place(first_ticks, samples) {
+            Place::Joined => {}
+            Place::Stretched(by) => stretch(&mut self.pending, before, by),
+            Place::AfterSilence(samples) => {
+                let silence = std::iter::repeat_n(0.0, samples as usize * CHANNELS);
+                self.pending.splice(before..before, silence);
+            }
+            Place::AfterGap => {
+                self.pending.drain(..before);
+                self.after_gap = true;
+            }
+            Place::LeftOut => self.pending.truncate(before),
         }
     }
 
     fn encode(&mut self, mut emit: impl FnMut(OpusPacket)) -> Result<(), TranscodeError> {
         let mut packet = [0; OPUS_PACKET_MAX_BYTES];
         let values = FRAME_SAMPLES * CHANNELS;
+        let Some(end_ticks) = self.count.end_ticks() else { return Ok(()) };
+        let begin_ticks = end_ticks - (self.pending.len() / CHANNELS) as i64 - self.encoder_delay_ticks;
         let mut used = 0;
-        while let (Some(head), Some(samples)) = (self.head_ticks, self.pending.get(used..used + values)) {
+        while let Some(samples) = self.pending.get(used..used + values) {
             let bytes = self
                 .encoder
                 .encode_float(samples, &mut packet)
                 .map_err(|error| TranscodeError::Encoder(error.to_string()))?;
             emit(OpusPacket {
-                time_ticks: head - self.encoder_delay_ticks,
+                time_ticks: begin_ticks + (used / CHANNELS) as i64,
                 after_gap: std::mem::take(&mut self.after_gap),
                 payload: Bytes::copy_from_slice(&packet[..bytes]),
             });
-            self.head_ticks = Some(head + FRAME_SAMPLES as i64);
             used += values;
         }
         self.pending.drain(..used);

@@ -188,6 +188,23 @@ fn a_drift_is_followed() {
 }
 
 #[test]
+fn a_sample_clock_that_is_off_is_followed_without_a_hole() {
+    // Half a thousandth, ten times what sound cards are off by: 10 ms in 20 s, as 50 ppm have in 200 s.
+    for slow in [1.0005, 0.9995] {
+        let mut tone = tone(44_100, 2, 30.0, 40.0);
+        for (at, (time_ms, _)) in tone.frames.iter_mut().enumerate() {
+            *time_ms = (at as f64 * 1_024_000.0 / 44_100.0 * slow).round() as i64;
+        }
+        let packets = run(&tone);
+        assert!(packets.windows(2).all(|pair| pair[1].time_ticks - pair[0].time_ticks == FRAME_SAMPLES as i64));
+        let (onset_s, power) = listen(&packets);
+        let late_ms = (onset_s - (30.0 + tone.encoder_delay_s) * slow) * 1_000.0;
+        assert!(late_ms.abs() < 9.0, "{slow}: {late_ms} ms late; 15 ms had drifted, and stretching goes on");
+        assert!((0.117..0.121).contains(&power), "{slow}: {power}, of a tone that no silence and no step interrupts");
+    }
+}
+
+#[test]
 fn damaged_frames_become_silence() {
     let mut tone = tone(44_100, 2, 0.0, 2.0);
     for (_, frame) in tone.frames.iter_mut().skip(20).take(15) {

@@ -6,9 +6,11 @@ mod aac_to_opus;
 mod opus_to_aac;
 mod pictures;
 mod resample;
+mod sample_count;
 mod sound;
 
 pub use aac_to_opus::{AacToOpus, OpusPacket, TranscodeError};
 pub use opus_to_aac::{AAC_FRAME_SAMPLES, AacFrame, EncodeError, OpusToAac};
 pub use pictures::{Reencoding, ReencodingSettings, ReencodingState, find_program};
+pub use sample_count::{Place, SampleCount};
 pub use sound::{SoundEvent, SoundInput, SoundThread};

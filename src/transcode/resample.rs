@@ -61,6 +61,47 @@ impl ToFortyEight {
     }
 }
 
+/// Makes the samples from the `from`th value on longer by so many, or shorter, with each of them moved by the same share: their beginning
+/// and end go on as those of the neighbours. Between samples a cubic goes through the four nearest.
+pub(super) fn stretch(values: &mut Vec<f32>, from: usize, by: i64) {
+    let old = values.split_off(from);
+    let samples = old.len() / CHANNELS;
+    let wanted = samples.saturating_add_signed(by as isize);
+    let Some(last) = samples.checked_sub(1) else { return };
+    for at in 0..wanted {
+        let (index, part) = (at * samples / wanted, (at * samples % wanted) as f32 / wanted as f32);
+        let near = [index.saturating_sub(1), index, (index + 1).min(last), (index + 2).min(last)];
+        for channel in 0..CHANNELS {
+            let [a, b, c, d] = near.map(|sample| old.get(sample * CHANNELS + channel).copied().unwrap_or_default());
+            let (first, second, third) = (c - a, 2.0 * a - 5.0 * b + 4.0 * c - d, 3.0 * (b - c) + d - a);
+            values.push(b + part / 2.0 * (first + part * (second + part * third)));
+        }
+    }
+}
+
 fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretched_samples_are_the_same_sound_a_little_longer_or_shorter() {
+        let tone = |at: f64| (at * 1_000.0 / f64::from(CLOCK_HZ) * std::f64::consts::TAU).sin();
+        for by in [1, -1, 2] {
+            let mut values: Vec<f32> = (0..2_048).flat_map(|at| [tone(f64::from(at)) as f32, 0.5]).collect();
+            stretch(&mut values, 1_024 * CHANNELS, by);
+            let wanted = 1_024 + by;
+            assert_eq!(values.len(), (1_024 + wanted as usize) * CHANNELS);
+            for (at, pair) in values.chunks(CHANNELS).enumerate() {
+                let within = (at as f64 - 1_024.0).max(0.0);
+                let is_at = if at < 1_024 { at as f64 } else { 1_024.0 + within * 1_024.0 / wanted as f64 };
+                // 60 dB below the tone, that is.
+                assert!((f64::from(pair[0]) - tone(is_at)).abs() < 0.001, "{by}: {at}");
+                assert!((pair[1] - 0.5).abs() < 1e-6, "{by}: {at}");
+            }
+        }
+    }
 }
