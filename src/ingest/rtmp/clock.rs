@@ -1,7 +1,12 @@
 //! RTMP's timestamps (32-bit milliseconds that wrap, start anywhere and sometimes jump) become one media clock that only
 //! goes forward and is common to picture and sound, so that they stay together.
+//!
+//! Each lane's times are held against its own last one: how far the two are apart, or which of them jumps first, is the publisher's affair.
+//! Where the sender counts them by clocks that drift apart, pictures are moved: see [`Drift`].
 
 use std::time::Instant;
+
+use super::drift::Drift;
 
 /// Where the media clock starts: room for times that lie before a publisher's first one (decoder and encoder delays).
 const START_MS: i64 = 60_000;
@@ -9,6 +14,8 @@ const START_MS: i64 = 60_000;
 const JUMP_FORWARD_MS: i64 = 3_000;
 /// A step back within one track that is taken for a new timeline; smaller ones are a muxer's disorder.
 const JUMP_BACK_MS: i64 = 500;
+/// As near as this to each other, two lanes' times are of one timeline.
+const TOGETHER_MS: i64 = 200;
 /// FLV muxers (ffmpeg's, OBS's) write 31 bits of a time, as the format has it: theirs go to 0 here, after 24 days.
 const FLV_WRAP_MS: u32 = 1 << 31;
 /// As near to that wrap as this, on both sides of it, times have gone through it.
@@ -21,26 +28,57 @@ pub enum Lane {
     Audio,
 }
 
+impl Lane {
+    fn other(self) -> Self {
+        match self {
+            Self::Video => Self::Audio,
+            Self::Audio => Self::Video,
+        }
+    }
+}
+
 /// See the module. Times go in as they are on the wire, and come out as milliseconds of the media clock.
 #[derive(Debug, Default)]
 pub struct MediaClock {
     /// When it showed [`START_MS`].
     begun: Option<Instant>,
-    anchor: Option<Anchor>,
-    /// The last time of each lane, on the publisher's timeline.
-    last: [Option<i64>; 2],
+    /// The last message of each lane.
+    lanes: [Option<Message>; 2],
+    /// How many timelines there were before this one.
+    jumps: u32,
+    drift: Drift,
 }
 
-#[derive(Debug)]
-struct Anchor {
-    /// The latest wire time of either lane, and the same widened to the publisher's timeline.
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    /// Its wire time, and the same widened to its timeline.
     wire_ms: u32,
     wide_ms: i64,
     arrival: Instant,
-    /// What the publisher's timeline is ahead of the media clock.
+    /// What its timeline is ahead of the media clock.
     offset_ms: i64,
-    /// How many timelines there were before this one.
-    jumps: u32,
+}
+
+impl Message {
+    /// A wire time that comes after this one, on the same timeline.
+    fn widened(&self, wire_ms: u32) -> i64 {
+        self.wide_ms + step_ms(self.wire_ms, wire_ms)
+    }
+
+    fn elapsed_ms(&self, now: Instant) -> i64 {
+        now.saturating_duration_since(self.arrival).as_millis() as i64
+    }
+
+    /// A time from `back_ms` before this one to what real time explains.
+    fn explains(&self, now: Instant, wide_ms: i64, back_ms: i64) -> bool {
+        let step = wide_ms - self.wide_ms;
+        (-back_ms..=JUMP_FORWARD_MS + self.elapsed_ms(now)).contains(&step)
+    }
+
+    /// What the media clock shows now, by this message's arrival.
+    fn due_ms(&self, now: Instant) -> i64 {
+        self.wide_ms - self.offset_ms + self.elapsed_ms(now).max(1)
+    }
 }
 
 impl MediaClock {
@@ -52,31 +90,25 @@ impl MediaClock {
     /// The media clock's time of a message that arrived now.
     pub fn map(&mut self, now: Instant, lane: Lane, wire_ms: u32) -> i64 {
         let begun = *self.begun.get_or_insert(now);
-        let Some(anchor) = &mut self.anchor else {
+        let [own, other] = [lane, lane.other()].map(|lane| self.lanes[lane as usize]);
+        let (wide_ms, offset_ms) = if let Some(on) = goes_on(now, wire_ms, own, other) {
+            on
+        } else {
+            // A new timeline goes on where the old one would be now.
             let wide_ms = i64::from(wire_ms);
-            let begins_ms = START_MS + now.saturating_duration_since(begun).as_millis() as i64;
-            self.anchor = Some(Anchor { wire_ms, wide_ms, arrival: now, offset_ms: wide_ms - begins_ms, jumps: 0 });
-            self.last[lane as usize] = Some(wide_ms);
-            return begins_ms;
+            let since_begun = || START_MS + now.saturating_duration_since(begun).as_millis() as i64;
+            let last = own.or(other);
+            self.jumps += u32::from(last.is_some());
+            (wide_ms, wide_ms - last.map_or_else(since_begun, |last| last.due_ms(now)))
         };
-        let wide_ms = anchor.wide_ms + step_ms(anchor.wire_ms, wire_ms);
-        let elapsed_ms = now.saturating_duration_since(anchor.arrival).as_millis() as i64;
-        let last = self.last[lane as usize];
-        let forward = wide_ms - anchor.wide_ms > JUMP_FORWARD_MS + elapsed_ms;
-        let back = wide_ms < last.unwrap_or(anchor.wide_ms - JUMP_FORWARD_MS) - JUMP_BACK_MS;
-        if forward || back {
-            // The new timeline goes on where the old one would be now.
-            let due_ms = anchor.wide_ms - anchor.offset_ms + elapsed_ms.max(1);
-            anchor.offset_ms = wide_ms - due_ms;
-            anchor.jumps += 1;
-            // The other lane jumps too: what it had on the old timeline says nothing about the new one.
-            self.last = [None; 2];
+        if own.is_some_and(|own| own.offset_ms != offset_ms) {
+            self.drift.changed();
         }
-        anchor.wire_ms = wire_ms;
-        anchor.wide_ms = wide_ms;
-        anchor.arrival = now;
-        self.last[lane as usize] = Some(wide_ms);
-        wide_ms - anchor.offset_ms
+        self.lanes[lane as usize] = Some(Message { wire_ms, wide_ms, arrival: now, offset_ms });
+        let time_ms = wide_ms - offset_ms;
+        self.drift.observe(now, lane, time_ms);
+        // Nobody sees pictures move by a millisecond, and sound stays a plain count of samples.
+        if lane == Lane::Video { time_ms - self.drift.correction_ms(now) } else { time_ms }
     }
 
     /// An instant and the media clock's time then: the same for both tracks.
@@ -86,8 +118,38 @@ impl MediaClock {
 
     /// Timelines begun anew so far.
     pub fn jumps(&self) -> u32 {
-        self.anchor.as_ref().map_or(0, |anchor| anchor.jumps)
+        self.jumps
     }
+
+    /// By how much the sound's times have fallen behind the pictures' so far.
+    pub fn drifted_ms(&self) -> i64 {
+        self.drift.found_ms()
+    }
+}
+
+/// The widened time, and its timeline's offset, of a message that goes on with its lane, or follows the other one onto a timeline that is new.
+fn goes_on(now: Instant, wire_ms: u32, own: Option<Message>, other: Option<Message>) -> Option<(i64, i64)> {
+    let same_timeline = |own: &Message| other.filter(|other| other.offset_ms == own.offset_ms);
+    // Small steps of one lane pass for disorder; where it has come to the other's new timeline by one, their times are together.
+    let together = || {
+        let other = other.filter(|other| own.is_some_and(|own| own.offset_ms != other.offset_ms))?;
+        let wide_ms = other.widened(wire_ms);
+        let apart_ms = wide_ms - other.wide_ms - other.elapsed_ms(now);
+        (apart_ms.abs() <= TOGETHER_MS).then_some((wide_ms, other.offset_ms))
+    };
+    let on_own = || {
+        let own = own?;
+        // A lane that was silent for long may have missed the wrap that the other one has seen.
+        let widened = [Some(own), same_timeline(&own)].into_iter().flatten().map(|known| known.widened(wire_ms));
+        let wide_ms = widened.into_iter().find(|wide_ms| own.explains(now, *wide_ms, JUMP_BACK_MS))?;
+        Some((wide_ms, own.offset_ms))
+    };
+    let on_other = || {
+        let other = other.filter(|other| own.is_none_or(|own| own.offset_ms != other.offset_ms))?;
+        let wide_ms = other.widened(wire_ms);
+        other.explains(now, wide_ms, JUMP_FORWARD_MS + JUMP_BACK_MS).then_some((wide_ms, other.offset_ms))
+    };
+    together().or_else(on_own).or_else(on_other)
 }
 
 /// From one wire time to another, whichever of the two wraps lies between them.

@@ -280,8 +280,12 @@ impl Media {
         self.notice("audio-dropped", "Sound is dropped: this server is too busy to turn AAC into Opus".into());
     }
 
-    /// One line on what was left out, for the session's end.
+    /// What was left out and what was made good, for the session's end.
     pub fn log_dropped(&self) {
+        let drifted_ms = self.clock.drifted_ms();
+        if drifted_ms != 0 {
+            info!(drifted_ms, "the sound's times fell behind the pictures'; pictures were moved");
+        }
         if let Some(dropped) =
             self.video.as_ref().map(|video| video.dropped).filter(|d| *d != video::Dropped::default())
         {

@@ -16,6 +16,7 @@ mod amf;
 mod chunk;
 mod clock;
 mod command;
+mod drift;
 mod ending;
 mod flv;
 mod key;
