@@ -406,7 +406,8 @@ impl Packager {
         let source = self.sound.as_ref()?;
         let rate_hz = source.rate_hz()?;
         if let Some(clock) = self.media_clock.reference(ORIGINALS_CLOCK_HZ) {
-            return Some((ClockReference { time_ticks: at_rate(clock.time_ticks, rate_hz) as u64, ..clock }, rate_hz));
+            let time_ticks = at_rate(clock.time_ticks, rate_hz) - source.moved_ticks();
+            return Some((ClockReference { time_ticks: time_ticks as u64, ..clock }, rate_hz));
         }
         Some((if self.all_reported() { source.reported } else { source.arrived }?, rate_hz))
     }

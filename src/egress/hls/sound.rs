@@ -1,7 +1,8 @@
 //! A publisher's sound as frames that follow each other without a hole, whichever codec comes in and goes out.
 //!
-//! AAC stays as it is. Its times come rounded to milliseconds (RTMP), so frames are counted, and the count is set right by a frame when it
-//! is off by more than half of one on average. Opus becomes AAC, or stays as it is. What is missing becomes silence.
+//! AAC stays as it is. Its times come rounded to milliseconds (RTMP), so frames are counted. Where the publisher's samples are made by
+//! another clock than its times, the count goes on, and how far it has moved is told, for pictures to follow. It is set right by a frame only
+//! when it is off by more than half of one on average. Opus becomes AAC, or stays as it is. What is missing becomes silence.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -18,6 +19,10 @@ use crate::{
 const READY_FRAMES_MAX: usize = 1_000;
 /// Weight of a new difference between counted and given times in their average.
 const DRIFT_SHARE: i64 = 16;
+/// The count moves against given times by this share of a frame...
+const MOVE_SHARE: i64 = 1_000;
+/// ...while they are further apart than this on average, 1 ms: beyond what rounding leaves.
+const MOVE_FROM_HZ: i64 = 1_000;
 /// Silence of Opus: 20 ms of stereo, full band.
 const OPUS_SILENCE: &[u8] = &[0xfc, 0xff, 0xfe];
 /// Silence of AAC-LC, raw, mono and stereo.
@@ -51,6 +56,8 @@ struct Count {
     /// Where the last frame ends, once there is one.
     end_ticks: Option<i64>,
     drift_ticks: i64,
+    /// What is to be taken off given times to have counted ones.
+    moved_ticks: i64,
 }
 
 /// See the module.
@@ -91,6 +98,7 @@ impl SoundSource {
             silence,
             end_ticks: None,
             drift_ticks: 0,
+            moved_ticks: 0,
         };
         Self::new(Input::Opus { assembler, to_aac }, Some(count))
     }
@@ -122,9 +130,12 @@ impl SoundSource {
             self.add(original.unit.data.clone(), original.arrival, 0);
             return;
         };
-        let off = given_ticks - end;
+        let off = given_ticks - count.moved_ticks - end;
         count.drift_ticks += (off - count.drift_ticks) / DRIFT_SHARE;
         let frame_ticks = count.frame_ticks;
+        if count.drift_ticks.abs() > i64::from(count.rate_hz) / MOVE_FROM_HZ {
+            count.moved_ticks += count.drift_ticks.signum() * (frame_ticks / MOVE_SHARE).max(1);
+        }
         // A gap of some frames is one at once; rounding shows on average only.
         let at_once = off.abs() > 4 * frame_ticks;
         if at_once || count.drift_ticks.abs() > frame_ticks / 2 {
@@ -244,6 +255,11 @@ impl SoundSource {
         self.ready.front()
     }
 
+    /// What is to be taken off the publisher's times to have those of frames.
+    pub(super) fn moved_ticks(&self) -> i64 {
+        self.count.as_ref().map_or(0, |count| count.moved_ticks)
+    }
+
     /// Where the frames that were made end.
     pub(super) fn end_ticks(&self) -> Option<i64> {
         self.count.as_ref()?.end_ticks
@@ -285,5 +301,6 @@ fn count_of(format: &OriginalFormat) -> Option<Count> {
         silence: silence.filter(|_| parsed.object_type == LOW_COMPLEXITY).map(Bytes::from_static),
         end_ticks: None,
         drift_ticks: 0,
+        moved_ticks: 0,
     })
 }

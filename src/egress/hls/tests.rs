@@ -3,6 +3,7 @@
 mod aac;
 mod codecs;
 mod disorder;
+mod drift;
 pub mod flv;
 mod originals;
 pub mod player;
