@@ -258,3 +258,18 @@ fn lanes_far_apart_are_no_jump() {
     }
     assert_eq!(clock.jumps(), 0);
 }
+
+#[test]
+fn a_step_that_is_disorder_for_one_lane_and_a_jump_for_the_other_parts_them_for_a_message() {
+    let mut clock = MediaClock::default();
+    let at = |ms: u64| epoch() + Duration::from_millis(ms);
+    for step in 0..100u64 {
+        // Back by 530 ms: 490 from picture to picture, 510 from frame to frame.
+        let back_ms = if step >= 50 { 530 } else { 0 };
+        let wire_ms = |ms: u64| 10_000 + ms as u32 - back_ms;
+        let sound = [0, 20].map(|ms| clock.map(at(step * 40 + ms), Lane::Audio, wire_ms(step * 40 + ms)));
+        let pictures = clock.map(at(step * 40 + 20), Lane::Video, wire_ms(step * 40 + 20));
+        assert_eq!(sound[1], pictures, "{step}");
+    }
+    assert_eq!(clock.jumps(), 1);
+}
