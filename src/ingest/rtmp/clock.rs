@@ -14,7 +14,7 @@ const START_MS: i64 = 60_000;
 const JUMP_FORWARD_MS: i64 = 3_000;
 /// A step back within one track that is taken for a new timeline; smaller ones are a muxer's disorder.
 const JUMP_BACK_MS: i64 = 500;
-/// As near as this to each other, two lanes' times are of one timeline.
+/// As near as this to where they usually are from each other, two lanes' times are of one timeline.
 const TOGETHER_MS: i64 = 200;
 /// FLV muxers (ffmpeg's, OBS's) write 31 bits of a time, as the format has it: theirs go to 0 here, after 24 days.
 const FLV_WRAP_MS: u32 = 1 << 31;
@@ -57,6 +57,8 @@ struct Message {
     arrival: Instant,
     /// What its timeline is ahead of the media clock.
     offset_ms: i64,
+    /// What it was ahead of the other lane when both were last on one timeline.
+    ahead_ms: i64,
 }
 
 impl Message {
@@ -73,6 +75,11 @@ impl Message {
     fn explains(&self, now: Instant, wide_ms: i64, back_ms: i64) -> bool {
         let step = wide_ms - self.wide_ms;
         (-back_ms..=JUMP_FORWARD_MS + self.elapsed_ms(now)).contains(&step)
+    }
+
+    /// What a time of the same timeline that comes now is ahead of this lane.
+    fn ahead_ms(&self, now: Instant, wide_ms: i64) -> i64 {
+        wide_ms - self.wide_ms - self.elapsed_ms(now)
     }
 
     /// What the media clock shows now, by this message's arrival.
@@ -104,7 +111,9 @@ impl MediaClock {
         if own.is_some_and(|own| own.offset_ms != offset_ms) {
             self.drift.changed();
         }
-        self.lanes[lane as usize] = Some(Message { wire_ms, wide_ms, arrival: now, offset_ms });
+        let together = other.filter(|other| other.offset_ms == offset_ms).map(|other| other.ahead_ms(now, wide_ms));
+        let ahead_ms = together.or(own.map(|own| own.ahead_ms)).unwrap_or_default();
+        self.lanes[lane as usize] = Some(Message { wire_ms, wide_ms, arrival: now, offset_ms, ahead_ms });
         let time_ms = wide_ms - offset_ms;
         self.drift.observe(now, lane, time_ms);
         // Nobody sees pictures move by a millisecond, and sound stays a plain count of samples.
@@ -132,10 +141,11 @@ fn goes_on(now: Instant, wire_ms: u32, own: Option<Message>, other: Option<Messa
     let same_timeline = |own: &Message| other.filter(|other| other.offset_ms == own.offset_ms);
     // Small steps of one lane pass for disorder; where it has come to the other's new timeline by one, their times are together.
     let together = || {
-        let other = other.filter(|other| own.is_some_and(|own| own.offset_ms != other.offset_ms))?;
+        let own = own?;
+        let other = other.filter(|other| own.offset_ms != other.offset_ms)?;
         let wide_ms = other.widened(wire_ms);
-        let apart_ms = wide_ms - other.wide_ms - other.elapsed_ms(now);
-        (apart_ms.abs() <= TOGETHER_MS).then_some((wide_ms, other.offset_ms))
+        let moved_ms = other.ahead_ms(now, wide_ms) - own.ahead_ms;
+        (moved_ms.abs() <= TOGETHER_MS).then_some((wide_ms, other.offset_ms))
     };
     let on_own = || {
         let own = own?;

@@ -273,3 +273,19 @@ fn a_step_that_is_disorder_for_one_lane_and_a_jump_for_the_other_parts_them_for_
     }
     assert_eq!(clock.jumps(), 1);
 }
+
+#[test]
+fn a_lane_that_is_usually_late_is_not_taken_for_one_that_has_jumped_back() {
+    let mut clock = MediaClock::default();
+    let at = |ms: u64| epoch() + Duration::from_millis(ms);
+    for step in 0..100u64 {
+        // Sound comes 450 ms late, and jumps as late behind the pictures.
+        let wire_ms = |ms: u64| 10_000 + ms as u32 - if ms >= 2_000 { 600 } else { 0 };
+        let pictures = clock.map(at(step * 40), Lane::Video, wire_ms(step * 40));
+        let late_ms = (step * 40).saturating_sub(450);
+        let sound = clock.map(at(step * 40), Lane::Audio, wire_ms(late_ms));
+        let apart_ms = pictures - sound - (step * 40 - late_ms) as i64;
+        assert!(apart_ms.abs() <= 40, "{step}: {apart_ms}");
+    }
+    assert_eq!(clock.jumps(), 1);
+}
