@@ -48,7 +48,9 @@ test(
     await until("the stream is live", () => stage.server.stream("as-installed"));
     await watch("as-installed", 1, "OBS as installed", 1000);
     const state = await stage.server.stream("as-installed");
-    assert.deepEqual(state?.notices.map(({ code }) => code), ["b-frames-reencoded"]);
+    // Where the machine is busy, OBS leaves pictures out, too, and that is told.
+    const codes = state?.notices.map(({ code }) => code) ?? [];
+    assert.ok(codes.includes("b-frames-reencoded") && !codes.includes("b-frames-dropped"), JSON.stringify(codes));
     assert.equal(state?.reencoding?.starts, 1);
     const player = await HlsPlayer.open(stage.pages);
     stage.closeLater(() => player.close());
@@ -66,7 +68,8 @@ test(
       await until("the stream is live", () => stage.server.stream(stream));
       await watch(stream, 1, `OBS, ${settings}`, latencyMaxMs);
       const without = await stage.server.stream(stream);
-      assert.deepEqual([without?.notices, without?.reencoding], [[], null]);
+      assert.equal(without?.reencoding, null);
+      assert.deepEqual(without?.notices.filter(({ code }) => code.startsWith("b-frames")), []);
       await obs.stop();
     }
   }),
