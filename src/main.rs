@@ -13,7 +13,10 @@ use sluice::{
     config::{Config, ConfigErrors, Kind, SETTINGS, Sources},
     server::{self, VERSION},
 };
-use sluice_signaling::token::{Authenticator, Claims, OneOrMany, Right, Rights};
+use sluice_signaling::{
+    priority::Priority,
+    token::{Authenticator, Claims, OneOrMany, Right, Rights},
+};
 
 /// Thousands of requests that wait for one part are answered at once, by all threads: with the C library's allocator a quarter of that is
 /// spent on its locks. Without transparent huge pages (in `Cargo.toml`), which would triple what the first viewers cost.
@@ -86,6 +89,9 @@ struct TokenArguments {
     /// Whom it is made out for
     #[arg(long)]
     sub: Option<String>,
+    /// Which of a stream's publishers the bearer is, primary or backup; otherwise it may ask to be either
+    #[arg(long)]
+    priority: Option<Priority>,
     /// Page origin that may use it (https://example.org); several times for several
     #[arg(long)]
     origin: Vec<String>,
@@ -190,6 +196,7 @@ fn token(arguments: TokenArguments) -> ExitCode {
         can: Rights(arguments.can),
         origin: some(arguments.origin),
         ip: some(arguments.ip),
+        priority: arguments.priority,
         ..Claims::default()
     };
     let authenticator = match Authenticator::hs256(secret.as_bytes()) {

@@ -65,6 +65,12 @@ pub struct OutputLabels {
     pub outcome: &'static str,
 }
 
+/// `to`: `primary`, `backup`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PriorityLabel {
+    pub to: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectionLabel {
     direction: &'static str,
@@ -86,6 +92,8 @@ pub struct Metrics {
     pub webrtc_sessions: Gauge,
     pub publishers: Family<ProtocolLabel, Gauge>,
     pub viewers: Family<ProtocolLabel, Gauge>,
+    /// From one publisher to the one that stood by.
+    hand_overs: Family<PriorityLabel, Counter>,
     pub rtp_packets: BothWays,
     pub rtp_bytes: BothWays,
     pub rtmp_bytes: BothWays,
@@ -126,6 +134,7 @@ impl Metrics {
             webrtc_sessions: Gauge::default(),
             publishers: Family::default(),
             viewers: Family::default(),
+            hand_overs: Family::default(),
             rtp_packets,
             rtp_bytes,
             rtmp_bytes,
@@ -158,6 +167,11 @@ impl Metrics {
         );
         r.register("publishers", "Publishers connected now", metrics.publishers.clone());
         r.register("viewers", "Viewers connected now", metrics.viewers.clone());
+        r.register(
+            "publisher_hand_overs",
+            "Times that a stream went over to the publisher that stood by",
+            metrics.hand_overs.clone(),
+        );
         r.register("rtx_packets", "Packets sent again", metrics.rtx_packets.clone());
         r.register_with_unit(
             "join",
@@ -224,6 +238,9 @@ impl Metrics {
         for protocol in ["whip", "rtmp"] {
             metrics.publishers.get_or_create(&ProtocolLabel { protocol }).set(0);
         }
+        for to in ["primary", "backup"] {
+            metrics.hand_overs_to(to);
+        }
         for protocol in ["whep", "hls"] {
             metrics.viewers.get_or_create(&ProtocolLabel { protocol }).set(0);
         }
@@ -236,6 +253,11 @@ impl Metrics {
     /// A request was refused for its token; `reason` as `sluice_signaling::token::Denied::reason` has it.
     pub fn count_auth_failure(&self, reason: &'static str) {
         self.auth_failures.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts the streams that went over to a publisher of that priority.
+    pub fn hand_overs_to(&self, to: &'static str) -> Counter {
+        self.hand_overs.get_or_create_owned(&PriorityLabel { to })
     }
 
     /// A session ended; `outcome` is one of [`OUTCOMES`].
@@ -279,6 +301,7 @@ mod tests {
             "sluice_publishers{protocol=\"whip\"} 0",
             "sluice_publishers{protocol=\"rtmp\"} 0",
             "sluice_viewers{protocol=\"whep\"} 0",
+            "sluice_publisher_hand_overs_total{to=\"backup\"} 0",
             "sluice_rtp_packets_total{direction=\"in\"} 7",
             "sluice_rtp_packets_total{direction=\"out\"} 0",
             "sluice_rtp_bytes_total{direction=\"in\"} 0",

@@ -119,6 +119,7 @@ impl House {
             from: BROWSER,
             video_line: None,
             user_agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156".into(),
+            priority: Default::default(),
             subject: Some("alice".into()),
             expires: None,
             video_codecs: Vec::new(),

@@ -14,6 +14,7 @@ use crate::{
     ice_server::IceServers,
     media_plane::{Direction, MediaPlane, OpenRequest},
     name::{SessionId, StreamName},
+    priority::Priority,
     redirect::NodeUrl,
     sdp::{MediaOffer, Negotiated, OfferError, answer},
     token::{Authenticator, Denied, Grant, Presenter, Right},
@@ -193,6 +194,7 @@ impl Call<'_> {
         if let Some(why) = self.plane.unavailable() {
             return Err(self.elsewhere(stream, why));
         }
+        let priority = Priority::of(grant.priority, self.request.query_priority).map_err(Problem::from)?;
         let offer = self.body(SDP_TYPE, "Accept-Post")?;
         let offer = MediaOffer::parse(offer).map_err(|error| error.problem())?;
         let media = match (self.door.negotiate)(self, stream, &offer) {
@@ -203,6 +205,7 @@ impl Call<'_> {
             direction: self.door.direction,
             stream: stream.clone(),
             grant: grant.clone(),
+            priority,
             from: self.request.from,
             user_agent: self.user_agent(),
             remote_ice: offer.ice.clone(),

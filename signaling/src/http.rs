@@ -64,6 +64,8 @@ pub struct Request<'a> {
     pub authorization: Option<&'a str>,
     /// The query's `token`, percent-decoded.
     pub query_token: Option<&'a str>,
+    /// The query's `priority`: a publisher's word on what it is (see [`priority`](crate::priority)).
+    pub query_priority: Option<&'a str>,
     pub origin: Option<&'a str>,
     pub if_match: Option<&'a str>,
     pub user_agent: Option<&'a str>,
@@ -88,6 +90,7 @@ impl<'a> Request<'a> {
             content_type: None,
             authorization: None,
             query_token: None,
+            query_priority: None,
             origin: None,
             if_match: None,
             user_agent: None,

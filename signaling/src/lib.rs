@@ -20,6 +20,7 @@ mod layers;
 pub mod media_plane;
 pub mod name;
 mod patch;
+pub mod priority;
 pub mod redirect;
 pub mod sdp;
 pub mod token;

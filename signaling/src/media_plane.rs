@@ -12,6 +12,7 @@ use crate::{
     events::{EventStreams, News},
     ice::IceCredentials,
     name::{SessionId, StreamName},
+    priority::Priority,
     sdp::{Fingerprint, IceCandidate, Negotiated, Setup},
     token::Grant,
 };
@@ -31,6 +32,8 @@ pub struct OpenRequest {
     pub direction: Direction,
     pub stream: StreamName,
     pub grant: Grant,
+    /// Of a publisher.
+    pub priority: Priority,
     /// The HTTP client's address.
     pub from: SocketAddr,
     pub user_agent: String,

@@ -85,6 +85,10 @@ impl Call<'_> {
             location.push_str("&token=");
             location.push_str(token);
         }
+        if let Some(priority) = self.request.query_priority.filter(|priority| priority.bytes().all(is_unreserved)) {
+            location.push_str("&priority=");
+            location.push_str(priority);
+        }
         Box::new(Response::new(307).header("Location", location).header("Cache-Control", "no-store"))
     }
 }

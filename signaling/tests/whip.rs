@@ -6,12 +6,13 @@ use sluice_signaling::{
     endpoint::Settings,
     error::Problem,
     http::{BODY_MAX_BYTES, Method, Request, Response},
+    priority::Priority,
     sdp::Setup,
     token::{Authenticator, Denied, Right},
     whep::WHEP,
     whip::WHIP,
 };
-use support::{FakePlane, OBS, assert_problem, from, now, patch, post, session_of, text, token};
+use support::{FakePlane, OBS, assert_problem, backup_token, from, now, patch, post, session_of, text, token};
 
 fn ask(plane: &FakePlane, request: &Request<'_>) -> Response {
     WHIP.answer(request, &Authenticator::open(), plane, &Settings::default(), now())
@@ -105,6 +106,19 @@ fn a_token_may_come_in_the_query() {
     // The client has shown that it keeps tokens in URLs; the session's must work for it too.
     let location = response.header_value("location").unwrap();
     assert!(location.starts_with("/whip/cam1/") && location.ends_with(&format!("?token={token}")), "{location}");
+}
+
+#[test]
+fn a_publisher_says_whether_it_is_the_backup_unless_its_token_does() {
+    let plane = FakePlane::default();
+    assert_eq!(ask(&plane, &post(OBS)).status, 201);
+    assert_eq!(plane.last_request().priority, Priority::Primary);
+    assert_eq!(ask(&plane, &Request { query_priority: Some("backup"), ..post(OBS) }).status, 201);
+    assert_eq!(plane.last_request().priority, Priority::Backup);
+    let asks = Request { query_priority: Some("primary"), ..post(OBS) };
+    assert_eq!(ask_guarded(&plane, &asks, &backup_token()).status, 201);
+    assert_eq!(plane.last_request().priority, Priority::Backup);
+    assert_problem(&ask(&plane, &Request { query_priority: Some("first"), ..post(OBS) }), 400, "bad-priority");
 }
 
 #[test]

@@ -117,6 +117,7 @@ settings! {
     auth.hs256_secret: Secret, "a text of at least 32 bytes";
     auth.allow_open: Switch, "true or false";
     publish.on_conflict: Text, "\"takeover\" or \"reject\"";
+    publish.hand_back_s: Whole, "a time in seconds, 0 to 3600";
     whep.not_live: Text, "\"reject\" or \"wait\"";
     whep.wait_max_s: Whole, "a time in seconds, 10 to 86400";
     hls.enabled: Switch, "true or false";

@@ -168,11 +168,14 @@ impl fmt::Debug for AuthConfig {
 }
 
 /// What publishers may do.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PublishConfig {
     /// `takeover` or `reject`. Default: `takeover`, so that a publisher that lost its network can come back at once; the
     /// cost is that anybody with the right to publish can push another off.
     pub on_conflict: OnConflict,
+    /// For how long, in seconds, a primary publisher that comes back must send without a break before its backup hands over to it.
+    /// Default: 2. Longer means that a bad network is changed to less often.
+    pub hand_back_s: u32,
 }
 
 /// What happens when a second publisher comes to a live stream (`publish.on_conflict`).
@@ -302,6 +305,12 @@ impl Default for IceConfig {
 impl Default for RtmpConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 1935)), enabled: true, tls: Vec::new(), plain: true }
+    }
+}
+
+impl Default for PublishConfig {
+    fn default() -> Self {
+        Self { on_conflict: OnConflict::default(), hand_back_s: 2 }
     }
 }
 

@@ -50,7 +50,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     section!(config.ice: IceConfig { servers, turn_secret, turn_ttl_s, turn_username, turn_credential });
     section!(config.rtmp: RtmpConfig { listen, enabled, tls, plain });
     section!(config.auth: AuthConfig { mode, hs256_secret, allow_open });
-    section!(config.publish: PublishConfig { on_conflict });
+    section!(config.publish: PublishConfig { on_conflict, hand_back_s });
     section!(config.whep: WhepConfig { not_live, wait_max_s });
     section!(config.hls: HlsConfig { enabled, always_on, output, part_ms, segment_s, window_segments, dvr_s, window_max_mb, opus, idle_s, away_s, streams_max, waiting_max, client_waiting_max });
     section!(config.transcode: TranscodeConfig { b_frames, ffmpeg, encoder, streams_max });

@@ -19,6 +19,7 @@ use sluice_signaling::{
         OpenRequest, PresentIce, SenderIds, SessionOwner, TransportParams, WatchedSession,
     },
     name::{SessionId, StreamName},
+    priority::Priority,
     sdp::{IceCandidate, Negotiated, NegotiatedMedia, Setup},
 };
 
@@ -103,6 +104,7 @@ impl Plane {
             user_agent: request.user_agent,
             video_line: request.video_line,
             subject: request.grant.subject,
+            priority: request.priority,
             expires: request.grant.expires,
             video_codecs: video_codecs(&request.media),
             since: SystemTime::now(),
@@ -171,9 +173,9 @@ impl MediaPlane for Plane {
 
     fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem> {
         self.check_draining()?;
-        let busy = || self.streams.get(&request.stream).is_some_and(|stream| stream.is_live());
+        let busy = || self.streams.get(&request.stream).is_some_and(|stream| stream.has_publisher(request.priority));
         if request.direction == Direction::Ingest && self.on_conflict == OnConflict::Reject && busy() {
-            return Err(conflict());
+            return Err(conflict(request.priority));
         }
         let (session, local_ice) = (SessionId::random(), IceCredentials::random());
         let senders = match request.direction {
@@ -210,6 +212,7 @@ impl MediaPlane for Plane {
             direction: Direction::Egress,
             stream: request.stream,
             grant: request.grant,
+            priority: Priority::default(),
             from: request.from,
             user_agent: request.user_agent,
             remote_ice: answer.remote_ice,
@@ -345,12 +348,12 @@ fn no_session() -> Problem {
     problem::not_found("the session has ended, or never was")
 }
 
-fn conflict() -> Problem {
+fn conflict(priority: Priority) -> Problem {
     Problem {
         status: 409,
         slug: "stream-has-publisher",
         title: "The stream already has a publisher",
-        detail: StreamBusy.to_string(),
+        detail: StreamBusy::with(priority).to_string(),
         retry_after_s: None,
     }
 }

@@ -15,6 +15,8 @@ use super::problem;
 #[derive(Deserialize)]
 pub struct Presented {
     pub token: Option<String>,
+    /// [`sluice_signaling::priority`].
+    pub priority: Option<String>,
     /// [`sluice_signaling::redirect::REDIRECTED`].
     pub redirected: Option<String>,
 }

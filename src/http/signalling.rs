@@ -115,6 +115,7 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
         content_type: text(header::CONTENT_TYPE),
         authorization: text(header::AUTHORIZATION),
         query_token: query.token.as_deref(),
+        query_priority: query.priority.as_deref(),
         origin: text(header::ORIGIN),
         if_match: text(header::IF_MATCH),
         user_agent: text(header::USER_AGENT),

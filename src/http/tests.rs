@@ -202,6 +202,7 @@ impl House {
         let info = PublisherInfo {
             session: SessionId::random(),
             protocol: Protocol::Rtmp,
+            priority: Default::default(),
             remote: SocketAddr::from(([127, 0, 0, 1], 40_000)),
             user_agent: "OBS".into(),
             subject: Some("alice".into()),
@@ -494,6 +495,7 @@ async fn the_api_describes_every_path_it_has() {
         "/api/v1/streams",
         "/api/v1/streams/{stream}",
         "/api/v1/streams/{stream}/publisher",
+        "/api/v1/streams/{stream}/standby",
         "/api/v1/streams/{stream}/viewers/{session}",
     ];
     assert_eq!(paths, expected);

@@ -159,6 +159,7 @@ fn published_by_whip(first: [u32; 2]) -> Player {
     let info = PublisherInfo {
         session: SessionId::random(),
         protocol: Protocol::Whip,
+        priority: Default::default(),
         remote: ([127, 0, 0, 1], 9).into(),
         user_agent: String::new(),
         subject: None,

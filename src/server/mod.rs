@@ -33,7 +33,7 @@ use crate::{
     ingest::rtmp::{self, Door, RtmpContext, Tls, TlsError},
     metrics::Metrics,
     packaging::{Output, OutputError, Packaging, PackagingSettings},
-    track::Streams,
+    track::{HandOver, Streams},
     transcode::{Reencoding, ReencodingSettings, find_program},
     transport::{Certificate, TransportError},
     worker::{WorkerSettings, Workers},
@@ -103,8 +103,15 @@ impl Server {
         let authenticator = Arc::new(authenticator(config)?);
         // A mark is enough: who is interested looks for itself.
         let (changed, changes) = watch::channel(());
-        let streams = Arc::new(Streams::with_listener(move || changed.send_replace(())));
         let metrics = Metrics::new();
+        let hand_over = HandOver {
+            back_after: Duration::from_secs(config.publish.hand_back_s.into()),
+            to_primary: metrics.hand_overs_to("primary"),
+            to_backup: metrics.hand_overs_to("backup"),
+        };
+        let streams = Arc::new(Streams::with_listener(hand_over, move || {
+            changed.send_replace(());
+        }));
         let drain = CancellationToken::new();
         let http_stop = CancellationToken::new();
         let certificate = Certificate::generate()?;

@@ -29,8 +29,9 @@ pub use packet::{ClockReference, PAYLOAD_BYTES_MAX, TrackPacket};
 pub use packet_ring::{Insertion, PacketRing, RingLimits};
 pub use replica::{News, Replica, ReplicaLayer, ReplicaTrack, Run};
 pub use stream::{
-    EndReason, LayerReport, NOTICES_MAX, Notice, Protocol, Publication, PublisherControl, PublisherInfo, Rendition,
-    RenditionRefused, Stream, StreamState, Superseded, TRACKS_MAX, TrackIndex, TrackState, ViewerCount, WorkerIndex,
+    EndReason, HandOver, LayerReport, NOTICES_MAX, Notice, Protocol, Publication, PublisherControl, PublisherInfo,
+    Rendition, RenditionRefused, StandbyState, Stream, StreamState, Superseded, TRACKS_MAX, TrackIndex, TrackState,
+    ViewerCount, WorkerIndex,
 };
 pub use streams::{StreamBusy, Streams};
 pub use subscription::{Outgoing, Phase, Playout, Subscription, SwitchWait};

@@ -13,6 +13,9 @@ mod publisher;
 mod rendition;
 #[cfg(test)]
 mod rendition_tests;
+mod standby;
+#[cfg(test)]
+mod standby_tests;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +29,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sluice_signaling::media_plane::Direction;
+use sluice_signaling::{media_plane::Direction, priority::Priority};
 
 use crate::{
     codec::PictureSize,
@@ -41,6 +44,8 @@ use layer::Layer;
 pub use publication::Publication;
 pub use publisher::{EndReason, Notice, PublisherControl, PublisherInfo};
 pub use rendition::{Rendition, RenditionRefused};
+use standby::Pulse;
+pub use standby::{HandOver, StandbyState};
 
 /// A track's place among its publication's tracks, in order of [`Publication::add_track`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,7 +110,10 @@ struct Track {
     layers: Vec<Layer>,
 }
 
+/// A publisher and what it sends: on air, or standing by.
 struct Live {
+    /// Its [`Publication`] has it, too.
+    id: u64,
     info: PublisherInfo,
     control: Arc<dyn PublisherControl>,
     since: SystemTime,
@@ -117,6 +125,7 @@ struct Live {
     renditions: u64,
     /// Of a publisher that hands over access units.
     originals: Option<OriginalsCache>,
+    pulse: Pulse,
 }
 
 struct Subscriber {
@@ -130,29 +139,32 @@ struct Subscriber {
 
 #[derive(Default)]
 struct Inner {
-    /// Which publication is on (or was last), so that a replaced one's late words are not taken for the new one's.
+    /// Counts the stretches of one publisher on air, so that late words about one are not taken for the next one's.
     publication: u64,
+    /// The last one's [`Live::id`].
+    last_id: u64,
+    /// On air.
     live: Option<Live>,
+    /// Of the other priority; only beside one that is on air.
+    standby: Option<Live>,
+    /// Since when the one that stands by is heard, and the one on air is not.
+    in_doubt_since: Option<Instant>,
     subscribers: Vec<Subscriber>,
     frames: FrameReaders,
 }
 
-/// Who wants to know of changes, if anybody.
-#[derive(Clone, Default)]
-pub(super) struct OnChange(pub Option<Arc<dyn Fn() + Send + Sync>>);
-
-impl OnChange {
-    fn call(&self) {
-        if let Some(changed) = &self.0 {
-            changed();
-        }
-    }
+/// What all streams have in common.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Who wants to know of changes, if anybody.
+    pub on_change: Option<Box<dyn Fn() + Send + Sync>>,
+    pub hand_over: HandOver,
 }
 
 /// A stream that somebody publishes or waits for.
 pub struct Stream {
     name: StreamName,
-    on_change: OnChange,
+    shared: Arc<Shared>,
     inner: Mutex<Inner>,
     viewers: AtomicUsize,
 }
@@ -170,6 +182,8 @@ pub struct StreamState {
     pub since: Option<SystemTime>,
     pub tracks: Vec<TrackState>,
     pub notices: Vec<Notice>,
+    /// Ready to take over, or to take back.
+    pub standby: Option<StandbyState>,
     pub viewers: usize,
 }
 
@@ -195,8 +209,14 @@ pub struct LayerReport {
 }
 
 impl Stream {
-    pub(super) fn new(name: StreamName, on_change: OnChange) -> Self {
-        Self { name, on_change, inner: Mutex::default(), viewers: AtomicUsize::new(0) }
+    pub(super) fn new(name: StreamName, shared: Arc<Shared>) -> Self {
+        Self { name, shared, inner: Mutex::default(), viewers: AtomicUsize::new(0) }
+    }
+
+    fn changed(&self) {
+        if let Some(on_change) = &self.shared.on_change {
+            on_change();
+        }
     }
 
     pub fn name(&self) -> &StreamName {
@@ -205,6 +225,11 @@ impl Stream {
 
     pub fn is_live(&self) -> bool {
         self.inner.lock().live.is_some()
+    }
+
+    /// Somebody of this priority publishes, on air or standing by.
+    pub fn has_publisher(&self, priority: Priority) -> bool {
+        self.inner.lock().has(priority)
     }
 
     /// The formats of the live tracks, video first; `None` when nobody publishes or no track is known yet.
@@ -223,6 +248,7 @@ impl Stream {
             since: live.map(|live| live.since),
             tracks: live.map_or_else(Vec::new, |live| live.tracks.iter().map(Track::state).collect()),
             notices: live.map_or_else(Vec::new, |live| live.notices.clone()),
+            standby: inner.standby.as_ref().map(Live::standby_state),
             viewers: self.viewers.load(Ordering::Relaxed),
         }
     }
@@ -294,9 +320,15 @@ impl Stream {
         }
     }
 
-    /// Ends the current publication, if any; its publisher is told why.
+    /// Ends the current publication, if any; its publisher is told why. Whoever stands by has the stream then.
     pub fn end_publication(&self, reason: EndReason) -> bool {
         let control = self.inner.lock().live.as_ref().map(|live| live.control.clone());
+        control.inspect(|control| control.end(reason)).is_some()
+    }
+
+    /// The same of the publisher that stands by.
+    pub fn end_standby(&self, reason: EndReason) -> bool {
+        let control = self.inner.lock().standby.as_ref().map(|standby| standby.control.clone());
         control.inspect(|control| control.end(reason)).is_some()
     }
 
@@ -326,7 +358,8 @@ impl Stream {
         inner.live.is_none() && unread && self.viewers.load(Ordering::Relaxed) == 0
     }
 
-    /// Puts a new publication on; whoever was on is returned, to be told outside the lock.
+    /// Puts a new publication on air, or lets it stand by where one of the other priority is on; whoever was in its place is returned, to be told
+    /// outside the lock.
     pub(super) fn publish(
         self: &Arc<Self>,
         info: PublisherInfo,
@@ -334,9 +367,11 @@ impl Stream {
         since: SystemTime,
     ) -> (Publication, Option<Arc<dyn PublisherControl>>) {
         let mut inner = self.inner.lock();
-        inner.publication += 1;
-        let publication = Publication { stream: self.clone(), publication: inner.publication };
-        let replaced = inner.live.replace(Live {
+        inner.last_id += 1;
+        let publication = Publication { stream: self.clone(), id: inner.last_id };
+        let stands_by = inner.live.as_ref().is_some_and(|live| live.info.priority != info.priority);
+        let newcomer = Live {
+            id: inner.last_id,
             originals: info.protocol.hands_over_originals().then(OriginalsCache::default),
             info,
             control,
@@ -345,7 +380,15 @@ impl Stream {
             notices: Vec::new(),
             reordered: false,
             renditions: 0,
-        });
+            pulse: Pulse::default(),
+        };
+        if stands_by {
+            let replaced = inner.standby.replace(newcomer);
+            self.changed();
+            return (publication, replaced.map(|standby| standby.control));
+        }
+        inner.publication += 1;
+        let replaced = inner.live.replace(newcomer);
         for subscriber in &mut inner.subscribers {
             subscriber.wanted = Default::default();
         }

@@ -3,23 +3,37 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 
 use parking_lot::RwLock;
+use sluice_signaling::priority::Priority;
 
 use crate::{
     config::OnConflict,
     media::StreamName,
-    track::{EndReason, Publication, PublisherControl, PublisherInfo, Stream, stream::OnChange},
+    track::{EndReason, HandOver, Publication, PublisherControl, PublisherInfo, Stream, stream::Shared},
 };
 
 /// The stream has a publisher, and conflicts are rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stream already has a publisher, and publish.on_conflict is \"reject\"")]
-pub struct StreamBusy;
+pub enum StreamBusy {
+    #[error("the stream already has a publisher, and publish.on_conflict is \"reject\"")]
+    Primary,
+    #[error("the stream already has a backup publisher, and publish.on_conflict is \"reject\"")]
+    Backup,
+}
+
+impl StreamBusy {
+    /// Over the place of that priority.
+    pub fn with(priority: Priority) -> Self {
+        match priority {
+            Priority::Primary => Self::Primary,
+            Priority::Backup => Self::Backup,
+        }
+    }
+}
 
 /// Every stream that is published or watched.
 #[derive(Default)]
 pub struct Streams {
-    /// Called whenever a publisher came or went, or its tracks changed.
-    on_change: OnChange,
+    shared: Arc<Shared>,
     by_name: RwLock<HashMap<StreamName, Arc<Stream>>>,
 }
 
@@ -32,8 +46,8 @@ impl fmt::Debug for Streams {
 impl Streams {
     /// With somebody who wants to know when a stream's publication or tracks have changed. It is called from any thread, under the
     /// stream's lock: it must not block, nor call the stream back.
-    pub fn with_listener(listener: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { on_change: OnChange(Some(Arc::new(listener))), by_name: RwLock::default() }
+    pub fn with_listener(hand_over: HandOver, listener: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { shared: Arc::new(Shared { on_change: Some(Box::new(listener)), hand_over }), by_name: RwLock::default() }
     }
 
     pub fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {
@@ -42,7 +56,7 @@ impl Streams {
 
     /// For a viewer, who may come before the publisher.
     pub fn get_or_create(&self, name: &StreamName) -> Arc<Stream> {
-        let create = || Arc::new(Stream::new(name.clone(), self.on_change.clone()));
+        let create = || Arc::new(Stream::new(name.clone(), self.shared.clone()));
         self.get(name).unwrap_or_else(|| self.by_name.write().entry(name.clone()).or_insert_with(create).clone())
     }
 
@@ -53,10 +67,11 @@ impl Streams {
         all
     }
 
-    /// Begins a publication. A publisher that is on is told that it was superseded, unless conflicts are rejected.
+    /// Begins a publication. A publisher of the same priority is told that it was superseded, unless conflicts are rejected; one of the other
+    /// priority stays, and of the two one stands by.
     ///
     /// # Errors
-    /// [`StreamBusy`] when there is one and `on_conflict` rejects.
+    /// [`StreamBusy`] when there is one of the same priority and `on_conflict` rejects.
     pub fn publish(
         &self,
         name: &StreamName,
@@ -67,11 +82,10 @@ impl Streams {
     ) -> Result<Publication, StreamBusy> {
         let (publication, replaced) = {
             let mut by_name = self.by_name.write();
-            let stream = by_name
-                .entry(name.clone())
-                .or_insert_with(|| Arc::new(Stream::new(name.clone(), self.on_change.clone())));
-            if on_conflict == OnConflict::Reject && stream.is_live() {
-                return Err(StreamBusy);
+            let stream =
+                by_name.entry(name.clone()).or_insert_with(|| Arc::new(Stream::new(name.clone(), self.shared.clone())));
+            if on_conflict == OnConflict::Reject && stream.has_publisher(info.priority) {
+                return Err(StreamBusy::with(info.priority));
             }
             stream.publish(info, control, since)
         };

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sluice_signaling::{
     events::EventStreams,
     media_plane::{Direction, LayerChoice, SenderIds},
+    priority::Priority,
     sdp::Negotiated,
 };
 
@@ -54,6 +55,8 @@ pub struct SessionInfo {
     /// The `m=` line of pictures in the session's descriptions, from 0.
     pub video_line: Option<usize>,
     pub subject: Option<String>,
+    /// Of a publisher.
+    pub priority: Priority,
     pub expires: Option<SystemTime>,
     /// What was agreed on for pictures, each codec once.
     pub video_codecs: Vec<Codec>,
@@ -281,6 +284,7 @@ pub(super) mod testing {
             user_agent: String::new(),
             video_line: None,
             subject: None,
+            priority: Priority::default(),
             expires,
             video_codecs: Vec::new(),
             since: SystemTime::UNIX_EPOCH,

@@ -274,6 +274,7 @@ impl Worker {
         let publisher = PublisherInfo {
             session: info.id,
             protocol: Protocol::Whip,
+            priority: info.priority,
             remote: info.from,
             user_agent: info.user_agent.clone(),
             subject: info.subject.clone(),

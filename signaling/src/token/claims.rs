@@ -1,4 +1,4 @@
-//! A token's claims, as JSON has them (RFC 7519 section 4, and the four of our own).
+//! A token's claims, as JSON has them (RFC 7519 section 4, and the five of our own).
 
 use std::fmt;
 
@@ -8,6 +8,7 @@ use serde::{
 };
 
 use super::Right;
+use crate::priority::Priority;
 
 /// What a token says. `exp` is required; without `stream` and `can` it opens nothing.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Claims {
     pub stream: OneOrMany,
     #[serde(default)]
     pub can: Rights,
+    /// Which of a stream's publishers the bearer is; absent: what it asks to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
     /// Page origins that may use it; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<OneOrMany>,

@@ -23,7 +23,7 @@ pub use self::{
     claims::{Claims, OneOrMany, Rights},
     denied::Denied,
 };
-use crate::name::StreamName;
+use crate::{name::StreamName, priority::Priority};
 
 /// The longest token that is looked at, in bytes: it must fit a header line, a query and an RTMP stream key.
 pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
@@ -43,6 +43,8 @@ pub struct Grant {
     pub token_id: Option<String>,
     /// When the session must end; `None` in open mode.
     pub expires: Option<SystemTime>,
+    /// The token's `priority`.
+    pub priority: Option<Priority>,
 }
 
 /// What a token lets its bearer do, as `can` names it. None includes another.
@@ -296,7 +298,7 @@ impl Claims {
         if !self.can.0.contains(&right) {
             return Err(Denied::WrongRight);
         }
-        Ok(Grant { expires: self.expires(), subject: self.sub, token_id: self.jti })
+        Ok(Grant { expires: self.expires(), subject: self.sub, token_id: self.jti, priority: self.priority })
     }
 }
 

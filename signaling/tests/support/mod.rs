@@ -18,6 +18,7 @@ use sluice_signaling::{
         OpenRequest, PresentIce, SenderIds, SessionOwner, TransportParams, WatchedSession,
     },
     name::{SessionId, StreamName},
+    priority::Priority,
     sdp::{CandidateTransport, Fingerprint, IceCandidate, Setup},
     token::{Authenticator, Claims, Grant, OneOrMany, Right, Rights},
 };
@@ -69,6 +70,18 @@ pub fn token(can: Right, ttl_s: u64) -> String {
         sub: Some("alice".into()),
         stream: OneOrMany(vec!["cam1".into(), "cam2".into()]),
         can: Rights(vec![can]),
+        ..Claims::default()
+    };
+    Authenticator::hs256(SECRET).unwrap().sign(&claims).unwrap()
+}
+
+/// Likewise, of a publisher that is a backup.
+pub fn backup_token() -> String {
+    let claims = Claims {
+        exp: 1_800_000_060,
+        stream: OneOrMany(vec!["cam1".into()]),
+        can: Rights(vec![Right::Publish]),
+        priority: Some(Priority::Backup),
         ..Claims::default()
     };
     Authenticator::hs256(SECRET).unwrap().sign(&claims).unwrap()
@@ -226,6 +239,7 @@ impl MediaPlane for FakePlane {
             direction: Direction::Egress,
             stream: request.stream,
             grant: request.grant,
+            priority: Default::default(),
             from: request.from,
             user_agent: request.user_agent,
             remote_ice: answer.remote_ice,

@@ -33,6 +33,7 @@ pub fn router(state: &AppState) -> Router<AppState> {
         .route("/api/v1/streams", get(list_streams))
         .route("/api/v1/streams/{stream}", get(show_stream))
         .route("/api/v1/streams/{stream}/publisher", delete(kick_publisher))
+        .route("/api/v1/streams/{stream}/standby", delete(kick_standby))
         .route("/api/v1/streams/{stream}/viewers/{session}", delete(kick_viewer))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::admins_only))
         .route("/api/v1/openapi.json", get(description))
@@ -42,7 +43,7 @@ pub fn router(state: &AppState) -> Router<AppState> {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Sluice API", description = "Live state of a Sluice server, and kicks."),
-    paths(list_streams, show_stream, kick_publisher, kick_viewer, show_doors),
+    paths(list_streams, show_stream, kick_publisher, kick_standby, kick_viewer, show_doors),
     modifiers(&BearerToken),
     security(("bearer" = []))
 )]
@@ -90,7 +91,7 @@ async fn show_stream(
     Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers, hls, reencoding }))
 }
 
-/// Ends the stream's publication. Its viewers stay and wait for the next publisher.
+/// Ends the stream's publication. Its viewers stay, and get what stands by, or wait for the next publisher.
 #[utoipa::path(delete, path = "/api/v1/streams/{stream}/publisher", params(("stream" = String, Path)), responses(
     (status = 204, description = "Told to go"),
     (status = 404, description = "Nobody publishes it", body = ProblemBody, content_type = "application/problem+json"),
@@ -106,6 +107,25 @@ async fn kick_publisher(
         return Err(problem::not_found(format!("nobody publishes {name}")).into());
     }
     info!("publisher kicked");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends the session of the publisher that stands by.
+#[utoipa::path(delete, path = "/api/v1/streams/{stream}/standby", params(("stream" = String, Path)), responses(
+    (status = 204, description = "Told to go"),
+    (status = 404, description = "Nobody stands by", body = ProblemBody, content_type = "application/problem+json"),
+))]
+async fn kick_standby(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Refusal> {
+    let Path(name) = path.map_err(bad_path)?;
+    let name = stream_name(&name)?;
+    let stream = state.streams.get(&name).ok_or_else(|| no_stream(&name))?;
+    if !stream.end_standby(EndReason::Kicked) {
+        return Err(problem::not_found(format!("nobody stands by to publish {name}")).into());
+    }
+    info!("publisher that stood by kicked");
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     packaging::{PackagingState, RenditionState},
-    track::{LayerReport, LayerRole, Notice, PublisherInfo, Stream, TrackState},
+    track::{LayerReport, LayerRole, Notice, PublisherInfo, StandbyState, Stream, TrackState},
     transcode::ReencodingState,
     worker::ViewerState,
 };
@@ -38,6 +38,8 @@ pub struct StreamSummary {
     #[schema(example = "2026-01-31T12:00:00.000Z")]
     pub since: Option<String>,
     pub publisher: Option<Publisher>,
+    /// The other publisher, where there are a primary and a backup: not on air at present.
+    pub standby: Option<Standby>,
     pub tracks: Vec<Track>,
     /// What its publisher should know and change.
     pub notices: Vec<NoticeBody>,
@@ -142,6 +144,9 @@ pub struct Publisher {
     /// `whip` or `rtmp`.
     #[schema(example = "whip")]
     pub protocol: &'static str,
+    /// `primary` or `backup`.
+    #[schema(example = "primary")]
+    pub priority: &'static str,
     /// Its address and port.
     #[schema(example = "192.0.2.7:51000")]
     pub remote: String,
@@ -149,6 +154,19 @@ pub struct Publisher {
     pub user_agent: String,
     /// The `sub` of its token.
     pub subject: Option<String>,
+}
+
+/// A publisher that stands by.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Standby {
+    #[serde(flatten)]
+    pub publisher: Publisher,
+    #[schema(example = "2026-01-31T12:00:00.000Z")]
+    pub since: String,
+    /// It has sent what viewers could begin with.
+    pub ready: bool,
+    /// What it should know and change.
+    pub notices: Vec<NoticeBody>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -246,6 +264,7 @@ impl StreamSummary {
             live: state.publisher.is_some(),
             since: state.since.map(rfc3339),
             publisher: state.publisher.map(Publisher::from),
+            standby: state.standby.map(Standby::from),
             tracks: state.tracks.into_iter().map(Track::from).collect(),
             notices: state.notices.into_iter().map(NoticeBody::from).collect(),
             viewer_count: state.viewers,
@@ -304,9 +323,21 @@ impl From<PublisherInfo> for Publisher {
         Self {
             session: info.session.to_string(),
             protocol: info.protocol.as_str(),
+            priority: info.priority.as_str(),
             remote: info.remote.to_string(),
             user_agent: info.user_agent,
             subject: info.subject,
+        }
+    }
+}
+
+impl From<StandbyState> for Standby {
+    fn from(state: StandbyState) -> Self {
+        Self {
+            publisher: state.publisher.into(),
+            since: rfc3339(state.since),
+            ready: state.ready,
+            notices: state.notices.into_iter().map(NoticeBody::from).collect(),
         }
     }
 }

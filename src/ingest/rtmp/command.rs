@@ -3,13 +3,16 @@
 use std::{collections::HashMap, time::Instant};
 
 use rml_rtmp::rml_amf0::Amf0Value;
-use sluice_signaling::token::{Presenter, Right};
+use sluice_signaling::{
+    priority::Priority,
+    token::{Presenter, Right},
+};
 use tracing::{Span, debug, info};
 
 use super::{
     amf,
     ending::Ending,
-    key::Application,
+    key::{Application, Asked},
     media::Media,
     reply::{Level, information},
     session::Session,
@@ -143,12 +146,12 @@ impl Session {
         }
         // The value at 0 is the command object, null here.
         let key = command.text(1).unwrap_or_default();
-        let (name, token) = match application.stream(key) {
-            Ok(found) => found,
+        let Asked { name, token, priority } = match application.stream(key) {
+            Ok(asked) => asked,
             Err(error) => return self.deny(stream_id, BAD_NAME, &format!("the stream key is not usable: {error}")),
         };
         Span::current().record("stream", name.as_str());
-        let presenter = Presenter { token, ip: self.peer.ip(), origin: None };
+        let presenter = Presenter { token: token.as_deref(), ip: self.peer.ip(), origin: None };
         let time_of_day = self.time_of_day(now);
         let authenticator = &self.context.authenticator;
         let grant = match authenticator.authorise(&presenter, Right::Publish, &name, time_of_day) {
@@ -158,9 +161,14 @@ impl Session {
                 return self.deny(stream_id, DENIED, denied.detail());
             }
         };
+        let priority = match Priority::of(grant.priority, priority.as_deref()) {
+            Ok(priority) => priority,
+            Err(unknown) => return self.deny(stream_id, DENIED, &unknown.to_string()),
+        };
         let info = PublisherInfo {
             session: self.id,
             protocol: Protocol::Rtmp,
+            priority,
             remote: self.peer,
             user_agent: self.user_agent.clone(),
             subject: grant.subject,
@@ -171,7 +179,7 @@ impl Session {
             Ok(publication) => publication,
             Err(busy) => return self.deny(stream_id, BAD_NAME, &busy.to_string()),
         };
-        info!(application = application.name, user_agent = self.user_agent, "publishing");
+        info!(application = application.name, user_agent = self.user_agent, %priority, "publishing");
         let media = Media::new(publication, self.begin, self.context.reencodes);
         self.start_publishing(now, stream_id, media, grant.expires);
         self.replies.stream_begins(stream_id);

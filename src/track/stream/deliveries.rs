@@ -2,11 +2,46 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Inner, Stream, Subscriber, TRACKS_MAX, Track, TrackIndex};
+use super::{Inner, Live, Stream, Subscriber, TRACKS_MAX, Track, TrackIndex};
 use crate::{
     media::MediaKind,
     track::{Batch, Delivery, LayerIndex, LayerSet, Snapshot, TrackSnapshot},
 };
+
+/// What packets brought to a publication.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Tracks whose layers have changed: one bit per track, for words of more are rare.
+    pub changed: u8,
+    /// A keyframe of pictures began.
+    pub keyframe: bool,
+}
+
+impl Live {
+    /// Keeps what arrived together.
+    pub(super) fn take(&mut self, now: Instant, batches: &[Batch]) -> Taken {
+        self.pulse.beat(now);
+        let mut taken = Taken::default();
+        for Batch { track, layer, packets } in batches {
+            let of = &mut self.tracks[usize::from(track.0)];
+            let kept = &mut of.layers[usize::from(layer.0)];
+            let brought = kept.take(now, of.format.codec, packets);
+            if brought.keyframe {
+                kept.gate.keyframe_arrived();
+            } else if kept.gate.poll(now) {
+                self.control.request_keyframe(*track, kept.source(*layer));
+            }
+            let mut states_changed = brought.changed;
+            for (at, other) in of.layers.iter_mut().enumerate() {
+                states_changed |= at != usize::from(layer.0) && other.miss(now, brought.pictures);
+            }
+            states_changed |= of.settle_replaced(*layer, brought.keyframe);
+            taken.changed |= u8::from(states_changed) << track.0;
+            taken.keyframe |= brought.keyframe && of.format.codec.kind() == MediaKind::Video;
+        }
+        taken
+    }
+}
 
 impl Inner {
     pub(super) fn usually_wanted(&self) -> [LayerSet; TRACKS_MAX] {
@@ -40,7 +75,7 @@ impl Inner {
             subscriber.lagging = !subscriber.sink.deliver(stream, Delivery::Snapshot(snapshot));
         }
         self.announce_frames();
-        stream.on_change.call();
+        stream.changed();
     }
 
     /// Sends word that is no packets to all who keep up.
@@ -53,7 +88,7 @@ impl Inner {
 
     /// Layers of a track came, stopped or changed their size. Where there is no choice, no worker needs to know.
     pub(super) fn tell_states(&mut self, stream: &Arc<Stream>, track: TrackIndex) {
-        stream.on_change.call();
+        stream.changed();
         let Some(of) = self.live.as_ref().and_then(|live| live.tracks.get(usize::from(track.0))) else { return };
         if of.layers.len() > 1 {
             let states = of.layers.iter().map(|layer| layer.state.clone()).collect();
@@ -64,24 +99,7 @@ impl Inner {
     /// Takes in what arrived together, and sends it to all who want it.
     pub(super) fn take(&mut self, stream: &Arc<Stream>, now: Instant, batches: Vec<Batch>) {
         let Some(live) = &mut self.live else { return };
-        // One bit per track; words of more are rare.
-        let mut changed = 0u8;
-        for Batch { track, layer, packets } in &batches {
-            let of = &mut live.tracks[usize::from(track.0)];
-            let kept = &mut of.layers[usize::from(layer.0)];
-            let brought = kept.take(now, of.format.codec, packets);
-            if brought.keyframe {
-                kept.gate.keyframe_arrived();
-            } else if kept.gate.poll(now) {
-                live.control.request_keyframe(*track, kept.source(*layer));
-            }
-            let mut states_changed = brought.changed;
-            for (at, other) in of.layers.iter_mut().enumerate() {
-                states_changed |= at != usize::from(layer.0) && other.miss(now, brought.pictures);
-            }
-            states_changed |= of.settle_replaced(*layer, brought.keyframe);
-            changed |= u8::from(states_changed) << track.0;
-        }
+        let Taken { changed, .. } = live.take(now, &batches);
         let lost = self.deliver(stream, batches);
         if let Some(pictures) = self.pictures() {
             for layer in lost.iter() {

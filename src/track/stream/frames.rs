@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Inner, Publication, Stream, Superseded};
+use super::{Inner, Publication, Stream, Superseded, publication::Place};
 use crate::{
     media::MediaKind,
     track::{
@@ -110,10 +110,11 @@ impl Publication {
     /// # Errors
     /// [`Superseded`] when another publisher has the stream.
     pub fn announce_original(&mut self, format: Arc<OriginalFormat>) -> Result<(), Superseded> {
-        self.with_live(|_, inner| {
-            let live = inner.live.as_mut().ok_or(Superseded)?;
-            live.originals.get_or_insert_default().announce(format);
-            inner.announce_frames();
+        self.with(|_, inner, place| {
+            inner.at(place)?.originals.get_or_insert_default().announce(format);
+            if place == Place::OnAir {
+                inner.announce_frames();
+            }
             Ok(())
         })
     }
@@ -123,15 +124,14 @@ impl Publication {
     /// # Errors
     /// [`Superseded`] when another publisher has the stream.
     pub fn push_original(&mut self, mut original: Original) -> Result<(), Superseded> {
-        self.with_live(|_, inner| {
-            let live = inner.live.as_mut().ok_or(Superseded)?;
-            let cache = live.originals.get_or_insert_default();
+        self.with(|_, inner, place| {
+            let cache = inner.at(place)?.originals.get_or_insert_default();
             original.number = cache.next_number();
             cache.insert(original.clone());
-            if inner.frames.is_empty() {
+            let has_pictures = cache.formats().any(|format| format.kind() == MediaKind::Video);
+            if place == Place::StandingBy || inner.frames.is_empty() {
                 return Ok(());
             }
-            let has_pictures = cache.formats().any(|format| format.kind() == MediaKind::Video);
             let brings_back = inner.frames.any_lags() && (original.unit.keyframe || !has_pictures);
             let snapshot = brings_back.then(|| inner.frame_snapshot());
             let delivery = FrameDelivery::Originals(Originals::Units(Arc::new([original])));

@@ -2,16 +2,24 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Inner, Layer, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex};
+use super::{Inner, Layer, Live, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex};
 use crate::{
     media::TrackFormat,
     track::{Batch, ClockReference, Delivery, LAYERS_MAX, LayerIndex, LayerState},
 };
 
-/// The right to publish on a stream, held by an ingest session; dropping it takes the stream off.
+/// The right to publish on a stream, held by an ingest session; dropping it takes the stream off, or leaves it to the publisher that
+/// stands by. It need not know whether it is on air.
 pub struct Publication {
     pub(super) stream: Arc<Stream>,
-    pub(super) publication: u64,
+    pub(super) id: u64,
+}
+
+/// Where a publication is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    OnAir,
+    StandingBy,
 }
 
 impl Publication {
@@ -45,15 +53,17 @@ impl Publication {
     }
 
     fn add(&mut self, format: TrackFormat, layers: Vec<Layer>) -> Result<TrackIndex, Superseded> {
-        self.with_live(|stream, inner| {
-            let live = inner.live.as_mut().ok_or(Superseded)?;
+        self.with(|stream, inner, place| {
+            let live = inner.at(place)?;
             assert!(live.tracks.len() < TRACKS_MAX, "one video track and one audio track");
             let track = Track { epoch: 0, format, layers };
             let wanted = track.usually_wanted();
             live.tracks.push(track);
             let at = live.tracks.len() - 1;
-            inner.subscribers.iter_mut().for_each(|subscriber| subscriber.wanted[at] = wanted);
-            inner.announce(stream);
+            if place == Place::OnAir {
+                inner.subscribers.iter_mut().for_each(|subscriber| subscriber.wanted[at] = wanted);
+                inner.announce(stream);
+            }
             Ok(TrackIndex(at as u8))
         })
     }
@@ -63,16 +73,17 @@ impl Publication {
     /// # Errors
     /// [`Superseded`] when another publisher has the stream.
     pub fn set_format(&mut self, track: TrackIndex, format: TrackFormat) -> Result<(), Superseded> {
-        self.with_live(|stream, inner| {
-            let live = inner.live.as_mut().ok_or(Superseded)?;
-            let track = &mut live.tracks[usize::from(track.0)];
+        self.with(|stream, inner, place| {
+            let track = &mut inner.at(place)?.tracks[usize::from(track.0)];
             if track.format == format {
                 return Ok(());
             }
             track.layers.iter_mut().for_each(|layer| layer.empty(format.codec));
             track.format = format;
             track.epoch += 1;
-            inner.announce(stream);
+            if place == Place::OnAir {
+                inner.announce(stream);
+            }
             Ok(())
         })
     }
@@ -86,8 +97,11 @@ impl Publication {
         if batches.is_empty() {
             return Ok(());
         }
-        self.with_live(|stream, inner| {
-            inner.take(stream, now, batches);
+        self.with(|stream, inner, place| {
+            match place {
+                Place::OnAir => inner.take(stream, now, batches),
+                Place::StandingBy => inner.stand_by(stream, now, &batches),
+            }
             Ok(())
         })
     }
@@ -102,10 +116,11 @@ impl Publication {
         layer: LayerIndex,
         reference: ClockReference,
     ) -> Result<(), Superseded> {
-        self.with_live(|stream, inner| {
-            let live = inner.live.as_mut().ok_or(Superseded)?;
-            live.tracks[usize::from(track.0)].layers[usize::from(layer.0)].clock = Some(reference);
-            inner.tell(stream, &Delivery::Clock { track, layer, reference });
+        self.with(|stream, inner, place| {
+            inner.at(place)?.tracks[usize::from(track.0)].layers[usize::from(layer.0)].clock = Some(reference);
+            if place == Place::OnAir {
+                inner.tell(stream, &Delivery::Clock { track, layer, reference });
+            }
             Ok(())
         })
     }
@@ -115,9 +130,9 @@ impl Publication {
     /// # Errors
     /// [`Superseded`] when another publisher has the stream.
     pub fn stop_layer(&mut self, track: TrackIndex, layer: LayerIndex) -> Result<(), Superseded> {
-        self.with_live(|stream, inner| {
-            let live = inner.live.as_mut().ok_or(Superseded)?;
-            if live.tracks[usize::from(track.0)].layers[usize::from(layer.0)].stop() {
+        self.with(|stream, inner, place| {
+            let stopped = inner.at(place)?.tracks[usize::from(track.0)].layers[usize::from(layer.0)].stop();
+            if stopped && place == Place::OnAir {
                 inner.tell_states(stream, track);
             }
             Ok(())
@@ -129,10 +144,9 @@ impl Publication {
     /// # Errors
     /// [`Superseded`] when another publisher has the stream.
     pub fn set_reordered(&mut self) -> Result<(), Superseded> {
-        self.with_live(|stream, inner| {
-            let live = inner.live.as_mut().ok_or(Superseded)?;
-            if !std::mem::replace(&mut live.reordered, true) {
-                stream.on_change.call();
+        self.with(|stream, inner, place| {
+            if !std::mem::replace(&mut inner.at(place)?.reordered, true) {
+                stream.changed();
             }
             Ok(())
         })
@@ -140,26 +154,47 @@ impl Publication {
 
     /// Tells the operator something about this publication, once per code.
     pub fn notice(&mut self, notice: Notice) {
-        self.stream.notice(self.publication, notice);
+        let _ = self.with(|_, inner, place| {
+            inner.at(place)?.notice(notice);
+            Ok(())
+        });
     }
 
-    pub(super) fn with_live<T>(
+    pub(super) fn with<T>(
         &self,
-        act: impl FnOnce(&Arc<Stream>, &mut Inner) -> Result<T, Superseded>,
+        act: impl FnOnce(&Arc<Stream>, &mut Inner, Place) -> Result<T, Superseded>,
     ) -> Result<T, Superseded> {
         let mut inner = self.stream.inner.lock();
-        if inner.publication != self.publication {
-            return Err(Superseded);
-        }
-        act(&self.stream, &mut inner)
+        let is_ours = |live: &Option<Live>| live.as_ref().is_some_and(|live| live.id == self.id);
+        let place = match (is_ours(&inner.live), is_ours(&inner.standby)) {
+            (true, _) => Place::OnAir,
+            (_, true) => Place::StandingBy,
+            _ => return Err(Superseded),
+        };
+        act(&self.stream, &mut inner, place)
+    }
+}
+
+impl Inner {
+    pub(super) fn at(&mut self, place: Place) -> Result<&mut Live, Superseded> {
+        let there = match place {
+            Place::OnAir => &mut self.live,
+            Place::StandingBy => &mut self.standby,
+        };
+        there.as_mut().ok_or(Superseded)
     }
 }
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        let _ = self.with_live(|stream, inner| {
-            inner.live = None;
-            inner.announce(stream);
+        let _ = self.with(|stream, inner, place| {
+            match place {
+                Place::OnAir => inner.leave_air(stream),
+                Place::StandingBy => {
+                    inner.standby = None;
+                    stream.changed();
+                }
+            }
             Ok(())
         });
     }

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr};
 
+use sluice_signaling::priority::Priority;
+
 use super::{Protocol, TrackIndex};
 use crate::{media::SessionId, track::LayerIndex};
 
@@ -10,6 +12,7 @@ use crate::{media::SessionId, track::LayerIndex};
 pub struct PublisherInfo {
     pub session: SessionId,
     pub protocol: Protocol,
+    pub priority: Priority,
     pub remote: SocketAddr,
     /// HTTP user agent or RTMP `flashVer`; empty when unknown.
     pub user_agent: String,

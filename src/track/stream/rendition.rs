@@ -136,7 +136,7 @@ impl Inner {
     /// Who makes layers wants to know that the first viewer came, or the last one went.
     pub(super) fn tell_of_audience(&self, stream: &Stream) {
         if self.live.as_ref().is_some_and(|live| live.reordered) && self.subscribers.len() < 2 {
-            stream.on_change.call();
+            stream.changed();
         }
     }
 }

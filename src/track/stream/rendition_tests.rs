@@ -133,7 +133,7 @@ fn numbers_never_go_back_however_often_it_begins() {
 fn it_is_wanted_while_somebody_watches_and_by_nobody_elses_publication() {
     let changes = Arc::new(AtomicUsize::new(0));
     let count = changes.clone();
-    let streams = Streams::with_listener(move || _ = count.fetch_add(1, Ordering::Relaxed));
+    let streams = Streams::with_listener(HandOver::default(), move || _ = count.fetch_add(1, Ordering::Relaxed));
     let house = House::new(&streams);
     let publication = house.stream().wants_reencoding().unwrap();
     let rendition = house.stream().begin_rendition(publication).unwrap();

@@ -24,6 +24,12 @@ pub(super) struct Asked {
     ends: Mutex<Vec<EndReason>>,
 }
 
+impl Asked {
+    pub(super) fn ends(&self) -> Vec<EndReason> {
+        self.ends.lock().clone()
+    }
+}
+
 impl PublisherControl for Asked {
     fn request_keyframe(&self, _: TrackIndex, _: LayerIndex) {
         self.keyframes.fetch_add(1, Ordering::Relaxed);
@@ -65,6 +71,7 @@ pub(super) fn info() -> PublisherInfo {
     PublisherInfo {
         session: SessionId::random(),
         protocol: Protocol::Whip,
+        priority: Default::default(),
         remote: SocketAddr::from(([127, 0, 0, 1], 9)),
         user_agent: String::new(),
         subject: None,
@@ -147,7 +154,7 @@ fn a_newcomer_is_refused_where_conflicts_are() {
     let on = publish(&streams, &control).unwrap();
     let name = "cam".parse().unwrap();
     let again = || streams.publish(&name, info(), control.clone(), OnConflict::Reject, SystemTime::UNIX_EPOCH);
-    assert_eq!(again().err(), Some(StreamBusy));
+    assert_eq!(again().err(), Some(StreamBusy::Primary));
     assert!(control.ends.lock().is_empty());
     drop(on);
     assert!(again().is_ok());

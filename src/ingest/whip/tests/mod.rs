@@ -296,6 +296,7 @@ fn publish(streams: &Streams, control: Arc<Watcher>) -> crate::track::Publicatio
     let info = PublisherInfo {
         session: SessionId::random(),
         protocol: Protocol::Whip,
+        priority: Default::default(),
         remote: ([127, 0, 0, 1], 9).into(),
         user_agent: String::new(),
         subject: None,

@@ -33,7 +33,8 @@ export interface TrackState {
 export interface StreamState {
   name: string;
   live: boolean;
-  publisher: { session: string; protocol: string } | null;
+  publisher: { session: string; protocol: string; priority: string } | null;
+  standby: { session: string; protocol: string; priority: string; ready: boolean } | null;
   tracks: TrackState[];
   notices: { code: string; text: string }[];
   viewer_count: number;
