@@ -5,7 +5,8 @@ const stream = (bytes: number, session = "s1"): object => ({
   name: "cam1",
   live: true,
   since: "2026-01-31T12:00:00.000Z",
-  publisher: { session, protocol: "whip", remote: "192.0.2.7:51000", user_agent: "OBS", subject: null },
+  publisher: { session, protocol: "whip", priority: "primary", remote: "192.0.2.7:51000", user_agent: "OBS", subject: null },
+  standby: { session: "s9", protocol: "rtmp", priority: "backup", remote: "192.0.2.9:51000", user_agent: "", subject: null },
   tracks: [{ kind: "video", codec: "H264", fmtp: "", channels: 1, packets: 1, bytes, keyframes: 1 }],
   notices: [{ code: "b-frames-dropped", text: "Set B-frames to 0." }],
   viewer_count: 2,
@@ -26,7 +27,8 @@ describe("parseStreams", () => {
       name: "cam1",
       live: true,
       viewers: 2,
-      publisher: { protocol: "whip", userAgent: "OBS" },
+      publisher: { protocol: "whip", priority: "primary", userAgent: "OBS" },
+      standby: { protocol: "rtmp", priority: "backup" },
     });
     expect(parsed?.sinceMs).toBe(Date.parse("2026-01-31T12:00:00Z"));
     expect(parsed?.notices).toEqual([{ code: "b-frames-dropped", text: "Set B-frames to 0." }]);
@@ -34,7 +36,7 @@ describe("parseStreams", () => {
 
   it("takes what has fields missing, and drops what has no name", () => {
     expect(parseStreams({ streams: [{ name: "a" }, {}, null, 7] })).toEqual([
-      { name: "a", live: false, sinceMs: null, publisher: null, tracks: [], notices: [], viewers: 0 },
+      { name: "a", live: false, sinceMs: null, publisher: null, standby: null, tracks: [], notices: [], viewers: 0 },
     ]);
   });
 

@@ -15,6 +15,8 @@ export interface Track {
 export interface Publisher {
   readonly session: string;
   readonly protocol: string;
+  /** `primary` or `backup`. */
+  readonly priority: string;
   readonly remote: string;
   readonly userAgent: string;
 }
@@ -30,6 +32,8 @@ export interface StreamSummary {
   /** Unix time in ms. */
   readonly sinceMs: number | null;
   readonly publisher: Publisher | null;
+  /** The other one of a primary and a backup. */
+  readonly standby: Publisher | null;
   readonly tracks: readonly Track[];
   readonly notices: readonly Notice[];
   readonly viewers: number;
@@ -85,6 +89,7 @@ function publisher(value: unknown): Publisher | null {
   return {
     session: text(json, "session"),
     protocol: text(json, "protocol"),
+    priority: text(json, "priority"),
     remote: text(json, "remote"),
     userAgent: text(json, "user_agent"),
   };
@@ -96,6 +101,7 @@ function summary(json: Json): StreamSummary {
     live: json["live"] === true,
     sinceMs: time(json, "since"),
     publisher: publisher(json["publisher"]),
+    standby: publisher(json["standby"]),
     tracks: objects(json["tracks"]).map((track) => ({
       kind: text(track, "kind") === "audio" ? "audio" : "video",
       codec: text(track, "codec"),

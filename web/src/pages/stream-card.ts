@@ -1,6 +1,6 @@
 /** One stream on the dashboard. Its elements stay while its figures change, so that focus and open details stay too. */
 
-import { Api, type StreamSummary, type Viewer } from "../api/streams";
+import { Api, type Publisher, type StreamSummary, type Viewer } from "../api/streams";
 import { asSignallingError } from "../../lib/src/problem.ts";
 import { copyable, h, setText, showFigures, toast } from "../ui/dom";
 import { bitrate, bytes, count, duration, milliseconds, percent, shortAgent, UNKNOWN } from "../ui/format";
@@ -12,6 +12,11 @@ export interface CardActions {
 }
 
 const PROTOCOLS: Readonly<Record<string, string>> = { whip: "WHIP", rtmp: "RTMP" };
+
+function who({ protocol, priority }: Publisher): string {
+  const name = PROTOCOLS[protocol] ?? protocol;
+  return priority === "backup" ? `${name}, the backup` : name;
+}
 
 function codecs(stream: StreamSummary): string {
   const words = stream.tracks.map(({ kind, codec, channels }) => {
@@ -92,14 +97,15 @@ export class StreamCard {
     this.badge.classList.toggle("live", stream.live);
     setText(this.badge, stream.live ? "Live" : "Waiting");
     setText(this.since, stream.live && stream.sinceMs !== null ? `for ${duration(Date.now() - stream.sinceMs)}` : "");
-    const { publisher } = stream;
+    const { publisher, standby } = stream;
     const picture = stream.tracks.find(({ width, height }) => width !== null && height !== null);
     showFigures(this.facts, [
       {
         key: "publisher",
         label: "Publisher",
-        value: publisher ? (PROTOCOLS[publisher.protocol] ?? publisher.protocol) : "nobody yet",
+        value: publisher ? who(publisher) : "nobody yet",
       },
+      ...(standby ? [{ key: "standby", label: "Standing by", value: who(standby) }] : []),
       ...(publisher?.userAgent ? [{ key: "agent", label: "Program", value: shortAgent(publisher.userAgent) }] : []),
       ...(publisher ? [{ key: "codecs", label: "Codecs", value: codecs(stream) }] : []),
       ...(picture ? [{ key: "size", label: "Resolution", value: `${picture.width} × ${picture.height}` }] : []),
@@ -166,7 +172,7 @@ export class StreamCard {
   private async endPublisher(): Promise<void> {
     const sure = await this.actions.confirm(
       `End the publisher of ${this.name}?`,
-      "Its connection is closed. Viewers stay and wait for the next publisher; a program that reconnects by itself may be back at once.",
+      "Its connection is closed. Viewers stay, and get what stands by or wait for the next publisher; a program that reconnects by itself may be back at once.",
       "End publisher",
     );
     if (sure) await this.attempt("Publisher ended", () => this.api.endPublisher(this.name));
