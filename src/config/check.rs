@@ -47,6 +47,7 @@ fn ranges(config: &Config, faults: &mut Vec<Fault>) {
     within("webrtc.workers", config.webrtc.workers.into(), 0..=256);
     within("webrtc.join_burst_mbps", config.webrtc.join_burst_mbps, 0..=1_000);
     within("webrtc.playout_delay_max_ms", u32::from(config.webrtc.playout_delay_max_ms), 10..=10_000);
+    within("rtmp.connections_max", config.rtmp.connections_max, 1..=65_536);
     within("publish.hand_back_s", config.publish.hand_back_s, 0..=3_600);
     within("whep.wait_max_s", config.whep.wait_max_s, 10..=86_400);
     within("webrtc.sessions_max", config.webrtc.sessions_max, 1..=1_000_000);

@@ -132,6 +132,9 @@ pub struct RtmpConfig {
     pub tls: Vec<PathBuf>,
     /// Whether RTMP without TLS is taken, too, where there is [`RtmpConfig::tls`]. Default: true. Tokens in it can be read on the way.
     pub plain: bool,
+    /// Connections at one time. Default: 1024. Those that publish may hold 4 MiB each at the worst, a session of some KiB as a rule, and a
+    /// thread for sound. When there are so many, newcomers get the place of the one that has been there longest without publishing.
+    pub connections_max: u32,
 }
 
 /// `auth.mode`.
@@ -304,7 +307,13 @@ impl Default for IceConfig {
 
 impl Default for RtmpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1935)), enabled: true, tls: Vec::new(), plain: true }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1935)),
+            enabled: true,
+            tls: Vec::new(),
+            plain: true,
+            connections_max: 1_024,
+        }
     }
 }
 

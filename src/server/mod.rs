@@ -142,6 +142,7 @@ impl Server {
                 authenticator: authenticator.clone(),
                 metrics: metrics.clone(),
                 on_conflict: config.publish.on_conflict,
+                connections_max: config.rtmp.connections_max as usize,
                 reencodes,
             };
             tokio::spawn(rtmp::serve(door, Arc::new(context), drain.clone()))

@@ -15,11 +15,13 @@ use tokio::{
     task::JoinSet,
     time::{sleep, sleep_until, timeout},
 };
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, field, info, info_span, warn};
 
 use super::{
     Ending, RtmpContext,
+    places::{LEAVING_MAX, Place, Places},
     session::{HANDSHAKE_DEADLINE, Session},
     tls::{Tls, begins_tls},
 };
@@ -30,11 +32,12 @@ use crate::{
     transcode::{SoundEvent, SoundThread},
 };
 
-/// Connections at a time. Each may hold a message in progress (`chunk::PARTIAL_MAX_BYTES`, 3 MiB, once it may publish;
-/// below 1 MiB before), a read buffer, and a thread for its sound.
-pub const CONNECTIONS_MAX: usize = 512;
-/// Bytes read at a time: several of a 10 Mb/s stream's pictures, or a part of a large keyframe.
+/// Bytes read at a time of a publisher: several of a 10 Mb/s stream's pictures, or a part of a large keyframe.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// The same of whoever does not publish yet: what encoders say before that are a few hundred bytes at a time.
+const WAITING_READ_BUFFER_BYTES: usize = 2 * 1024;
+/// Why a connection is ended that has not begun to publish.
+const PLACE_NEEDED: &str = "it published nothing, and its place was needed (rtmp.connections_max)";
 /// How long a peer may take to read what we say before it is cut off.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a connection stays after its session ended, so that the last status arrives: a socket that is closed with
@@ -56,20 +59,26 @@ pub struct Door {
 pub async fn serve(door: Door, context: Arc<RtmpContext>, shutdown: CancellationToken) {
     let Door { listener, tls, plain } = door;
     let mut tasks = JoinSet::new();
+    let places = Arc::new(Places::default());
+    let connections_max = context.connections_max;
     loop {
+        // Those that were sent away need a moment to go; newcomers wait in the system's queue meanwhile.
+        let has_room = tasks.len() < connections_max + LEAVING_MAX;
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if has_room => accepted,
             Some(_) = tasks.join_next() => continue,
         };
         match accepted {
-            Ok((_, peer)) if tasks.len() >= CONNECTIONS_MAX => {
-                warn!(%peer, "an RTMP connection was turned away: {CONNECTIONS_MAX} are open");
+            Ok((_, peer)) if tasks.len() >= connections_max && !places.make_room() => {
+                context.metrics.count_session("rtmp", "refused");
+                warn!(%peer, "an RTMP connection was turned away: {connections_max} are open (rtmp.connections_max)");
             }
             Ok((stream, peer)) => {
                 let id = SessionId::random();
                 let span = info_span!("rtmp", session = %id, %peer, stream = field::Empty);
-                let entered = enter(stream, peer, id, (tls.clone(), plain), context.clone(), shutdown.clone());
+                let newcomer = Newcomer { peer, id, place: places.take(), context: context.clone() };
+                let entered = newcomer.enter(stream, (tls.clone(), plain), shutdown.clone());
                 tasks.spawn(entered.instrument(span));
             }
             Err(error) => {
@@ -101,53 +110,74 @@ impl PublisherControl for Control {
     }
 }
 
-/// Through TLS, where the peer begins with that.
-async fn enter(
-    stream: TcpStream,
+/// A connection that was accepted.
+struct Newcomer {
     peer: SocketAddr,
     id: SessionId,
-    (tls, plain): (Option<Arc<Tls>>, bool),
+    place: Place,
     context: Arc<RtmpContext>,
-    shutdown: CancellationToken,
-) {
-    // Acknowledgements and statuses are small and should not wait. It fails on a socket that is gone already only.
-    let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return run(stream, peer, id, context, shutdown).await };
-    let cause = match timeout(HANDSHAKE_DEADLINE, begins_tls(&stream)).await {
-        Ok(Ok(true)) => match timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => return run(stream, peer, id, context, shutdown).await,
-            Ok(Err(error)) => format!("no TLS handshake: {error}"),
-            Err(_) => "the TLS handshake was not finished within 5 s".to_owned(),
-        },
-        Ok(Ok(false)) if plain => return run(stream, peer, id, context, shutdown).await,
-        Ok(Ok(false)) => "it comes without TLS, which is not taken here (rtmp.plain): use rtmps://".to_owned(),
-        Ok(Err(error)) => format!("it said nothing: {error}"),
-        Err(_) => "it said nothing for 5 s".to_owned(),
-    };
-    context.metrics.count_session("rtmp", "failed");
-    warn!("an RTMP connection was turned away: {cause}");
 }
 
-async fn run(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    peer: SocketAddr,
-    id: SessionId,
-    context: Arc<RtmpContext>,
-    shutdown: CancellationToken,
-) {
-    let (end, ends) = watch::channel(None);
-    let (notices, told) = mpsc::channel(NOTICES_MAX);
-    let metrics = context.metrics.clone();
-    let session =
-        Session::new(context, id, peer, Arc::new(Control { end, notices }), Instant::now(), SystemTime::now());
-    let ending = Connection { session, sound: None, ends, told }.drive(&mut stream, &shutdown).await;
-    let outcome = ending.outcome();
-    metrics.sessions.get_or_create(&OutcomeLabels { protocol: "rtmp", outcome }).inc();
-    match ending {
-        Ending::PeerLeft | Ending::Ended(_) => info!(outcome, "{ending}"),
-        _ => warn!(outcome, "{ending}"),
+impl Newcomer {
+    /// Through TLS, where the peer begins with that.
+    async fn enter(self, stream: TcpStream, (tls, plain): (Option<Arc<Tls>>, bool), shutdown: CancellationToken) {
+        // Acknowledgements and statuses are small and should not wait. It fails on a socket that is gone already only.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else { return self.run(stream, shutdown).await };
+        let entered = tokio::select! {
+            entered = handshake(stream, &tls, plain) => entered,
+            () = self.place.needed() => Err(PLACE_NEEDED.to_owned()),
+        };
+        match entered {
+            Ok(Entered::Encrypted(stream)) => self.run(stream, shutdown).await,
+            Ok(Entered::Plain(stream)) => self.run(stream, shutdown).await,
+            Err(cause) => {
+                self.context.metrics.count_session("rtmp", "failed");
+                warn!("an RTMP connection was turned away: {cause}");
+            }
+        }
     }
-    linger(stream).await;
+
+    async fn run(self, mut stream: impl AsyncRead + AsyncWrite + Unpin, shutdown: CancellationToken) {
+        let Self { peer, id, place, context } = self;
+        let (end, ends) = watch::channel(None);
+        let (notices, told) = mpsc::channel(NOTICES_MAX);
+        let metrics = context.metrics.clone();
+        let control = Arc::new(Control { end, notices });
+        let session = Session::new(context, id, peer, control, Instant::now(), SystemTime::now());
+        let connection = Connection { session, sound: None, ends, told, place: Some(place) };
+        let ending = connection.drive(&mut stream, &shutdown).await;
+        let outcome = ending.outcome();
+        metrics.sessions.get_or_create(&OutcomeLabels { protocol: "rtmp", outcome }).inc();
+        match ending {
+            Ending::PeerLeft | Ending::Ended(_) => info!(outcome, "{ending}"),
+            _ => warn!(outcome, "{ending}"),
+        }
+        // Whose place is needed has said nothing that it could lose.
+        if !matches!(ending, Ending::Stalled(PLACE_NEEDED)) {
+            linger(stream).await;
+        }
+    }
+}
+
+enum Entered {
+    Encrypted(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream),
+}
+
+/// The stream to go on with; why not, in words.
+async fn handshake(stream: TcpStream, tls: &Tls, plain: bool) -> Result<Entered, String> {
+    match timeout(HANDSHAKE_DEADLINE, begins_tls(&stream)).await {
+        Ok(Ok(true)) => match timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
+            Ok(Ok(stream)) => Ok(Entered::Encrypted(Box::new(stream))),
+            Ok(Err(error)) => Err(format!("no TLS handshake: {error}")),
+            Err(_) => Err("the TLS handshake was not finished within 5 s".into()),
+        },
+        Ok(Ok(false)) if plain => Ok(Entered::Plain(stream)),
+        Ok(Ok(false)) => Err("it comes without TLS, which is not taken here (rtmp.plain): use rtmps://".into()),
+        Ok(Err(error)) => Err(format!("it said nothing: {error}")),
+        Err(_) => Err("it said nothing for 5 s".into()),
+    }
 }
 
 struct Connection {
@@ -155,6 +185,8 @@ struct Connection {
     sound: Option<(SoundThread, mpsc::Receiver<SoundEvent>)>,
     ends: watch::Receiver<Option<EndReason>>,
     told: mpsc::Receiver<Notice>,
+    /// None once it publishes.
+    place: Option<Place>,
 }
 
 impl Connection {
@@ -163,12 +195,18 @@ impl Connection {
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
         shutdown: &CancellationToken,
     ) -> Ending {
-        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        let mut buffer = vec![0; WAITING_READ_BUFFER_BYTES];
         loop {
             let due = self.session.poll_timeout().into();
             let sound = async {
                 match &mut self.sound {
                     Some((_, events)) => events.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let needed = async {
+                match &self.place {
+                    Some(place) => place.needed().await,
                     None => std::future::pending().await,
                 }
             };
@@ -189,6 +227,11 @@ impl Connection {
                 Some(notice) = self.told.recv() => self.session.handle_notice(&notice),
                 () = shutdown.cancelled() => self.session.handle_end(EndReason::Draining),
                 () = sleep_until(due) => self.session.handle_timeout(Instant::now()),
+                () = needed => self.session.end(Ending::Stalled(PLACE_NEEDED)),
+            }
+            if self.place.is_some() && self.session.is_publishing() {
+                self.place = None;
+                buffer.resize(READ_BUFFER_BYTES, 0);
             }
             self.forward_sound();
             let output = self.session.take_output();

@@ -23,6 +23,7 @@ mod key;
 mod listener;
 mod media;
 mod originals;
+mod places;
 mod reply;
 mod session;
 mod tls;
@@ -51,6 +52,9 @@ pub struct RtmpContext {
     pub authenticator: Arc<Authenticator>,
     pub metrics: Arc<Metrics>,
     pub on_conflict: OnConflict,
+    /// At a time, on this door. Each may hold a message in progress (`chunk::PARTIAL_MAX_BYTES`, 3 MiB, once it may publish; below 1 MiB
+    /// before), a read buffer, and a thread for its sound.
+    pub connections_max: usize,
     /// Streams with B-frames are encoded anew for WebRTC viewers.
     pub reencodes: bool,
 }

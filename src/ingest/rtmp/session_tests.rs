@@ -57,6 +57,7 @@ fn context(authenticator: Authenticator, on_conflict: OnConflict) -> Arc<RtmpCon
         authenticator: Arc::new(authenticator),
         metrics: Metrics::new(),
         on_conflict,
+        connections_max: 8,
         reencodes: false,
     })
 }

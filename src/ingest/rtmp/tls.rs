@@ -9,10 +9,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -23,6 +20,7 @@ use tokio_rustls::{
             pem::{self, PemObject},
         },
     },
+    server::TlsStream,
 };
 
 /// What a TLS connection begins with: a handshake record (RFC 8446 section 5.1). RTMP's first byte is its version, 3.
@@ -67,7 +65,7 @@ impl Tls {
 
     /// # Errors
     /// When the peer does not get through the handshake.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let accepted = self.acceptor.read().accept(stream);
         accepted.await
     }
