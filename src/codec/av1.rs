@@ -66,7 +66,7 @@ pub(super) fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 /// What MP4 and playlists say of a sequence header (section 5.5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SequenceHeader {
+pub(crate) struct SequenceHeader {
     pub profile: u8,
     /// `seq_level_idx` and `seq_tier` of the first operating point: all layers.
     pub level: u8,
@@ -81,7 +81,7 @@ pub(super) struct SequenceHeader {
 
 impl SequenceHeader {
     /// From an OBU, header included.
-    pub(super) fn of_obu(obu: &[u8]) -> Option<Self> {
+    pub(crate) fn of_obu(obu: &[u8]) -> Option<Self> {
         Self::parse(body(obu)?)
     }
 

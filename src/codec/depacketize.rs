@@ -14,7 +14,10 @@ use bytes::Bytes;
 
 use crate::{codec::PictureSize, media::Codec};
 
+pub use av1::Av1Pictures;
+pub use hevc::HevcPictures;
 pub use nal_units::AvcPictures;
+pub use vp9::Vp9Pictures;
 
 /// What decoders are told before a codec's pictures: a sample entry of MP4 (ISO/IEC 14496-12 section 12.1.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,9 +64,9 @@ pub enum BadPicture {
 #[derive(Debug)]
 pub enum Depacketizer {
     H264(AvcPictures),
-    Hevc(hevc::HevcPictures),
-    Vp9(vp9::Vp9Pictures),
-    Av1(av1::Av1Pictures),
+    Hevc(HevcPictures),
+    Vp9(Vp9Pictures),
+    Av1(Av1Pictures),
 }
 
 impl Depacketizer {
@@ -71,9 +74,9 @@ impl Depacketizer {
     pub fn new(codec: Codec) -> Option<Self> {
         match codec {
             Codec::H264 => Some(Self::H264(AvcPictures::default())),
-            Codec::Hevc => Some(Self::Hevc(hevc::HevcPictures::default())),
-            Codec::Vp9 => Some(Self::Vp9(vp9::Vp9Pictures::default())),
-            Codec::Av1 => Some(Self::Av1(av1::Av1Pictures::default())),
+            Codec::Hevc => Some(Self::Hevc(HevcPictures::default())),
+            Codec::Vp9 => Some(Self::Vp9(Vp9Pictures::default())),
+            Codec::Av1 => Some(Self::Av1(Av1Pictures::default())),
             Codec::Vp8 | Codec::Opus => None,
         }
     }

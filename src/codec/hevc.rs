@@ -3,7 +3,11 @@
 //! In: an RTP payload of a single stream without decoding order numbers (`sprop-max-don-diff` 0, as WebRTC has it). It does not
 //! reassemble NAL units.
 
+mod record;
+
 use super::{bits::BitReader, h264::escape::unescape, picture_size::PictureSize};
+
+pub use record::{BadHevcConfiguration, HevcConfiguration};
 
 /// What of interest begins in a packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Contents {
 }
 
 const IRAP: std::ops::RangeInclusive<u8> = 16..=23;
+/// Below this, even types are of pictures that no other of their temporal sub-layer refers to (table 7-1).
+const NON_REFERENCES_END: u8 = 16;
 const VPS: u8 = 32;
 const SPS: u8 = 33;
 const PPS: u8 = 34;
@@ -103,6 +109,31 @@ fn aggregated(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = after;
         Some(unit)
     })
+}
+
+/// Whether these NAL units have a picture that decoding can begin with.
+pub fn is_random_access(nals: &[bytes::Bytes]) -> bool {
+    nals.iter().any(|nal| nal_type(nal).is_some_and(|kind| IRAP.contains(&kind)))
+}
+
+/// Whether they have parameter sets.
+pub fn has_parameter_sets(nals: &[bytes::Bytes]) -> bool {
+    nals.iter().any(|nal| is_parameter_set(nal))
+}
+
+pub fn is_parameter_set(nal: &[u8]) -> bool {
+    nal_type(nal).is_some_and(|kind| (VPS..=PPS).contains(&kind))
+}
+
+/// Part of a picture: a slice.
+pub fn is_slice(nal: &[u8]) -> bool {
+    nal_type(nal).is_some_and(|kind| kind < VPS)
+}
+
+/// A picture that nothing refers to, in the highest temporal sub-layer: it can be left out.
+pub fn is_disposable(nals: &[bytes::Bytes]) -> bool {
+    let mut slices = nals.iter().filter(|nal| is_slice(nal)).filter_map(|nal| nal_type(nal)).peekable();
+    slices.peek().is_some() && slices.all(|kind| kind < NON_REFERENCES_END && kind % 2 == 0)
 }
 
 fn nal_type(nal: &[u8]) -> Option<u8> {

@@ -7,6 +7,7 @@ pub mod depacketize;
 pub mod h264;
 pub mod hevc;
 pub mod opus;
+pub mod packetize;
 mod picture_size;
 pub mod vp8;
 pub mod vp9;

@@ -111,7 +111,7 @@ pub(super) fn frame_part(payload: &[u8]) -> Option<(bool, &[u8])> {
 
 /// A keyframe's uncompressed header (VP9 bitstream specification, sections 6.2 and 7.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FrameHeader {
+pub(crate) struct FrameHeader {
     pub profile: u8,
     pub bit_depth: u8,
     /// `color_space`.
@@ -163,7 +163,7 @@ impl FrameHeader {
     }
 }
 
-pub(super) fn frame_header(frame: &[u8]) -> Option<FrameHeader> {
+pub(crate) fn frame_header(frame: &[u8]) -> Option<FrameHeader> {
     const SYNC_CODE: u32 = 0x49_8342;
     const RGB: u32 = 7;
     let mut r = BitReader::new(frame);

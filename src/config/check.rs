@@ -72,6 +72,14 @@ fn rtmp(config: &Config, faults: &mut Vec<Fault>) {
             "without rtmp.tls nothing would be taken; name certificate and key there, or leave it true".to_owned();
         faults.push(Fault { key: "rtmp.plain", message });
     }
+    if let Some(url) = &config.rtmp.reconnect_to {
+        let rest = url.strip_prefix("rtmp://").or_else(|| url.strip_prefix("rtmps://"));
+        let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':', '?']));
+        if !has_host || url.contains(['@', '?']) {
+            let message = format!("{url:?} is no URL such as rtmp://b.example.net/live, without user and query");
+            faults.push(Fault { key: "rtmp.reconnect_to", message });
+        }
+    }
 }
 
 /// What is put somewhere is made first.

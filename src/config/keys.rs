@@ -113,6 +113,7 @@ settings! {
     rtmp.enabled: Switch, "true or false";
     rtmp.tls: List, "a list of PEM files, such as [\"/etc/ssl/live.pem\", \"/etc/ssl/live.key\"]";
     rtmp.plain: Switch, "true or false";
+    rtmp.reconnect_to: Text, "a URL such as \"rtmp://b.example.net/live\"";
     rtmp.connections_max: Whole, "a number of connections, 1 to 65536";
     auth.mode: Text, "\"open\" or \"jwt\"";
     auth.hs256_secret: Secret, "a text of at least 32 bytes";

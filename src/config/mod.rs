@@ -135,6 +135,9 @@ pub struct RtmpConfig {
     /// Connections at one time. Default: 1024. Those that publish may hold 4 MiB each at the worst, a session of some KiB as a rule, and a
     /// thread for sound. When there are so many, newcomers get the place of the one that has been there longest without publishing.
     pub connections_max: u32,
+    /// Where publishers that can (Enhanced RTMP v2) are asked to connect when this server stops: `rtmp://host/app` or `rtmps://host/app`.
+    /// Default: none: to the address that they have.
+    pub reconnect_to: Option<String>,
 }
 
 /// `auth.mode`.
@@ -312,6 +315,7 @@ impl Default for RtmpConfig {
             enabled: true,
             tls: Vec::new(),
             plain: true,
+            reconnect_to: None,
             connections_max: 1_024,
         }
     }

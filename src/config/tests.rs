@@ -48,7 +48,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     section!(config.http: HttpConfig { listen, connections_max, trusted_proxies, client_requests_per_s, client_requests_burst, overflow_to });
     section!(config.webrtc: WebrtcConfig { listen, advertise, workers, join_burst_mbps, playout_delay_max_ms, sessions_max });
     section!(config.ice: IceConfig { servers, turn_secret, turn_ttl_s, turn_username, turn_credential });
-    section!(config.rtmp: RtmpConfig { listen, enabled, tls, plain, connections_max });
+    section!(config.rtmp: RtmpConfig { listen, enabled, tls, plain, reconnect_to, connections_max });
     section!(config.auth: AuthConfig { mode, hs256_secret, allow_open });
     section!(config.publish: PublishConfig { on_conflict, hand_back_s });
     section!(config.whep: WhepConfig { not_live, wait_max_s });

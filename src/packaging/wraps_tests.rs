@@ -58,6 +58,7 @@ fn message(unit: &Original) -> Vec<u8> {
             vec![if unit.unit.keyframe { 0x17 } else { 0x27 }, 1, composition[1], composition[2], composition[3]]
         }
         OriginalFormat::Aac(_) => vec![0xaf, 1],
+        other => panic!("{other:?}"),
     };
     [&head, &unit.unit.data[..]].concat()
 }
@@ -66,6 +67,7 @@ fn configuration(format: &OriginalFormat) -> Vec<u8> {
     match format {
         OriginalFormat::Avc(record) => [&[0x17, 0, 0, 0, 0], &record[..]].concat(),
         OriginalFormat::Aac(config) => [&[0xaf, 0], &config[..]].concat(),
+        other => panic!("{other:?}"),
     }
 }
 

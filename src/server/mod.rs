@@ -143,6 +143,7 @@ impl Server {
                 metrics: metrics.clone(),
                 on_conflict: config.publish.on_conflict,
                 connections_max: config.rtmp.connections_max as usize,
+                reconnect_to: config.rtmp.reconnect_to.clone(),
                 reencodes,
             };
             tokio::spawn(rtmp::serve(door, Arc::new(context), drain.clone()))

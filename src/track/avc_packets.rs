@@ -4,21 +4,19 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::TrackPacket;
+use super::{PicturePackets, TrackPacket};
 use crate::{
     codec::h264::{
         BadDecoderConfiguration, DecoderConfiguration, ParameterSets,
         nal::{NalOverrun, kind, split_lengths, unit_type},
-        packetize,
         parameter_sets::BadParameterSet,
     },
-    media::{CaptureStamps, CaptureTime, Codec, ExtendedSeq, Growing, TrackFormat},
+    codec::packetize::packetize_avc,
+    media::{CaptureTime, Codec, ExtendedSeq, TrackFormat},
 };
 
 /// Parameter sets a stream may have at a time, of both kinds. Encoders use two; a few more for several sizes.
 const PARAMETER_SETS_MAX: usize = 16;
-/// Ticks of the layer's clock per millisecond.
-const TICKS_PER_MS: u64 = 90;
 
 /// Why access units cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,26 +36,17 @@ pub enum BadAvc {
 pub struct AvcPackets {
     length_bytes: usize,
     sets: ParameterSets,
-    ticks: Growing,
-    next_seq: ExtendedSeq,
-    stamps: CaptureStamps,
+    packets: PicturePackets,
 }
 
 impl AvcPackets {
-    pub const TICKS_PER_MS: u64 = TICKS_PER_MS;
-
     /// Of an `AVCDecoderConfigurationRecord`; the first packet has this number.
     ///
     /// # Errors
     /// When the record makes no sense.
     pub fn new(record: &Bytes, first_seq: ExtendedSeq) -> Result<Self, BadAvc> {
-        let mut packets = Self {
-            length_bytes: 4,
-            sets: ParameterSets::default(),
-            ticks: Growing::default(),
-            next_seq: first_seq,
-            stamps: CaptureStamps::default(),
-        };
+        let mut packets =
+            Self { length_bytes: 4, sets: ParameterSets::default(), packets: PicturePackets::new(first_seq) };
         packets.configure(record)?;
         Ok(packets)
     }
@@ -118,11 +107,11 @@ impl AvcPackets {
         Ok(nals)
     }
 
-    /// The packets of one picture, which is shown at this time of the media clock. `capture` tells when it was captured.
+    /// The packets of one picture, which is shown at this time, in ticks of 90 kHz. `capture` tells when it was captured.
     pub fn packets(
         &mut self,
         now: Instant,
-        presentation_ms: i64,
+        shown_ticks: u64,
         nals: Vec<Bytes>,
         capture: impl FnOnce() -> Option<CaptureTime>,
     ) -> Vec<Arc<TrackPacket>> {
@@ -136,27 +125,7 @@ impl AvcPackets {
             _ => false,
         });
         let nals: Vec<_> = if keyframe { self.sets.nals().cloned().chain(kept).collect() } else { kept.collect() };
-        let payloads = packetize(&nals);
-        if payloads.is_empty() {
-            return Vec::new();
-        }
-        let time_ticks = self.ticks.after(presentation_ms.max(0) as u64 * TICKS_PER_MS);
-        let capture = self.stamps.stamp(now, time_ticks, capture);
-        let count = payloads.len();
-        let mut packets = Vec::with_capacity(count);
-        for (at, payload) in payloads.into_iter().enumerate() {
-            packets.push(Arc::new(TrackPacket {
-                seq: self.next_seq,
-                time_ticks,
-                arrival: now,
-                marker: at + 1 == count,
-                keyframe_start: keyframe && at == 0,
-                capture: capture.filter(|_| at == 0),
-                payload,
-            }));
-            self.next_seq = self.next_seq.next();
-        }
-        packets
+        self.packets.packets(now, shown_ticks, keyframe, packetize_avc(&nals), capture)
     }
 }
 

@@ -71,15 +71,26 @@ pub struct OriginalsSnapshot {
 pub enum OriginalFormat {
     /// H.264 behind lengths: an `AVCDecoderConfigurationRecord`.
     Avc(Bytes),
+    /// H.265 behind lengths: an `HEVCDecoderConfigurationRecord`.
+    Hevc(Bytes),
+    /// Temporal units of AV1, of OBUs with lengths: those of an `AV1CodecConfigurationRecord`, which may be none.
+    Av1(Bytes),
+    Vp8,
+    /// Frames, or superframes.
+    Vp9,
     /// Raw frames of AAC: an `AudioSpecificConfig`.
     Aac(Bytes),
+    /// Packets of Opus.
+    Opus {
+        channels: u8,
+    },
 }
 
 impl OriginalFormat {
     pub fn kind(&self) -> MediaKind {
         match self {
-            Self::Avc(_) => MediaKind::Video,
-            Self::Aac(_) => MediaKind::Audio,
+            Self::Avc(_) | Self::Hevc(_) | Self::Av1(_) | Self::Vp8 | Self::Vp9 => MediaKind::Video,
+            Self::Aac(_) | Self::Opus { .. } => MediaKind::Audio,
         }
     }
 }

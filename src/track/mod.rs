@@ -11,6 +11,7 @@ mod keyframe;
 mod layer;
 mod packet;
 mod packet_ring;
+mod picture_packets;
 mod replica;
 mod stream;
 mod streams;
@@ -27,6 +28,7 @@ pub use keyframe::KeyframeGate;
 pub use layer::{LAYERS_MAX, LayerIndex, LayerRole, LayerSet, LayerState, best_active};
 pub use packet::{ClockReference, PAYLOAD_BYTES_MAX, TrackPacket};
 pub use packet_ring::{Insertion, PacketRing, RingLimits};
+pub use picture_packets::PicturePackets;
 pub use replica::{News, Replica, ReplicaLayer, ReplicaTrack, Run};
 pub use stream::{
     EndReason, HandOver, LayerReport, NOTICES_MAX, Notice, Protocol, Publication, PublisherControl, PublisherInfo,

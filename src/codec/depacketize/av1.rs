@@ -23,7 +23,7 @@ pub struct Av1Pictures {
 }
 
 impl Av1Pictures {
-    pub(super) fn of_payloads(&mut self, payloads: &[Bytes]) -> Result<Picture, BadPicture> {
+    pub(crate) fn of_payloads(&mut self, payloads: &[Bytes]) -> Result<Picture, BadPicture> {
         let keyframe = payloads.first().is_some_and(|payload| av1::starts_keyframe(payload));
         let mut data = BytesMut::new();
         let mut sequence = None;
@@ -61,6 +61,29 @@ impl Av1Pictures {
             Some(sequence) => Some(self.setup(&sequence).ok_or(BadPicture::NoSetup)?),
             None if keyframe => return Err(BadPicture::NoSetup),
             None => None,
+        };
+        Ok(Picture { keyframe, data: data.freeze(), setup })
+    }
+
+    /// The OBUs of one picture, with lengths of their own or without.
+    ///
+    /// # Errors
+    /// When they are no picture.
+    pub fn of_obus(&mut self, obus: &[Bytes], keyframe: bool) -> Result<Picture, BadPicture> {
+        let mut data = BytesMut::new();
+        let mut sequence = None;
+        for obu in obus {
+            if write_obu(obu, &mut data)? && sequence.is_none() {
+                sequence = Some(obu);
+            }
+        }
+        if data.is_empty() {
+            return Err(BadPicture::Empty);
+        }
+        let setup = match (keyframe, sequence) {
+            (true, Some(sequence)) => Some(self.setup(sequence).ok_or(BadPicture::NoSetup)?),
+            (true, None) => return Err(BadPicture::NoSetup),
+            (false, _) => None,
         };
         Ok(Picture { keyframe, data: data.freeze(), setup })
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::codec::{
     bits::BitReader,
-    h264::{escape::unescape, parameter_sets::PARAMETER_SET_MAX_BYTES},
+    h264::{escape::unescape, nal::split_lengths, parameter_sets::PARAMETER_SET_MAX_BYTES},
     hevc,
 };
 
@@ -50,6 +50,27 @@ impl HevcPictures {
         }
         fragments.finish()?;
         self.of_nals(nals)
+    }
+
+    /// What an `HEVCDecoderConfigurationRecord` says, in place of what was known.
+    ///
+    /// # Errors
+    /// When it makes no sense. Gives the bytes of the lengths before NAL units, 1 to 4.
+    pub fn configure(&mut self, record: &Bytes) -> Result<usize, hevc::BadHevcConfiguration> {
+        let configuration = hevc::HevcConfiguration::parse(record)?;
+        if !configuration.parameter_sets.is_empty() {
+            self.sets.iter_mut().for_each(Sets::clear);
+        }
+        configuration.parameter_sets.iter().for_each(|set| self.take_set(set));
+        Ok(configuration.length_bytes)
+    }
+
+    /// An access unit whose NAL units have lengths of `length_bytes` (1 to 4).
+    ///
+    /// # Errors
+    /// When it is no picture.
+    pub fn of_lengths(&mut self, data: &Bytes, length_bytes: usize) -> Result<Picture, BadPicture> {
+        self.of_nals(split_lengths(data, length_bytes).map_err(|_| BadPicture::Truncated)?)
     }
 
     fn of_nals(&mut self, mut nals: Vec<Bytes>) -> Result<Picture, BadPicture> {

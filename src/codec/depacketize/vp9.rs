@@ -17,7 +17,7 @@ pub struct Vp9Pictures {
 }
 
 impl Vp9Pictures {
-    pub(super) fn of_payloads(&mut self, payloads: &[Bytes]) -> Result<Picture, BadPicture> {
+    pub(crate) fn of_payloads(&mut self, payloads: &[Bytes]) -> Result<Picture, BadPicture> {
         let mut data = BytesMut::new();
         let mut sizes: Vec<usize> = Vec::new();
         let may_begin = payloads.first().is_some_and(|payload| vp9::starts_keyframe(payload));
@@ -45,6 +45,18 @@ impl Vp9Pictures {
             _ => return Err(BadPicture::Structure),
         }
         Ok(Picture { keyframe: setup.is_some(), data: data.freeze(), setup })
+    }
+
+    /// A whole frame, or superframe.
+    ///
+    /// # Errors
+    /// When it is empty.
+    pub fn of_frame(&mut self, data: &Bytes) -> Result<Picture, BadPicture> {
+        if data.is_empty() {
+            return Err(BadPicture::Empty);
+        }
+        let setup = vp9::frame_header(data).map(|header| self.setup(&header));
+        Ok(Picture { keyframe: setup.is_some(), data: data.clone(), setup })
     }
 
     fn setup(&mut self, header: &vp9::FrameHeader) -> Arc<DecoderSetup> {

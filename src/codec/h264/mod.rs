@@ -1,4 +1,4 @@
-//! H.264 (ITU-T H.264): NAL units, parameter sets, the order of pictures, and its RTP payload format (RFC 6184).
+//! H.264 (ITU-T H.264): NAL units, parameter sets, the order of pictures.
 //! Sans-I/O. Nothing here decodes samples.
 
 mod avcc;
@@ -6,7 +6,6 @@ pub mod depacketize;
 pub(super) mod escape;
 pub mod nal;
 mod order;
-mod packetize;
 pub mod parameter_sets;
 mod sets;
 mod slice;
@@ -14,5 +13,4 @@ mod slice;
 pub(super) use avcc::write_record;
 pub use avcc::{BadDecoderConfiguration, DecoderConfiguration};
 pub use order::{DisplayOrder, Verdict};
-pub use packetize::{PAYLOAD_MAX_BYTES, packetize};
 pub use sets::ParameterSets;

@@ -5,6 +5,7 @@ mod boundaries;
 mod fmp4;
 mod multivariant;
 mod name;
+mod original_pictures;
 mod packager;
 mod part;
 mod pictures;

@@ -193,10 +193,7 @@ impl Packager {
                 *place = PictureSource::of_rtp(of.codec, layer.state.rid.clone());
             }
             let Some(source) = place else {
-                self.refusal = Some(format!(
-                    "the stream's pictures are {}, which HLS players cannot show: publish H.264, H.265, VP9 or AV1",
-                    of.codec
-                ));
+                self.refusal = Some(cannot_show(of.codec));
                 return;
             };
             source.reported = layer.clock.filter(|clock| clock.by_report).or(source.reported);
@@ -258,9 +255,14 @@ impl Packager {
     }
 
     fn expect(&mut self, format: &OriginalFormat) {
-        match format.kind() {
-            MediaKind::Video => _ = self.pictures[0].get_or_insert_with(PictureSource::of_originals),
-            MediaKind::Audio => _ = self.sound.get_or_insert_with(SoundSource::of_originals),
+        match (format, format.kind()) {
+            (OriginalFormat::Vp8, _) => self.refusal = Some(cannot_show(Codec::Vp8)),
+            (_, MediaKind::Video) => {
+                self.refusal = None;
+                self.pictures[0].get_or_insert_with(PictureSource::of_originals);
+            }
+            (_, MediaKind::Audio) if self.sound.as_ref().is_some_and(|sound| sound.takes(format)) => {}
+            (_, MediaKind::Audio) => self.sound = Some(SoundSource::of_originals(format, self.settings.opus)),
         }
     }
 
@@ -427,6 +429,10 @@ impl Packager {
             }
         }
     }
+}
+
+fn cannot_show(codec: Codec) -> String {
+    format!("the stream's pictures are {codec}, which HLS players cannot show: publish H.264, H.265, VP9 or AV1")
 }
 
 fn is_active(source: &Option<PictureSource>) -> bool {

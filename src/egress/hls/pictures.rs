@@ -8,8 +8,9 @@ use std::{
 
 use bytes::Bytes;
 
+use super::original_pictures::OriginalPictures;
 use crate::{
-    codec::depacketize::{AvcPictures, DecoderSetup, Depacketizer},
+    codec::depacketize::{DecoderSetup, Depacketizer},
     media::Codec,
     track::{AssembledFrame, Assembler, ClockReference, ORIGINALS_CLOCK_HZ, Original, OriginalFormat, TrackPacket},
 };
@@ -46,7 +47,7 @@ pub(super) struct Frame {
 #[derive(Debug)]
 enum Input {
     Rtp { assembler: Assembler, depacketizer: Depacketizer },
-    Avc { pictures: AvcPictures, format: Option<Arc<OriginalFormat>>, length_bytes: usize },
+    Originals { reader: OriginalPictures, format: Option<Arc<OriginalFormat>> },
 }
 
 /// See the module.
@@ -73,7 +74,7 @@ impl PictureSource {
     }
 
     pub(super) fn of_originals() -> Self {
-        Self::new(Input::Avc { pictures: AvcPictures::default(), format: None, length_bytes: 4 }, None)
+        Self::new(Input::Originals { reader: OriginalPictures::default(), format: None }, None)
     }
 
     fn new(input: Input, rid: Option<String>) -> Self {
@@ -97,16 +98,13 @@ impl PictureSource {
     }
 
     pub(super) fn push_original(&mut self, original: &Original) {
-        let Input::Avc { pictures, format, length_bytes } = &mut self.input else { return };
-        let OriginalFormat::Avc(record) = &*original.format else { return };
+        let Input::Originals { reader, format } = &mut self.input else { return };
         if format.as_ref().is_none_or(|known| known != &original.format) {
             *format = Some(original.format.clone());
-            if let Ok(bytes) = pictures.configure(record) {
-                *length_bytes = bytes;
-            }
+            reader.configure(&original.format);
         }
         let unit = &original.unit;
-        let Ok(picture) = pictures.of_lengths(&unit.data, *length_bytes) else { return };
+        let Ok(picture) = reader.picture(unit) else { return };
         self.ready(Frame {
             decode_ticks: unit.decode_time_ticks as i64 * TICKS_PER_MS,
             composition_ticks: unit.composition_offset_ticks.saturating_mul(TICKS_PER_MS as i32),
@@ -205,7 +203,7 @@ impl PictureSource {
     pub(super) fn needs_keyframe(&self) -> bool {
         match &self.input {
             Input::Rtp { assembler, .. } => assembler.is_lost() || self.setup.is_none(),
-            Input::Avc { .. } => false,
+            Input::Originals { .. } => false,
         }
     }
 
@@ -213,7 +211,7 @@ impl PictureSource {
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.input {
             Input::Rtp { assembler, .. } => assembler.due(),
-            Input::Avc { .. } => None,
+            Input::Originals { .. } => None,
         }
     }
 

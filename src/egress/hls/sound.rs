@@ -10,7 +10,10 @@ use bytes::Bytes;
 
 use super::fmp4::SampleFormat;
 use crate::{
-    codec::{aac::AudioSpecificConfig, opus},
+    codec::{
+        aac::AudioSpecificConfig,
+        opus::{self, PacketTimes},
+    },
     track::{AssembledFrame, Assembler, ClockReference, ORIGINALS_CLOCK_HZ, Original, OriginalFormat, TrackPacket},
     transcode::{AAC_FRAME_SAMPLES, AacFrame, OpusToAac},
 };
@@ -42,7 +45,7 @@ pub(super) struct SoundFrame {
 
 #[derive(Debug)]
 enum Input {
-    Opus { assembler: Assembler, to_aac: Option<Box<OpusToAac>> },
+    Opus { assembler: Assembler, to_aac: Option<Box<OpusToAac>>, times: PacketTimes },
     Aac,
 }
 
@@ -100,11 +103,20 @@ impl SoundSource {
             drift_ticks: 0,
             moved_ticks: 0,
         };
-        Self::new(Input::Opus { assembler, to_aac }, Some(count))
+        Self::new(Input::Opus { assembler, to_aac, times: PacketTimes::default() }, Some(count))
     }
 
-    pub(super) fn of_originals() -> Self {
-        Self::new(Input::Aac, None)
+    /// As the publisher handed it over: AAC stays so, Opus as in [`Self::of_rtp`].
+    pub(super) fn of_originals(format: &OriginalFormat, stays_opus: bool) -> Self {
+        match format {
+            OriginalFormat::Opus { channels } => Self::of_rtp(stays_opus, *channels),
+            _ => Self::new(Input::Aac, None),
+        }
+    }
+
+    /// Whether originals of this format are what it was made for.
+    pub(super) fn takes(&self, format: &OriginalFormat) -> bool {
+        matches!(self.input, Input::Opus { .. }) == matches!(format, OriginalFormat::Opus { .. })
     }
 
     fn new(input: Input, count: Option<Count>) -> Self {
@@ -118,6 +130,14 @@ impl SoundSource {
     }
 
     pub(super) fn push_original(&mut self, original: &Original) {
+        if let Input::Opus { times, .. } = &mut self.input {
+            let given_ticks = at_rate(original.unit.decode_time_ticks, opus::CLOCK_HZ);
+            let packet = &original.unit.data;
+            if let Some(placed) = times.place(given_ticks, packet) {
+                self.take_opus(packet, placed.time_ticks, original.arrival);
+            }
+            return;
+        }
         if self.original.as_ref().is_none_or(|known| *known != original.format) {
             self.original = Some(original.format.clone());
             self.count = count_of(&original.format);
@@ -152,25 +172,31 @@ impl SoundSource {
 
     /// Takes what packets have made whole.
     pub(super) fn assemble(&mut self, now: Instant) {
-        while let Input::Opus { assembler, to_aac } = &mut self.input {
+        while let Input::Opus { assembler, .. } = &mut self.input {
             let Some(frame) = assembler.poll(now) else { return };
             let AssembledFrame { time_ticks, arrival, payloads, .. } = frame;
             self.arrived.get_or_insert(ClockReference { at: arrival, time_ticks, by_report: false });
-            self.last_arrival = Some(arrival);
-            let Some(packet) = payloads.first() else { continue };
-            match to_aac {
-                Some(to_aac) => {
-                    let mut made = Vec::new();
-                    if to_aac.push(packet, time_ticks as i64, |frame| made.push(frame)).is_err() {
-                        *to_aac = match OpusToAac::new() {
-                            Ok(new) => Box::new(new),
-                            Err(_) => continue,
-                        };
-                    }
-                    self.add_aac(made, arrival);
-                }
-                None => self.push_opus(packet, time_ticks as i64, arrival),
+            if let Some(packet) = payloads.first() {
+                self.take_opus(packet, time_ticks as i64, arrival);
             }
+        }
+    }
+
+    fn take_opus(&mut self, packet: &Bytes, time_ticks: i64, arrival: Instant) {
+        self.last_arrival = Some(arrival);
+        let Input::Opus { to_aac, .. } = &mut self.input else { return };
+        match to_aac {
+            Some(to_aac) => {
+                let mut made = Vec::new();
+                if to_aac.push(packet, time_ticks, |frame| made.push(frame)).is_err() {
+                    *to_aac = match OpusToAac::new() {
+                        Ok(new) => Box::new(new),
+                        Err(_) => return,
+                    };
+                }
+                self.add_aac(made, arrival);
+            }
+            None => self.push_opus(packet, time_ticks, arrival),
         }
     }
 

@@ -1,4 +1,4 @@
-//! AMF0 values out of a peer's bytes (AMF0 specification), bounded in depth and number.
+//! AMF0 values out of a peer's bytes (AMF0 specification), bounded in depth and number; where they change over to AMF3, see [`super::amf3`].
 //!
 //! `rml_rtmp`'s own reader is used to write only: reading, it follows nested objects as deep as the message goes (a
 //! command of some kilobytes overflows the stack), panics on commands of fewer than three values, and knows neither
@@ -8,6 +8,8 @@ use std::collections::HashMap;
 
 use rml_rtmp::rml_amf0::Amf0Value;
 
+use super::amf3::References;
+
 /// Objects within objects. Real commands have one level, metadata two.
 const DEPTH_MAX: u32 = 8;
 /// Values in one message, keys not counted.
@@ -16,13 +18,13 @@ const VALUES_MAX: u32 = 512;
 /// The bytes are no AMF0, or more of it than is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadAmf {
-    #[error("AMF0 data is cut short")]
+    #[error("AMF data is cut short")]
     Truncated,
-    #[error("AMF0 type {0:#04x} is not known")]
+    #[error("AMF type {0:#04x} is not known")]
     UnknownType(u8),
-    #[error("AMF0 values nested deeper than {DEPTH_MAX}")]
+    #[error("AMF values nested deeper than {DEPTH_MAX}")]
     TooDeep,
-    #[error("more than {VALUES_MAX} AMF0 values in one message")]
+    #[error("more than {VALUES_MAX} AMF values, or too much text, in one message")]
     TooMany,
 }
 
@@ -31,7 +33,7 @@ pub enum BadAmf {
 /// # Errors
 /// [`BadAmf`].
 pub fn read_all(bytes: &[u8]) -> Result<Vec<Amf0Value>, BadAmf> {
-    let mut reader = Reader { rest: bytes, values: 0 };
+    let mut reader = Reader { rest: bytes, values: 0, references: References::default() };
     let mut values = Vec::new();
     while !reader.rest.is_empty() {
         values.push(reader.value(0)?);
@@ -39,19 +41,20 @@ pub fn read_all(bytes: &[u8]) -> Result<Vec<Amf0Value>, BadAmf> {
     Ok(values)
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
     values: u32,
+    pub(super) references: References,
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], BadAmf> {
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], BadAmf> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(BadAmf::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadAmf> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], BadAmf> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or(BadAmf::Truncated)?;
         self.rest = rest;
         Ok(*taken)
@@ -62,14 +65,17 @@ impl<'a> Reader<'a> {
         Ok(String::from_utf8_lossy(self.take(usize::from(length))?).into_owned())
     }
 
-    fn value(&mut self, depth: u32) -> Result<Amf0Value, BadAmf> {
+    /// Another value, or what is kept like one.
+    pub(super) fn count_value(&mut self, depth: u32) -> Result<(), BadAmf> {
         self.values += 1;
         if self.values > VALUES_MAX {
             return Err(BadAmf::TooMany);
         }
-        if depth > DEPTH_MAX {
-            return Err(BadAmf::TooDeep);
-        }
+        if depth > DEPTH_MAX { Err(BadAmf::TooDeep) } else { Ok(()) }
+    }
+
+    fn value(&mut self, depth: u32) -> Result<Amf0Value, BadAmf> {
+        self.count_value(depth)?;
         let [kind] = self.array()?;
         Ok(match kind {
             0x00 => Amf0Value::Number(f64::from_be_bytes(self.array()?)),
@@ -106,6 +112,7 @@ impl<'a> Reader<'a> {
                 self.short_text()?; // the class's name
                 Amf0Value::Object(self.properties(depth)?)
             }
+            0x11 => self.amf3_value(depth)?,
             other => return Err(BadAmf::UnknownType(other)),
         })
     }
@@ -160,6 +167,6 @@ mod tests {
         assert_eq!(read_all(&[0x05; 1_000]), Err(BadAmf::TooMany));
         assert_eq!(read_all(&[0x0a, 0xff, 0xff, 0xff, 0xff]), Err(BadAmf::Truncated));
         assert_eq!(read_all(&[0x0c, 0xff, 0xff, 0xff, 0xff]), Err(BadAmf::Truncated));
-        assert_eq!(read_all(&[0x11]), Err(BadAmf::UnknownType(0x11)));
+        assert_eq!(read_all(&[0x12]), Err(BadAmf::UnknownType(0x12)));
     }
 }

@@ -12,6 +12,7 @@ use tracing::{Span, debug, info};
 use super::{
     amf,
     ending::Ending,
+    enhanced,
     key::{Application, Asked},
     media::Media,
     reply::{Level, information},
@@ -112,12 +113,16 @@ impl Session {
         }
         self.replies.welcome();
         let text = |text: &str| Amf0Value::Utf8String(text.to_owned());
-        let properties = HashMap::from([
+        self.enhanced = enhanced::Peer::of(command.values.first());
+        let mut properties = HashMap::from([
             ("fmsVer".to_owned(), text("FMS/3,0,1,123")),
             ("capabilities".to_owned(), Amf0Value::Number(31.0)),
         ]);
+        enhanced::announce(&mut properties);
         let mut status = information(Level::Status, "NetConnection.Connect.Success", "Connection succeeded.");
         status.insert("objectEncoding".to_owned(), Amf0Value::Number(0.0));
+        // Clients differ in which of the two objects they look into.
+        enhanced::announce(&mut status);
         self.replies.result(
             Level::Status,
             command.transaction_id,

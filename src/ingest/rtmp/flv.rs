@@ -1,18 +1,32 @@
-//! The bodies of RTMP's audio and video messages: FLV tags (FLV 10.1 annex E.4) and their Enhanced RTMP form.
+//! The bodies of RTMP's audio and video messages: FLV tags (FLV 10.1 annex E.4), and their extended form (Enhanced RTMP v1 and v2).
 
 use bytes::Bytes;
+
+use super::multitrack::{self, Extended};
+use crate::media::Codec;
 
 /// What a video message holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VideoTag {
-    /// An `AVCDecoderConfigurationRecord`.
-    AvcConfiguration(Bytes),
-    /// NAL units with lengths before them.
-    AvcPicture { composition_ms: i32, data: Bytes },
+    /// What decoders are to be told: the codec's configuration record.
+    Configuration(Codec, Bytes),
+    Picture(PictureTag),
     /// End of sequence, metadata, seek commands: nothing to do.
     Ignored,
     /// A codec that is not taken: its name.
     Unsupported(String),
+}
+
+/// One picture, as its codec's mapping to MP4 has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PictureTag {
+    pub codec: Codec,
+    /// The publisher says that a decoder can begin with it.
+    pub keyframe: bool,
+    pub composition_ms: i32,
+    /// To be added to the message's time, below a millisecond.
+    pub offset_ns: u32,
+    pub data: Bytes,
 }
 
 /// What an audio message holds.
@@ -22,63 +36,99 @@ pub enum AudioTag {
     AacConfiguration(Bytes),
     /// One raw frame.
     AacFrame(Bytes),
+    /// An identification header (RFC 7845 section 5.1), as far as it is there.
+    OpusConfiguration(Bytes),
+    /// One packet.
+    OpusPacket(Bytes),
     Ignored,
     Unsupported(String),
+}
+
+/// A message, and whether it has tracks beside the one that is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tagged<T> {
+    pub tag: T,
+    pub has_other_tracks: bool,
+}
+
+impl<T> Tagged<T> {
+    fn alone(tag: T) -> Self {
+        Self { tag, has_other_tracks: false }
+    }
 }
 
 /// The message is shorter than its own header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a {0} message shorter than its header")]
-pub struct TagTruncated(&'static str);
+pub struct TagTruncated(pub(super) &'static str);
+
+/// Packet types of both kinds of extended tag (Enhanced RTMP v2, "ExVideoTagHeader", "ExAudioTagHeader").
+const SEQUENCE_START: u8 = 0;
+const CODED_FRAMES: u8 = 1;
+/// Of video: without a composition time.
+const CODED_FRAMES_X: u8 = 3;
+const MPEG2_TS_SEQUENCE_START: u8 = 5;
+
+const KEYFRAME: u8 = 1;
+const COMMAND: u8 = 5;
 
 impl VideoTag {
     /// # Errors
     /// When the message ends within its header. An empty message is [`VideoTag::Ignored`]: some encoders send them.
-    pub fn parse(body: &Bytes) -> Result<Self, TagTruncated> {
-        let Some(&first) = body.first() else { return Ok(Self::Ignored) };
+    pub fn parse(body: &Bytes) -> Result<Tagged<Self>, TagTruncated> {
+        let Some(&first) = body.first() else { return Ok(Tagged::alone(Self::Ignored)) };
         if first & 0x80 != 0 {
-            return Self::parse_enhanced(first & 0x0f, body);
+            return Self::parse_extended(first, body);
         }
-        // Frame type 5 is a command to the player.
-        match (first >> 4, first & 0x0f) {
-            (5, _) => Ok(Self::Ignored),
-            (_, 7) => {
-                let &[_, packet, c0, c1, c2] = body.first_chunk().ok_or(TagTruncated("video"))?;
-                Ok(match packet {
-                    0 => Self::AvcConfiguration(body.slice(5..)),
-                    1 => Self::AvcPicture { composition_ms: signed_24(c0, c1, c2), data: body.slice(5..) },
-                    _ => Self::Ignored,
-                })
+        // A command to the player.
+        if first >> 4 == COMMAND {
+            return Ok(Tagged::alone(Self::Ignored));
+        }
+        let codec = match first & 0x0f {
+            7 => Codec::H264,
+            // Of before Enhanced RTMP, in the same form; some encoders in Asia still write it.
+            12 => Codec::Hevc,
+            codec => {
+                let name = match codec {
+                    2 => "Sorenson H.263".into(),
+                    3 | 6 => "Screen video".into(),
+                    4 | 5 => "On2 VP6".into(),
+                    other => format!("FLV video codec {other}"),
+                };
+                return Ok(Tagged::alone(Self::Unsupported(name)));
             }
-            (_, codec) => Ok(Self::Unsupported(match codec {
-                2 => "Sorenson H.263".into(),
-                3 | 6 => "Screen video".into(),
-                4 | 5 => "On2 VP6".into(),
-                12 => "HEVC by codec id 12".into(),
-                other => format!("FLV video codec {other}"),
-            })),
-        }
+        };
+        let &[_, packet, c0, c1, c2] = body.first_chunk().ok_or(TagTruncated("video"))?;
+        let data = body.slice(5..);
+        let (keyframe, composition_ms) = (first >> 4 == KEYFRAME, signed_24(c0, c1, c2));
+        Ok(Tagged::alone(match packet {
+            0 => Self::Configuration(codec, data),
+            1 => Self::Picture(PictureTag { codec, keyframe, composition_ms, offset_ns: 0, data }),
+            _ => Self::Ignored,
+        }))
     }
 
-    /// Enhanced RTMP v1: a packet type and a FourCC.
-    fn parse_enhanced(packet: u8, body: &Bytes) -> Result<Self, TagTruncated> {
-        let &[_, ref four_cc @ ..] = body.first_chunk::<5>().ok_or(TagTruncated("video"))?;
-        match packet {
-            // Metadata, and a signal of this codec's end.
-            2 | 4 => return Ok(Self::Ignored),
-            6 | 7 => return Ok(Self::Unsupported("Enhanced RTMP multitrack video".into())),
-            _ => {}
+    fn parse_extended(first: u8, body: &Bytes) -> Result<Tagged<Self>, TagTruncated> {
+        let frame_type = first >> 4 & 0x07;
+        let Some(extended) = multitrack::video(first & 0x0f, frame_type == COMMAND, body.slice(1..))? else {
+            return Ok(Tagged::alone(Self::Ignored));
+        };
+        let Extended { packet, four_cc, offset_ns, has_other_tracks, mut data } = extended;
+        let tag = |tag| Ok(Tagged { tag, has_other_tracks });
+        let Some(codec) = codec_of(&four_cc) else { return tag(Self::Unsupported(four_cc_name(&four_cc))) };
+        let mut composition_ms = 0;
+        if packet == CODED_FRAMES && matches!(codec, Codec::H264 | Codec::Hevc) {
+            let &[c0, c1, c2] = data.first_chunk().ok_or(TagTruncated("video"))?;
+            composition_ms = signed_24(c0, c1, c2);
+            data = data.slice(3..);
         }
-        if four_cc != b"avc1" {
-            return Ok(Self::Unsupported(four_cc_name(four_cc)));
-        }
-        Ok(match packet {
-            0 => Self::AvcConfiguration(body.slice(5..)),
-            1 => {
-                let &[_, _, _, _, _, c0, c1, c2] = body.first_chunk().ok_or(TagTruncated("video"))?;
-                Self::AvcPicture { composition_ms: signed_24(c0, c1, c2), data: body.slice(8..) }
+        tag(match packet {
+            SEQUENCE_START => Self::Configuration(codec, data),
+            CODED_FRAMES | CODED_FRAMES_X => {
+                let keyframe = frame_type == KEYFRAME;
+                Self::Picture(PictureTag { codec, keyframe, composition_ms, offset_ns, data })
             }
-            3 => Self::AvcPicture { composition_ms: 0, data: body.slice(5..) },
+            MPEG2_TS_SEQUENCE_START => Self::Unsupported(format!("{} in its MPEG-2 TS form", four_cc_name(&four_cc))),
             _ => Self::Ignored,
         })
     }
@@ -87,16 +137,16 @@ impl VideoTag {
 impl AudioTag {
     /// # Errors
     /// When the message ends within its header. An empty message is [`AudioTag::Ignored`].
-    pub fn parse(body: &Bytes) -> Result<Self, TagTruncated> {
-        let Some(&first) = body.first() else { return Ok(Self::Ignored) };
-        match first >> 4 {
-            9 => Self::parse_enhanced(first & 0x0f, body),
-            10 => Ok(match *body.get(1).ok_or(TagTruncated("audio"))? {
+    pub fn parse(body: &Bytes) -> Result<Tagged<Self>, TagTruncated> {
+        let Some(&first) = body.first() else { return Ok(Tagged::alone(Self::Ignored)) };
+        Ok(Tagged::alone(match first >> 4 {
+            9 => return Self::parse_extended(first & 0x0f, body),
+            10 => match *body.get(1).ok_or(TagTruncated("audio"))? {
                 0 => Self::AacConfiguration(body.slice(2..)),
                 1 if body.len() > 2 => Self::AacFrame(body.slice(2..)),
                 _ => Self::Ignored,
-            }),
-            format => Ok(Self::Unsupported(match format {
+            },
+            format => Self::Unsupported(match format {
                 0 | 3 => "PCM".into(),
                 1 => "ADPCM".into(),
                 2 | 14 => "MP3".into(),
@@ -104,25 +154,41 @@ impl AudioTag {
                 7 | 8 => "G.711".into(),
                 11 => "Speex".into(),
                 other => format!("FLV sound format {other}"),
-            })),
-        }
+            }),
+        }))
     }
 
-    fn parse_enhanced(packet: u8, body: &Bytes) -> Result<Self, TagTruncated> {
-        let &[_, ref four_cc @ ..] = body.first_chunk::<5>().ok_or(TagTruncated("audio"))?;
-        match packet {
-            2 | 4 => return Ok(Self::Ignored),
-            5 | 7 => return Ok(Self::Unsupported("Enhanced RTMP multitrack sound".into())),
-            _ => {}
-        }
-        if four_cc != b"mp4a" {
-            return Ok(Self::Unsupported(four_cc_name(four_cc)));
-        }
-        Ok(match packet {
-            0 => Self::AacConfiguration(body.slice(5..)),
-            1 if body.len() > 5 => Self::AacFrame(body.slice(5..)),
-            _ => Self::Ignored,
-        })
+    fn parse_extended(packet: u8, body: &Bytes) -> Result<Tagged<Self>, TagTruncated> {
+        let Some(extended) = multitrack::audio(packet, body.slice(1..))? else {
+            return Ok(Tagged::alone(Self::Ignored));
+        };
+        let Extended { packet, four_cc, has_other_tracks, data, .. } = extended;
+        let tag = match (&four_cc, packet) {
+            (_, CODED_FRAMES) if data.is_empty() => Self::Ignored,
+            (b"mp4a", SEQUENCE_START) => Self::AacConfiguration(data),
+            (b"mp4a", CODED_FRAMES) => Self::AacFrame(data),
+            (b"Opus", SEQUENCE_START) => Self::OpusConfiguration(data),
+            (b"Opus", CODED_FRAMES) => Self::OpusPacket(data),
+            (b"mp4a" | b"Opus", _) => Self::Ignored,
+            (b".mp3", _) => Self::Unsupported("MP3".into()),
+            (b"ac-3", _) => Self::Unsupported("AC-3".into()),
+            (b"ec-3", _) => Self::Unsupported("E-AC-3".into()),
+            (b"fLaC", _) => Self::Unsupported("FLAC".into()),
+            (other, _) => Self::Unsupported(four_cc_name(other)),
+        };
+        Ok(Tagged { tag, has_other_tracks })
+    }
+}
+
+/// FourCCs of pictures that are taken.
+fn codec_of(four_cc: &[u8; 4]) -> Option<Codec> {
+    match four_cc {
+        b"avc1" => Some(Codec::H264),
+        b"hvc1" => Some(Codec::Hevc),
+        b"av01" => Some(Codec::Av1),
+        b"vp08" => Some(Codec::Vp8),
+        b"vp09" => Some(Codec::Vp9),
+        _ => None,
     }
 }
 
@@ -130,46 +196,11 @@ fn signed_24(a: u8, b: u8, c: u8) -> i32 {
     i32::from_be_bytes([a, b, c, 0]) >> 8
 }
 
-/// A FourCC fit for a log: `hvc1`, or its bytes where they are no letters.
+/// A FourCC fit for a log: `vvc1`, or its bytes where they are no letters.
 fn four_cc_name(four_cc: &[u8]) -> String {
     four_cc.escape_ascii().to_string()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn video(body: &'static [u8]) -> VideoTag {
-        VideoTag::parse(&Bytes::from_static(body)).unwrap()
-    }
-
-    #[test]
-    fn avc_is_read_in_both_forms() {
-        let data = Bytes::from_static(b"x");
-        assert_eq!(video(b"\x17\0\0\0\0x"), VideoTag::AvcConfiguration(data.clone()));
-        let picture = |composition_ms| VideoTag::AvcPicture { composition_ms, data: data.clone() };
-        assert_eq!(video(b"\x27\x01\xff\xff\xfex"), picture(-2));
-        assert_eq!(video(b"\x90avc1x"), VideoTag::AvcConfiguration(data.clone()));
-        assert_eq!(video(b"\xa1avc1\0\0\x50x"), picture(80));
-        assert_eq!(video(b"\xa3avc1x"), picture(0));
-        assert_eq!(video(b"\x57\0"), VideoTag::Ignored);
-    }
-
-    #[test]
-    fn other_codecs_are_named() {
-        assert_eq!(video(b"\x90hvc1x"), VideoTag::Unsupported("hvc1".into()));
-        assert_eq!(video(b"\x12abc"), VideoTag::Unsupported("Sorenson H.263".into()));
-        let audio = |body: &'static [u8]| AudioTag::parse(&Bytes::from_static(body)).unwrap();
-        assert_eq!(audio(b"\x2fabc"), AudioTag::Unsupported("MP3".into()));
-        assert_eq!(audio(b"\x91Opusx"), AudioTag::Unsupported("Opus".into()));
-        assert_eq!(audio(b"\xaf\x01"), AudioTag::Ignored, "a frame of nothing");
-    }
-
-    #[test]
-    fn a_tag_cut_within_its_header_is_refused() {
-        for body in [&b"\x17\0\0"[..], b"\x90avc", b"\xa1avc1\0\0"] {
-            assert!(VideoTag::parse(&Bytes::copy_from_slice(body)).is_err());
-        }
-        assert!(AudioTag::parse(&Bytes::from_static(b"\xaf")).is_err());
-    }
-}
+#[path = "flv_tests.rs"]
+mod tests;

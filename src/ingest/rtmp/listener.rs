@@ -196,6 +196,7 @@ impl Connection {
         shutdown: &CancellationToken,
     ) -> Ending {
         let mut buffer = vec![0; WAITING_READ_BUFFER_BYTES];
+        let mut draining = false;
         loop {
             let due = self.session.poll_timeout().into();
             let sound = async {
@@ -225,7 +226,10 @@ impl Connection {
                     }
                 }
                 Some(notice) = self.told.recv() => self.session.handle_notice(&notice),
-                () = shutdown.cancelled() => self.session.handle_end(EndReason::Draining),
+                () = shutdown.cancelled(), if !draining => {
+                    draining = true;
+                    self.session.handle_drain(Instant::now());
+                }
                 () = sleep_until(due) => self.session.handle_timeout(Instant::now()),
                 () = needed => self.session.end(Ending::Stalled(PLACE_NEEDED)),
             }

@@ -11,17 +11,21 @@ use tracing::{info, warn};
 
 use super::{
     clock::{Lane, MediaClock},
-    flv::{AudioTag, TagTruncated, VideoTag},
+    flv::{AudioTag, PictureTag, TagTruncated, VideoTag},
     originals::Originals,
     together::Together,
-    video::{self, VideoTrack},
+    video::{self, BadPictures, Handled, VideoTrack},
 };
 use crate::{
-    codec::{aac::AudioSpecificConfig, opus},
-    media::{CaptureStamps, CaptureTime, Codec, ExtendedSeq, Growing, RTP_HEADER_BYTES, TrackFormat},
+    codec::{
+        aac::AudioSpecificConfig,
+        opus::{self, PacketTimes},
+    },
+    media::{CaptureStamps, CaptureTime, Codec, ExtendedSeq, Growing, MediaKind, RTP_HEADER_BYTES, TrackFormat},
     rtp::rtcp::NtpTime,
     track::{
-        AvcPackets, BadAvc, Batch, ClockReference, LayerIndex, Notice, Publication, Superseded, TrackIndex, TrackPacket,
+        Batch, ClockReference, LayerIndex, Notice, OriginalFormat, PAYLOAD_BYTES_MAX, PicturePackets, Publication,
+        Superseded, TrackIndex, TrackPacket,
     },
     transcode::{OpusPacket, SoundEvent, SoundInput},
 };
@@ -41,12 +45,12 @@ const B_FRAME_SETTING: &str = "In OBS: Settings > Output > Output Mode: Advanced
 pub enum MediaError {
     #[error("another publisher took the stream over")]
     Superseded,
-    #[error("video codec {0} is not taken over RTMP yet: publish H.264")]
+    #[error("video codec {0} is not taken over RTMP: publish H.264, H.265, AV1, VP9 or VP8")]
     VideoCodec(String),
     #[error(transparent)]
     Tag(#[from] TagTruncated),
     #[error(transparent)]
-    Picture(#[from] BadAvc),
+    Picture(#[from] BadPictures),
 }
 
 impl From<Superseded> for MediaError {
@@ -83,6 +87,7 @@ pub struct Made {
 struct Sound {
     index: Option<TrackIndex>,
     config: Option<Bytes>,
+    opus: PacketTimes,
     next_seq: u64,
     ticks: Growing,
     stamps: CaptureStamps,
@@ -115,6 +120,7 @@ struct Told {
     sound: bool,
     sound_lags: bool,
     jumps: u32,
+    other_tracks: [bool; 2],
 }
 
 impl Media {
@@ -147,40 +153,59 @@ impl Media {
     /// # Errors
     /// [`MediaError`]: the session ends.
     pub fn handle_video(&mut self, now: Instant, wire_ms: u32, body: &Bytes) -> Result<(), MediaError> {
-        match VideoTag::parse(body)? {
-            VideoTag::AvcConfiguration(record) => {
-                match &mut self.video {
-                    Some(video) => video.configure(&record)?,
-                    None => self.video = Some(VideoTrack::new(&record)?),
-                }
-                self.clock.begin(now);
-                self.originals.configure_pictures(&record, &mut self.publication)?;
-                self.announce_video(now)
-            }
-            VideoTag::AvcPicture { composition_ms, data } => {
-                let decode_ms = self.clock.map(now, Lane::Video, wire_ms);
-                self.tell_jumps();
-                let origin = self.origin();
-                let captured = |time_ms| Some(origin?.after(time_ms, MEDIA_CLOCK_HZ));
-                // Pictures before the configuration cannot be decoded by anybody.
-                let Some(video) = &mut self.video else { return Ok(()) };
-                let packets = video.handle_picture(now, decode_ms, composition_ms, &data, captured)?;
-                let keyframe = video.is_keyframe(&data);
-                self.originals.picture(now, decode_ms, composition_ms, keyframe, data, &mut self.publication)?;
-                if packets.is_empty() {
-                    return Ok(self.tell_dropped()?);
-                }
-                if packets.iter().any(|packet| packet.keyframe_start) {
-                    self.announce_video(now)?;
-                }
-                if let Some(index) = self.video_index {
-                    self.together.add(now, index, packets);
-                }
-                Ok(())
-            }
+        let parsed = VideoTag::parse(body)?;
+        self.tell_other_tracks(MediaKind::Video, parsed.has_other_tracks);
+        match parsed.tag {
+            VideoTag::Configuration(codec, record) => self.configure_video(now, codec, &record),
+            VideoTag::Picture(picture) => self.handle_picture(now, wire_ms, picture),
             VideoTag::Ignored => Ok(()),
             VideoTag::Unsupported(codec) => Err(MediaError::VideoCodec(codec)),
         }
+    }
+
+    fn configure_video(&mut self, now: Instant, codec: Codec, record: &Bytes) -> Result<(), MediaError> {
+        match &mut self.video {
+            Some(video) if video.codec() == codec => video.configure(record)?,
+            // Another codec begins anew, numbers and all: its format is another, and so the track's packets before are of no use.
+            place => {
+                *place = Some(VideoTrack::new(codec, record)?);
+                (self.told.b_frames, self.told.b_references) = (false, false);
+                self.publication.set_reordered(false)?;
+            }
+        }
+        self.clock.begin(now);
+        if let Some(video) = &self.video {
+            self.originals.configure_pictures(video.original(record), &mut self.publication)?;
+        }
+        self.announce_video(now)
+    }
+
+    fn handle_picture(&mut self, now: Instant, wire_ms: u32, picture: PictureTag) -> Result<(), MediaError> {
+        let decode_ms = self.clock.map(now, Lane::Video, wire_ms);
+        self.tell_jumps();
+        if self.video.as_ref().is_none_or(|video| video.codec() != picture.codec) {
+            // These need no configuration; of others pictures before it cannot be decoded by anybody.
+            if !matches!(picture.codec, Codec::Vp8 | Codec::Vp9) {
+                return Ok(());
+            }
+            self.configure_video(now, picture.codec, &Bytes::new())?;
+        }
+        let origin = self.origin();
+        let captured = |time_ms| Some(origin?.after(time_ms, MEDIA_CLOCK_HZ));
+        let Some(video) = &mut self.video else { return Ok(()) };
+        let Handled { packets, keyframe } = video.handle_picture(now, decode_ms, &picture, captured)?;
+        let PictureTag { composition_ms, data, .. } = picture;
+        self.originals.picture(now, decode_ms, composition_ms, keyframe, data, &mut self.publication)?;
+        if packets.is_empty() {
+            return Ok(self.tell_dropped()?);
+        }
+        if packets.iter().any(|packet| packet.keyframe_start) {
+            self.announce_video(now)?;
+        }
+        if let Some(index) = self.video_index {
+            self.together.add(now, index, packets);
+        }
+        Ok(())
     }
 
     /// A whole audio message; what it has for the sound thread.
@@ -188,24 +213,22 @@ impl Media {
     /// # Errors
     /// [`MediaError`]: the session ends. Sound that cannot be used does not end it, the picture goes on.
     pub fn handle_audio(&mut self, now: Instant, wire_ms: u32, body: &Bytes) -> Result<Option<SoundInput>, MediaError> {
-        match AudioTag::parse(body)? {
+        let parsed = AudioTag::parse(body)?;
+        self.tell_other_tracks(MediaKind::Audio, parsed.has_other_tracks);
+        match parsed.tag {
             AudioTag::AacConfiguration(config) => {
                 if let Err(error) = AudioSpecificConfig::parse(&config) {
                     self.tell_sound(&error);
                     return Ok(None);
                 }
-                self.clock.begin(now);
-                if self.sound.index.is_none() {
-                    let fmtp = opus::STEREO_FMTP.to_owned();
-                    let format = TrackFormat { codec: Codec::Opus, fmtp, channels: 2 };
-                    self.sound.index = Some(self.add_track(format, SOUND_TICKS_PER_MS)?);
-                }
-                self.originals.configure_sound(&config, &mut self.publication)?;
+                self.begin_sound(now)?;
+                // Not a slice: the message it came in may be longer.
+                let kept = OriginalFormat::Aac(Bytes::copy_from_slice(&config));
+                self.originals.configure_sound(kept, &mut self.publication)?;
                 // Some encoders repeat it with every keyframe; a decoder made anew would click.
                 if self.sound.config.as_ref() == Some(&config) {
                     return Ok(None);
                 }
-                // Not a slice: the message it came in may be longer.
                 self.sound.config = Some(Bytes::copy_from_slice(&config));
                 self.together.sound_begun();
                 Ok(Some(SoundInput::Config(config)))
@@ -220,12 +243,67 @@ impl Media {
                 self.together.sound_begun();
                 Ok(Some(SoundInput::Frame { data, time_ms }))
             }
+            AudioTag::OpusConfiguration(head) => {
+                self.configure_opus(now, &head)?;
+                Ok(None)
+            }
+            AudioTag::OpusPacket(packet) => {
+                self.handle_opus(now, wire_ms, &packet)?;
+                Ok(None)
+            }
             AudioTag::Ignored => Ok(None),
             AudioTag::Unsupported(codec) => {
-                self.tell_sound(&format_args!("{codec} is not taken over RTMP yet: publish AAC"));
+                self.tell_sound(&format_args!("{codec} is not taken over RTMP: publish AAC or Opus"));
                 Ok(None)
             }
         }
+    }
+
+    /// Whichever codec comes, viewers by WebRTC get Opus.
+    fn begin_sound(&mut self, now: Instant) -> Result<(), MediaError> {
+        self.clock.begin(now);
+        if self.sound.index.is_none() {
+            let format = TrackFormat { codec: Codec::Opus, fmtp: opus::STEREO_FMTP.to_owned(), channels: 2 };
+            self.sound.index = Some(self.add_track(format, SOUND_TICKS_PER_MS)?);
+        }
+        Ok(())
+    }
+
+    /// An identification header, of which the channels are of interest (RFC 7845 section 5.1).
+    fn configure_opus(&mut self, now: Instant, head: &[u8]) -> Result<(), MediaError> {
+        const CHANNELS_AT: usize = 9;
+        let channels = head.get(CHANNELS_AT).copied().filter(|_| head.starts_with(b"OpusHead")).unwrap_or(2);
+        if !(1..=2).contains(&channels) {
+            self.tell_sound(&format_args!("{channels} channels of Opus, which WebRTC has not: publish stereo"));
+            return Ok(());
+        }
+        self.begin_sound(now)?;
+        // Frames of AAC that come now are of before.
+        self.sound.config = None;
+        Ok(self.originals.configure_sound(OriginalFormat::Opus { channels }, &mut self.publication)?)
+    }
+
+    /// Packets go on as they are.
+    fn handle_opus(&mut self, now: Instant, wire_ms: u32, packet: &Bytes) -> Result<(), MediaError> {
+        let time_ms = self.clock.map(now, Lane::Audio, wire_ms);
+        self.tell_jumps();
+        if !self.originals.has_opus() {
+            // Refused, or not announced.
+            return Ok(());
+        }
+        self.originals.sound(now, time_ms, packet.clone(), &mut self.publication)?;
+        if packet.len() > PAYLOAD_BYTES_MAX {
+            self.tell_sound(&"packets of Opus are too long");
+            return Ok(());
+        }
+        let Some(placed) = self.sound.opus.place(time_ms * SOUND_TICKS_PER_MS as i64, packet) else { return Ok(()) };
+        if let Some(index) = self.sound.index {
+            let made =
+                OpusPacket { time_ticks: placed.time_ticks, after_gap: placed.after_gap, payload: packet.clone() };
+            let origin = self.origin();
+            self.together.add(now, index, [Arc::new(self.sound.packet(now, made, origin))]);
+        }
+        Ok(())
     }
 
     /// What the sound thread made of one input.
@@ -306,7 +384,7 @@ impl Media {
         let batches = self.together.take_all();
         self.push(now, batches)?;
         match self.video_index {
-            None => self.video_index = Some(self.add_track(format, AvcPackets::TICKS_PER_MS)?),
+            None => self.video_index = Some(self.add_track(format, PicturePackets::TICKS_PER_MS)?),
             Some(index) => self.publication.set_format(index, format)?,
         }
         Ok(())
@@ -325,22 +403,24 @@ impl Media {
     }
 
     fn tell_dropped(&mut self) -> Result<(), Superseded> {
-        let Some(dropped) = self.video.as_ref().map(|video| video.dropped) else { return Ok(()) };
+        let Some(video) = &self.video else { return Ok(()) };
+        let (dropped, can_be_reencoded) = (video.dropped, video.codec() == Codec::H264);
+        let reencodes = self.reencodes && can_be_reencoded;
         if dropped.reordered + dropped.reordered_references > 0 && !self.told.b_frames {
             self.told.b_frames = true;
-            self.publication.set_reordered()?;
-            let done = if self.reencodes {
+            self.publication.set_reordered(can_be_reencoded)?;
+            let done = if reencodes {
                 "while somebody watches by WebRTC, the picture is encoded anew without them, which takes CPU time of this server and comes a \
                  little later"
             } else {
                 "they are left out, motion is less smooth"
             };
-            let code = if self.reencodes { "b-frames-reencoded" } else { "b-frames-dropped" };
+            let code = if reencodes { "b-frames-reencoded" } else { "b-frames-dropped" };
             let text =
                 format!("The stream has B-frames, which WebRTC viewers cannot be shown: {done}. {B_FRAME_SETTING}");
             self.warn(code, text);
         }
-        if dropped.missing_references > 0 && !self.reencodes && !self.told.b_references {
+        if dropped.missing_references > 0 && !reencodes && !self.told.b_references {
             self.told.b_references = true;
             let text = format!(
                 "Pictures of the stream refer to B-frames, which WebRTC viewers cannot be shown: without them the picture stands still \
@@ -360,6 +440,17 @@ impl Media {
     fn tell_sound(&mut self, cause: &dyn std::fmt::Display) {
         if !std::mem::replace(&mut self.told.sound, true) {
             self.warn("audio-unsupported", format!("The stream has no sound: {cause}"));
+        }
+    }
+
+    fn tell_other_tracks(&mut self, kind: MediaKind, has_other_tracks: bool) {
+        if has_other_tracks && !std::mem::replace(&mut self.told.other_tracks[kind as usize], true) {
+            let what = if kind == MediaKind::Video { "pictures" } else { "sound" };
+            let text = format!(
+                "The publisher sends several tracks of {what} (multitrack): the first one is taken, the others are not"
+            );
+            let code = if kind == MediaKind::Video { "video-tracks-ignored" } else { "audio-tracks-ignored" };
+            self.warn(code, text);
         }
     }
 

@@ -1,27 +1,30 @@
 //! RTMP ingest: a publisher's bytes come in, and its pictures and sound go into the track tree as WebRTC viewers can be
-//! sent them. H.264 is repacketized as it is; AAC becomes Opus.
+//! sent them. Pictures are repacketized as they are; AAC becomes Opus, and Opus stays.
 //!
 //! Server `rtmp://host/live`, or `rtmps://` where there is a certificate (any application is taken), stream key
 //! `{stream}?token=JWT`. `rml_rtmp` does the handshake and writes what we say; reading is our own, because its reader trusts
 //! the peer too much (see [`chunk`] and [`amf`]). The session is sans-I/O; [`serve`] is its shell, one task per connection. It
-//! does not play, record or relay, and takes no codec but H.264 and AAC.
+//! does not play, record or relay.
 //!
-//! B-frames are left out, because WebRTC shows pictures as they are decoded: see [`DisplayOrder`]. The tree is told of them, so that the
-//! stream can be encoded anew while somebody watches: see [`transcode`].
+//! B-frames are left out, because WebRTC shows pictures as they are decoded: see [`DisplayOrder`]. Where they are H.264's, the tree is told of
+//! them, so that the stream can be encoded anew while somebody watches: see [`transcode`].
 //!
 //! [`DisplayOrder`]: crate::codec::h264::DisplayOrder
 //! [`transcode`]: crate::transcode
 
 mod amf;
+mod amf3;
 mod chunk;
 mod clock;
 mod command;
 mod drift;
 mod ending;
+mod enhanced;
 mod flv;
 mod key;
 mod listener;
 mod media;
+mod multitrack;
 mod originals;
 mod places;
 mod reply;
@@ -55,6 +58,8 @@ pub struct RtmpContext {
     /// At a time, on this door. Each may hold a message in progress (`chunk::PARTIAL_MAX_BYTES`, 3 MiB, once it may publish; below 1 MiB
     /// before), a read buffer, and a thread for its sound.
     pub connections_max: usize,
+    /// Where publishers are asked to connect when the server stops, if not to the same address; a URL.
+    pub reconnect_to: Option<String>,
     /// Streams with B-frames are encoded anew for WebRTC viewers.
     pub reencodes: bool,
 }

@@ -17,20 +17,29 @@ pub struct Originals {
 }
 
 impl Originals {
-    /// An `AVCDecoderConfigurationRecord` that was found to make sense.
+    /// A format of pictures that was found to make sense.
     ///
     /// # Errors
     /// [`Superseded`].
-    pub fn configure_pictures(&mut self, record: &Bytes, publication: &mut Publication) -> Result<(), Superseded> {
-        configure(&mut self.pictures, OriginalFormat::Avc(Bytes::copy_from_slice(record)), publication)
+    pub fn configure_pictures(
+        &mut self,
+        format: OriginalFormat,
+        publication: &mut Publication,
+    ) -> Result<(), Superseded> {
+        configure(&mut self.pictures, format, publication)
     }
 
-    /// An `AudioSpecificConfig` that was found to make sense.
+    /// A format of sound that was found to make sense.
     ///
     /// # Errors
     /// [`Superseded`].
-    pub fn configure_sound(&mut self, config: &Bytes, publication: &mut Publication) -> Result<(), Superseded> {
-        configure(&mut self.sound, OriginalFormat::Aac(Bytes::copy_from_slice(config)), publication)
+    pub fn configure_sound(&mut self, format: OriginalFormat, publication: &mut Publication) -> Result<(), Superseded> {
+        configure(&mut self.sound, format, publication)
+    }
+
+    /// Sound is Opus.
+    pub fn has_opus(&self) -> bool {
+        matches!(self.sound.as_deref(), Some(OriginalFormat::Opus { .. }))
     }
 
     /// # Errors

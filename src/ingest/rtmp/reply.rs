@@ -89,6 +89,15 @@ impl Replies {
         self.command("onStatus", 0.0, Amf0Value::Null, vec![Amf0Value::Object(information)], stream_id);
     }
 
+    /// `onStatus` of the connection (Enhanced RTMP v2, "Reconnect Request"), with the URL to connect to where that is another.
+    pub fn reconnect_request(&mut self, code: &str, url: Option<&str>) {
+        let mut information = information(Level::Status, code, "The server is stopping.");
+        if let Some(url) = url {
+            information.insert("tcUrl".into(), Amf0Value::Utf8String(url.to_owned()));
+        }
+        self.command("onStatus", 0.0, Amf0Value::Null, vec![Amf0Value::Object(information)], 0);
+    }
+
     pub fn command(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! One RTMP connection, sans-I/O (RTMP 1.0, Enhanced RTMP v1 for `avc1` and `mp4a`).
+//! One RTMP connection, sans-I/O (RTMP 1.0, Enhanced RTMP v2).
 //!
 //! # The driver's contract
 //! Hand every byte that arrives to [`Session::handle_bytes`], every event of the sound thread to
@@ -16,12 +16,13 @@ use std::{
 };
 
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{
     RtmpContext,
     chunk::{ChunkReader, Message, kind},
     ending::Ending,
+    enhanced::{self, RECONNECT_REQUEST},
     key::Application,
     media::{Media, MediaError},
     reply::{Level, Replies, WINDOW_BYTES},
@@ -37,6 +38,8 @@ use crate::{
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// From the handshake to `publish`, and between two messages of media: a peer that stalls is closed in 10 s.
 pub const STALL_DEADLINE: Duration = Duration::from_secs(10);
+/// For how long a publisher that was asked to connect again is served here. The server's own drain takes longer.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// Label of this protocol's metrics.
 const PROTOCOL: ProtocolLabel = ProtocolLabel { protocol: "rtmp" };
 
@@ -52,11 +55,14 @@ pub struct Session {
     pub(super) reader: ChunkReader,
     pub(super) replies: Replies,
     pub(super) application: Option<Application>,
+    pub(super) enhanced: enhanced::Peer,
     pub(super) user_agent: String,
     pub(super) streams_created: u32,
     publishing: Option<Publishing>,
     sound: VecDeque<SoundInput>,
     deadline: Instant,
+    /// When the session ends because the server does, once that has begun.
+    drained: Option<Instant>,
     received_bytes: u64,
     acknowledged_bytes: u64,
     window_bytes: u32,
@@ -88,11 +94,13 @@ impl Session {
             reader: ChunkReader::default(),
             replies: Replies::default(),
             application: None,
+            enhanced: enhanced::Peer::default(),
             user_agent: String::new(),
             streams_created: 0,
             publishing: None,
             sound: VecDeque::new(),
             deadline: now + HANDSHAKE_DEADLINE,
+            drained: None,
             received_bytes: 0,
             acknowledged_bytes: 0,
             window_bytes: WINDOW_BYTES,
@@ -127,13 +135,15 @@ impl Session {
         let publishing = self.publishing.as_ref();
         let expires = publishing.and_then(|publishing| publishing.expires);
         let flush = publishing.and_then(|publishing| publishing.media.flush_due());
-        [expires, flush].into_iter().flatten().fold(self.deadline, Instant::min)
+        [expires, flush, self.drained].into_iter().flatten().fold(self.deadline, Instant::min)
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
         let expired = self.publishing.as_ref().and_then(|publishing| publishing.expires).is_some_and(|at| now >= at);
         if expired {
             self.handle_end(EndReason::TokenExpired);
+        } else if self.drained.is_some_and(|at| now >= at) {
+            self.handle_end(EndReason::Draining);
         } else if now >= self.deadline {
             let what = match (&self.handshake, &self.publishing) {
                 (Some(_), _) => "the handshake was not finished within 5 s",
@@ -143,6 +153,17 @@ impl Session {
             self.end(Ending::Stalled(what));
         }
         self.flush(now);
+    }
+
+    /// The server is about to stop. A publisher that can is asked to connect again, here or elsewhere, and served meanwhile; it ends when the
+    /// other connection is there.
+    pub fn handle_drain(&mut self, now: Instant) {
+        if !self.enhanced.reconnects || self.publishing.is_none() {
+            return self.handle_end(EndReason::Draining);
+        }
+        self.drained = Some(now + RECONNECT_PATIENCE);
+        self.replies.reconnect_request(RECONNECT_REQUEST, self.context.reconnect_to.as_deref());
+        info!("asked to connect again: the server is stopping");
     }
 
     /// The tree or the server ends the session.

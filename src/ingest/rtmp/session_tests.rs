@@ -11,6 +11,10 @@ use rml_rtmp::{
 use sluice_signaling::token::Authenticator;
 
 use super::*;
+
+#[path = "enhanced_session_tests.rs"]
+mod enhanced_session_tests;
+
 use crate::{
     config::OnConflict,
     media::{StreamName, testing::epoch},
@@ -58,6 +62,7 @@ fn context(authenticator: Authenticator, on_conflict: OnConflict) -> Arc<RtmpCon
         metrics: Metrics::new(),
         on_conflict,
         connections_max: 8,
+        reconnect_to: None,
         reencodes: false,
     })
 }
@@ -360,9 +365,9 @@ fn other_codecs_are_refused_by_name_and_other_sound_is_not_fatal() {
     assert_eq!(pair.session.ending(), None);
     let notices = context.streams.get(&"cam1".parse().unwrap()).unwrap().state().notices;
     assert!(notices[0].code == "audio-unsupported" && notices[0].text.contains("MP3"));
-    pair.video(ms(0), 0, b"\x90hvc1....".to_vec());
-    assert!(matches!(pair.session.ending(), Some(Ending::Refused(reason)) if reason.contains("hvc1")));
-    assert!(pair.said.contains("hvc1"));
+    pair.video(ms(0), 0, b"\x90vvc1....".to_vec());
+    assert!(matches!(pair.session.ending(), Some(Ending::Refused(reason)) if reason.contains("vvc1")));
+    assert!(pair.said.contains("vvc1"));
 }
 
 #[test]

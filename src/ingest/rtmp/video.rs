@@ -1,13 +1,19 @@
-//! A publisher's picture: AVC access units become RTP payloads, in the order in which they are shown.
+//! A publisher's pictures: access units become RTP payloads, in the order in which they are shown.
+
+mod avc;
+mod frames;
+mod hevc;
 
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
+use self::{avc::AvcTrack, frames::FramesTrack, hevc::HevcTrack};
+use super::flv::PictureTag;
 use crate::{
-    codec::h264::{DisplayOrder, Verdict},
-    media::{CaptureTime, ExtendedSeq, TrackFormat},
-    track::{AvcPackets, BadAvc, TrackPacket},
+    codec::{hevc::BadHevcConfiguration, packetize::BadTemporalUnit},
+    media::{CaptureTime, Codec, ExtendedSeq, TrackFormat},
+    track::{BadAvc, OriginalFormat, TrackPacket},
 };
 
 /// Composition offsets beyond this are nonsense, 10 s.
@@ -24,38 +30,110 @@ pub struct Dropped {
     pub undecodable: u64,
 }
 
+/// Why pictures cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPictures {
+    #[error(transparent)]
+    Avc(#[from] BadAvc),
+    #[error(transparent)]
+    HevcConfiguration(#[from] BadHevcConfiguration),
+    #[error("a picture of H.265: {0}")]
+    HevcPicture(crate::codec::h264::nal::NalOverrun),
+    #[error(transparent)]
+    Av1(#[from] BadTemporalUnit),
+}
+
+/// When a picture is decoded and shown, on the media clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Times {
+    shown_ms: i64,
+    /// In ticks of 90 kHz, with what the publisher says below a millisecond.
+    shown_ticks: u64,
+}
+
+impl Times {
+    fn of(decode_ms: i64, tag: &PictureTag) -> Self {
+        const TICKS_PER_MS: u64 = crate::track::PicturePackets::TICKS_PER_MS;
+        let composition_ms = tag.composition_ms.clamp(-COMPOSITION_MAX_MS, COMPOSITION_MAX_MS);
+        let shown_ms = decode_ms + i64::from(composition_ms);
+        let below_ms = u64::from(tag.offset_ns) * TICKS_PER_MS / 1_000_000;
+        Self { shown_ms, shown_ticks: shown_ms.max(0) as u64 * TICKS_PER_MS + below_ms }
+    }
+}
+
+/// One picture, as it goes on.
+pub struct Handled {
+    /// None when the picture is left out for WebRTC viewers.
+    pub packets: Vec<Arc<TrackPacket>>,
+    /// A decoder can begin with it, whatever its message says.
+    pub keyframe: bool,
+}
+
+#[derive(Debug)]
+enum Track {
+    Avc(AvcTrack),
+    Hevc(HevcTrack),
+    Frames(FramesTrack),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct VideoTrack {
-    packets: AvcPackets,
-    order: DisplayOrder,
+    track: Track,
+    codec: Codec,
     pub dropped: Dropped,
 }
 
 impl VideoTrack {
-    /// # Errors
-    /// When the decoder configuration makes no sense.
-    pub fn new(record: &Bytes) -> Result<Self, BadAvc> {
-        let packets = AvcPackets::new(record, FIRST_SEQ)?;
-        Ok(Self { packets, order: DisplayOrder::default(), dropped: Dropped::default() })
-    }
-
-    /// A decoder configuration came, the first or another.
+    /// With the decoder configuration that came first. VP8 and VP9 need none.
     ///
     /// # Errors
     /// When it makes no sense.
-    pub fn configure(&mut self, record: &Bytes) -> Result<(), BadAvc> {
-        self.packets.configure(record)
+    pub fn new(codec: Codec, record: &Bytes) -> Result<Self, BadPictures> {
+        let track = match codec {
+            Codec::H264 => Track::Avc(AvcTrack::new(record)?),
+            Codec::Hevc => Track::Hevc(HevcTrack::new(record)?),
+            _ => Track::Frames(FramesTrack::new(codec, record)?),
+        };
+        Ok(Self { track, codec, dropped: Dropped::default() })
     }
 
-    /// The track's format, once the parameter sets are known.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Another decoder configuration of the same codec.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub fn configure(&mut self, record: &Bytes) -> Result<(), BadPictures> {
+        match &mut self.track {
+            Track::Avc(track) => Ok(track.configure(record)?),
+            Track::Hevc(track) => track.configure(record),
+            Track::Frames(track) => track.configure(record),
+        }
+    }
+
+    /// The track's format, once it is known.
     pub fn format(&self) -> Option<TrackFormat> {
-        self.packets.format()
+        match &self.track {
+            Track::Avc(track) => track.format(),
+            Track::Hevc(track) => Some(track.format()),
+            Track::Frames(track) => track.format(),
+        }
     }
 
-    /// The access unit holds an IDR picture, whatever its message says of it.
-    pub fn is_keyframe(&self, data: &Bytes) -> bool {
-        self.packets.is_keyframe(data)
+    /// How frame readers are told of a configuration that was taken.
+    pub fn original(&self, record: &Bytes) -> OriginalFormat {
+        // A copy: it stays, and what it came in should not.
+        let kept = || Bytes::copy_from_slice(record);
+        match self.codec {
+            Codec::Hevc => OriginalFormat::Hevc(kept()),
+            Codec::Av1 => OriginalFormat::Av1(Bytes::copy_from_slice(frames::av1_obus(record))),
+            Codec::Vp8 => OriginalFormat::Vp8,
+            Codec::Vp9 => OriginalFormat::Vp9,
+            _ => OriginalFormat::Avc(kept()),
+        }
     }
 
     /// One access unit becomes the packets of one picture; none when the picture is left out. `capture` tells when what is shown at a time
@@ -67,23 +145,15 @@ impl VideoTrack {
         &mut self,
         now: Instant,
         decode_ms: i64,
-        composition_ms: i32,
-        data: &Bytes,
+        tag: &PictureTag,
         capture: impl FnOnce(i64) -> Option<CaptureTime>,
-    ) -> Result<Vec<Arc<TrackPacket>>, BadAvc> {
-        let nals = self.packets.split(data)?;
-        let composition_ms = composition_ms.clamp(-COMPOSITION_MAX_MS, COMPOSITION_MAX_MS);
-        let presentation_ms = decode_ms + i64::from(composition_ms);
-        let counter = match self.order.judge(&nals, self.packets.sets(), presentation_ms) {
-            Verdict::Send => {
-                return Ok(self.packets.packets(now, presentation_ms, nals, || capture(presentation_ms)));
-            }
-            Verdict::Reordered => &mut self.dropped.reordered,
-            Verdict::ReorderedReference => &mut self.dropped.reordered_references,
-            Verdict::MissingReference => &mut self.dropped.missing_references,
-            Verdict::Undecodable => &mut self.dropped.undecodable,
-        };
-        *counter += 1;
-        Ok(Vec::new())
+    ) -> Result<Handled, BadPictures> {
+        let times = Times::of(decode_ms, tag);
+        let capture = || capture(times.shown_ms);
+        match &mut self.track {
+            Track::Avc(track) => Ok(track.handle_picture(now, times, tag, capture, &mut self.dropped)?),
+            Track::Hevc(track) => track.handle_picture(now, times, tag, capture, &mut self.dropped),
+            Track::Frames(track) => track.handle_picture(now, times, tag, capture),
+        }
     }
 }

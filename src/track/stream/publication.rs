@@ -139,13 +139,14 @@ impl Publication {
         })
     }
 
-    /// Its pictures are not sent in the order in which they are shown (B-frames): WebRTC viewers need them encoded anew.
+    /// Whether its pictures are sent in another order than that in which they are shown (B-frames), and can be encoded anew, as WebRTC viewers
+    /// need it.
     ///
     /// # Errors
     /// [`Superseded`] when another publisher has the stream.
-    pub fn set_reordered(&mut self) -> Result<(), Superseded> {
+    pub fn set_reordered(&mut self, reordered: bool) -> Result<(), Superseded> {
         self.with(|stream, inner, place| {
-            if !std::mem::replace(&mut inner.at(place)?.reordered, true) {
+            if std::mem::replace(&mut inner.at(place)?.reordered, reordered) != reordered {
                 stream.changed();
             }
             Ok(())

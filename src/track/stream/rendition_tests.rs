@@ -28,7 +28,7 @@ impl House {
         let mut publication =
             streams.publish(&name, info(), control, OnConflict::Takeover, SystemTime::UNIX_EPOCH).unwrap();
         publication.add_track(video()).unwrap();
-        publication.set_reordered().unwrap();
+        publication.set_reordered(true).unwrap();
         publication.push(epoch(), packets(10, true)).unwrap();
         let inbox = Inbox::new(1_000);
         publication.stream().subscribe(WorkerIndex(0), inbox.clone());

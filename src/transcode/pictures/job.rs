@@ -28,7 +28,9 @@ use super::{
 use crate::{
     media::CaptureTime,
     rtp::rtcp::NtpTime,
-    track::{AvcPackets, FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, Notice, Originals, Rendition, Stream},
+    track::{
+        AvcPackets, FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, Notice, Originals, PicturePackets, Rendition, Stream,
+    },
 };
 
 /// How long an encoder goes on without viewers: a page that is loaded anew should find it.
@@ -286,7 +288,8 @@ impl Running<'_> {
                     let nals = packets.split(&data).map_err(|error| failed(&error))?;
                     let rendition = &mut self.rendition;
                     let captured = || captured(rendition, now, SystemTime::now(), shown_ms);
-                    let made = packets.packets(now, shown_ms, nals, captured);
+                    let made =
+                        packets.packets(now, shown_ms.max(0) as u64 * PicturePackets::TICKS_PER_MS, nals, captured);
                     rendition.push(now, made).map_err(|_| Ended::Unwanted)?;
                     self.count(now, shown_ms)?;
                 }
@@ -317,10 +320,10 @@ impl Running<'_> {
 
 /// When what is shown at this time was captured: RTMP does not say, so it is when that would have arrived. The clock is ours.
 fn captured(rendition: &Rendition, now: Instant, time_of_day: SystemTime, shown_ms: i64) -> Option<CaptureTime> {
-    const CLOCK_HZ: u32 = AvcPackets::TICKS_PER_MS as u32 * 1_000;
+    const CLOCK_HZ: u32 = PicturePackets::TICKS_PER_MS as u32 * 1_000;
     let live_ticks = rendition.clock?.ticks_at(now, CLOCK_HZ) as i64;
     let NtpTime(ntp) = NtpTime::from_system(time_of_day);
-    let shown_ticks = shown_ms * AvcPackets::TICKS_PER_MS as i64;
+    let shown_ticks = shown_ms * PicturePackets::TICKS_PER_MS as i64;
     Some(CaptureTime { ntp, clock_offset: 0 }.after(shown_ticks - live_ticks, CLOCK_HZ))
 }
 

@@ -14,7 +14,10 @@ use super::{
     player::{PICTURES, Player, wall},
 };
 use crate::{
-    codec::h264::{DecoderConfiguration, nal::split_lengths, packetize},
+    codec::{
+        h264::{DecoderConfiguration, nal::split_lengths},
+        packetize::packetize_avc,
+    },
     egress::hls::{Packager, PackagerSettings, RenditionIndex, run::SOUND},
     media::{Codec, ExtendedSeq, MediaKind, TrackFormat},
     track::{
@@ -53,7 +56,7 @@ pub fn pictures(first_seq: u64, time_ms: impl Fn(u64) -> u64) -> Vec<Sent> {
         let nals = split_lengths(&unit.unit.data, 4).unwrap();
         let nals: Vec<_> = if unit.unit.keyframe { sets.into_iter().chain(nals).collect() } else { nals };
         let ms = time_ms(at as u64);
-        let payloads = packetize(&nals);
+        let payloads = packetize_avc(&nals);
         let count = payloads.len();
         let packets = payloads.into_iter().enumerate().map(|(part, payload)| {
             seq += 1;

@@ -1,0 +1,57 @@
+//! H.264.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Dropped, FIRST_SEQ, Handled, Times};
+use crate::{
+    codec::h264::{DisplayOrder, Verdict},
+    ingest::rtmp::flv::PictureTag,
+    media::{CaptureTime, TrackFormat},
+    track::{AvcPackets, BadAvc},
+};
+
+#[derive(Debug)]
+pub struct AvcTrack {
+    packets: AvcPackets,
+    order: DisplayOrder,
+}
+
+impl AvcTrack {
+    pub fn new(record: &Bytes) -> Result<Self, BadAvc> {
+        Ok(Self { packets: AvcPackets::new(record, FIRST_SEQ)?, order: DisplayOrder::default() })
+    }
+
+    pub fn configure(&mut self, record: &Bytes) -> Result<(), BadAvc> {
+        self.packets.configure(record)
+    }
+
+    pub fn format(&self) -> Option<TrackFormat> {
+        self.packets.format()
+    }
+
+    pub fn handle_picture(
+        &mut self,
+        now: Instant,
+        times: Times,
+        tag: &PictureTag,
+        capture: impl FnOnce() -> Option<CaptureTime>,
+        dropped: &mut Dropped,
+    ) -> Result<Handled, BadAvc> {
+        let nals = self.packets.split(&tag.data)?;
+        let keyframe = self.packets.is_keyframe(&tag.data);
+        let counter = match self.order.judge(&nals, self.packets.sets(), times.shown_ms) {
+            Verdict::Send => {
+                let packets = self.packets.packets(now, times.shown_ticks, nals, capture);
+                return Ok(Handled { packets, keyframe });
+            }
+            Verdict::Reordered => &mut dropped.reordered,
+            Verdict::ReorderedReference => &mut dropped.reordered_references,
+            Verdict::MissingReference => &mut dropped.missing_references,
+            Verdict::Undecodable => &mut dropped.undecodable,
+        };
+        *counter += 1;
+        Ok(Handled { packets: Vec::new(), keyframe })
+    }
+}

@@ -1,0 +1,144 @@
+//! H.265. Pictures that come in another order than that in which they are shown are left out: where nothing refers to one, nobody misses it;
+//! where something may, what follows would be damaged, and is left out up to the next picture that decoding can begin with.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{BadPictures, Dropped, FIRST_SEQ, Handled, Times};
+use crate::{
+    codec::{
+        h264::nal::split_lengths,
+        hevc::{HevcConfiguration, has_parameter_sets, is_disposable, is_parameter_set, is_random_access, is_slice},
+        packetize::packetize_hevc,
+    },
+    ingest::rtmp::flv::PictureTag,
+    media::{CaptureTime, Codec, TrackFormat},
+    track::PicturePackets,
+};
+
+#[derive(Debug)]
+pub struct HevcTrack {
+    configuration: HevcConfiguration,
+    packets: PicturePackets,
+    /// The latest time of what was sent since the last picture that decoding can begin with.
+    shown_ms: Option<i64>,
+    /// Something that others may refer to was left out since then, or nothing has come to begin with.
+    broken: bool,
+}
+
+impl HevcTrack {
+    pub fn new(record: &Bytes) -> Result<Self, BadPictures> {
+        let configuration = HevcConfiguration::parse(record)?;
+        Ok(Self { configuration, packets: PicturePackets::new(FIRST_SEQ), shown_ms: None, broken: true })
+    }
+
+    pub fn configure(&mut self, record: &Bytes) -> Result<(), BadPictures> {
+        self.configuration = HevcConfiguration::parse(record)?;
+        Ok(())
+    }
+
+    pub fn format(&self) -> TrackFormat {
+        TrackFormat { codec: Codec::Hevc, fmtp: self.configuration.fmtp(), channels: 1 }
+    }
+
+    pub fn handle_picture(
+        &mut self,
+        now: Instant,
+        times: Times,
+        tag: &PictureTag,
+        capture: impl FnOnce() -> Option<CaptureTime>,
+        dropped: &mut Dropped,
+    ) -> Result<Handled, BadPictures> {
+        let nals = split_lengths(&tag.data, self.configuration.length_bytes).map_err(BadPictures::HevcPicture)?;
+        let keyframe = is_random_access(&nals);
+        if keyframe {
+            (self.broken, self.shown_ms) = (false, None);
+        }
+        let is_late = self.shown_ms.is_some_and(|shown| times.shown_ms < shown);
+        let counter = match (self.broken, is_late, is_disposable(&nals)) {
+            (false, false, _) => {
+                self.shown_ms = Some(times.shown_ms);
+                let packets = self.packets.packets(now, times.shown_ticks, keyframe, self.payloads(nals), capture);
+                return Ok(Handled { packets, keyframe });
+            }
+            (false, true, true) => &mut dropped.reordered,
+            (false, true, false) => {
+                self.broken = true;
+                &mut dropped.reordered_references
+            }
+            // Before the first keyframe nothing was there to be missed.
+            (true, ..) if self.shown_ms.is_none() => &mut dropped.undecodable,
+            (true, ..) => &mut dropped.missing_references,
+        };
+        *counter += 1;
+        Ok(Handled { packets: Vec::new(), keyframe })
+    }
+
+    /// Slices, and parameter sets: before what decoding begins with those of the configuration where it brings none itself.
+    fn payloads(&self, nals: Vec<Bytes>) -> Vec<Bytes> {
+        let begins = is_random_access(&nals) && !has_parameter_sets(&nals);
+        let sets = self.configuration.parameter_sets.iter().filter(|_| begins).cloned();
+        let kept = nals.into_iter().filter(|nal| is_slice(nal) || is_parameter_set(nal));
+        packetize_hevc(&sets.chain(kept).collect::<Vec<_>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec::hevc, media::testing::epoch};
+
+    const TRAIL_N: u8 = 0;
+    const TRAIL_R: u8 = 1;
+    const IDR: u8 = 19;
+
+    fn record() -> Bytes {
+        let mut record =
+            vec![1, 1, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 93, 0xf0, 0, 0xfc, 0xfd, 0xf8, 0xf8, 0, 0, 0x0f, 3];
+        for kind in [32, 33, 34u8] {
+            record.extend([0x80 | kind, 0, 1, 0, 3, kind << 1, 1, 7]);
+        }
+        record.into()
+    }
+
+    /// Sends pictures of these types, shown at these times; gives what was sent of them.
+    fn sent(track: &mut HevcTrack, pictures: &[(u8, i64)]) -> (Vec<i64>, Dropped) {
+        let mut dropped = Dropped::default();
+        let mut sent = Vec::new();
+        for &(kind, shown_ms) in pictures {
+            let data = Bytes::from(vec![0, 0, 0, 4, kind << 1, 1, 9, 9]);
+            let tag = PictureTag { codec: Codec::Hevc, keyframe: false, composition_ms: 0, offset_ns: 0, data };
+            let times = Times { shown_ms, shown_ticks: shown_ms as u64 * 90 };
+            let handled = track.handle_picture(epoch(), times, &tag, || None, &mut dropped).unwrap();
+            assert_eq!(handled.keyframe, kind == IDR);
+            if let Some(first) = handled.packets.first() {
+                assert_eq!(first.keyframe_start, kind == IDR);
+                assert_eq!(hevc::inspect(&first.payload).parameter_set, kind == IDR, "with what it needs");
+                sent.push(shown_ms);
+            }
+        }
+        (sent, dropped)
+    }
+
+    #[test]
+    fn pictures_that_nothing_refers_to_are_left_out_where_they_come_late() {
+        let mut track = HevcTrack::new(&record()).unwrap();
+        assert_eq!(track.format().fmtp, "level-id=93;profile-id=1;tier-flag=0;tx-mode=SRST");
+        let early = sent(&mut track, &[(TRAIL_R, 5)]);
+        assert_eq!(early, (vec![], Dropped { undecodable: 1, ..Dropped::default() }));
+        let (shown, dropped) =
+            sent(&mut track, &[(IDR, 10), (TRAIL_R, 40), (TRAIL_N, 20), (TRAIL_N, 30), (TRAIL_R, 70), (TRAIL_N, 60)]);
+        assert_eq!((shown, dropped), (vec![10, 40, 70], Dropped { reordered: 3, ..Dropped::default() }));
+    }
+
+    #[test]
+    fn nothing_is_sent_that_may_refer_to_what_was_left_out() {
+        let mut track = HevcTrack::new(&record()).unwrap();
+        let pictures =
+            [(IDR, 10), (TRAIL_R, 50), (TRAIL_R, 30), (TRAIL_N, 20), (TRAIL_R, 90), (IDR, 130), (TRAIL_R, 140)];
+        let (shown, dropped) = sent(&mut track, &pictures);
+        assert_eq!(shown, [10, 50, 130, 140]);
+        assert_eq!(dropped, Dropped { reordered_references: 1, missing_references: 2, ..Dropped::default() });
+    }
+}
