@@ -7,7 +7,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools="$PWD/target/tools"
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 # What is built once and thrown away need not be prepared for changes.
-[ -z "${CI:-}" ] || export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
+if [ -n "${CI:-}" ]; then
+    export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
+    # Nor need it be as fast as what is installed, which takes longer to build.
+    export CARGO_PROFILE_RELEASE_LTO="${CARGO_PROFILE_RELEASE_LTO:-off}" CARGO_PROFILE_RELEASE_CODEGEN_UNITS="${CARGO_PROFILE_RELEASE_CODEGEN_UNITS:-16}"
+fi
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
 fail() {

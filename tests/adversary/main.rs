@@ -1,7 +1,7 @@
 //! Malformed RTMP, STUN, DTLS, RTP, SDP and HTTP at every port of a real server, while real viewers watch.
 //!
 //! Everything thrown comes from one seed, so a failure can be thrown again: `SLUICE_ADVERSARY_SEED`. For how long:
-//! `SLUICE_ADVERSARY_SECONDS` (`scripts/test` says 60), in two equal halves. What must hold: the server lives, does not panic, and the
+//! `SLUICE_ADVERSARY_SECONDS` (`scripts/test` says 60, or 30 in CI), in two equal halves. What must hold: the server lives, does not panic, and the
 //! viewers lose nothing; after each half it lets go of every session, connection and thread; and what the first half did not
 //! take in memory the second does not take either.
 #![allow(clippy::disallowed_methods, reason = "a client over real sockets, on threads of its own")]

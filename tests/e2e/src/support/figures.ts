@@ -1,9 +1,9 @@
 // Figures: what was measured, with the bound that the project aims at. Printed as a table and kept beside the build.
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync } from "node:fs";
 import path from "node:path";
 
-const FILE = path.resolve(import.meta.dirname, "../../../../target/e2e-figures.json");
+const FILE = path.resolve(import.meta.dirname, "../../../../target/e2e-figures.jsonl");
 
 export interface Figure {
   what: string;
@@ -14,17 +14,11 @@ export interface Figure {
 }
 
 export function record(what: string, value: number, unit: string, aim: number): void {
-  let figures: Figure[] = [];
-  try {
-    figures = JSON.parse(readFileSync(FILE, "utf8")) as Figure[];
-  } catch {
-    // The first figure of the first run.
-  }
   const rounded = Math.round(value * 10) / 10;
-  figures = figures.filter((figure) => figure.what !== what);
-  figures.push({ what, value: rounded, unit, aim });
+  const figure: Figure = { what, value: rounded, unit, aim };
   mkdirSync(path.dirname(FILE), { recursive: true });
-  writeFileSync(FILE, JSON.stringify(figures, undefined, 1));
+  // A line each: several files may run at one time. Of what is measured again the last counts.
+  appendFileSync(FILE, `${JSON.stringify(figure)}\n`);
   console.log(`  ${rounded <= aim ? "met   " : "MISSED"} ${what}: ${rounded} ${unit} (aim ${aim})`);
 }
 
