@@ -44,6 +44,8 @@ struct PictureRendition {
     passed: u64,
     /// Decode time of the last picture.
     last_ticks: i64,
+    /// Pictures come in another order than that in which they are shown.
+    is_reordered: bool,
 }
 
 #[derive(Debug)]
@@ -177,6 +179,7 @@ impl Run {
                 wanted_ticks: offset_ticks,
                 passed,
                 last_ticks: start_ticks,
+                is_reordered: false,
             });
         }
         true
@@ -204,9 +207,12 @@ impl Run {
         );
         let decode_ticks = frame.decode_ticks + rendition.offset_ticks;
         rendition.last_ticks = decode_ticks;
-        let Placed { start_ticks, ahead_ticks } =
+        let Placed { start_ticks, ahead_ticks, late_ticks } =
             segmenter.place_picture(decode_ticks, &mut self.timeline, clocks, out);
-        let composition_ticks = frame.composition_ticks.saturating_add(ahead_ticks as i32);
+        // With B-frames every picture is shown at its time, whenever it is decoded: moved, it would come before one that it is to follow.
+        rendition.is_reordered |= frame.composition_ticks != 0;
+        let moved_ticks = if rendition.is_reordered { ahead_ticks - late_ticks } else { ahead_ticks };
+        let composition_ticks = frame.composition_ticks.saturating_add(moved_ticks as i32);
         let presented_ns = to_ns(start_ticks + i64::from(composition_ticks), PICTURE_CLOCK_HZ);
         let is_first = segmenter.end_ticks() == start_ticks && segmenter.segment_start_ticks() == start_ticks;
         let mut cut = None;

@@ -50,6 +50,8 @@ pub(super) struct Placed {
     pub start_ticks: i64,
     /// So much before its time.
     pub ahead_ticks: i64,
+    /// So much after it, for it came when the one before had been shown in its place.
+    pub late_ticks: i64,
 }
 
 /// What a rendition begins with.
@@ -175,7 +177,8 @@ impl Segmenter {
         let due_ticks = decode_ticks.max(self.end_ticks());
         let Some(open) = self.open.take() else {
             // After a pause whose beginning was published.
-            return Placed { start_ticks: self.end_ticks(), ahead_ticks: 0 };
+            let start_ticks = self.end_ticks();
+            return Placed { start_ticks, ahead_ticks: 0, late_ticks: (start_ticks - decode_ticks).max(0) };
         };
         self.overlong += u32::from(due_ticks - open.start_ticks > self.target_ticks);
         let full_ticks = self.start_ticks + self.target_ticks;
@@ -185,7 +188,7 @@ impl Segmenter {
         let (start_ticks, ahead_ticks) = if fills { (full_ticks, ahead_ticks) } else { (due_ticks, 0) };
         let sample = Sample { duration_ticks: ticks(start_ticks - open.start_ticks), ..open.sample };
         self.add(sample, timeline, clocks, out);
-        Placed { start_ticks, ahead_ticks }
+        Placed { start_ticks, ahead_ticks, late_ticks: (start_ticks - decode_ticks).max(0) }
     }
 
     /// A part of what is pending would be too short.

@@ -90,6 +90,35 @@ fn pictures_and_sound_become_parts_and_segments_that_match() {
 }
 
 #[test]
+fn b_frames_that_come_late_are_shown_in_their_order_and_at_their_times() {
+    let mut player = player();
+    player.lenient = true;
+    let mut units = originals(B_FRAMES);
+    // The network holds back what was sent for 0.4 s, twice.
+    for unit in &mut units {
+        for (from, to) in [(1_200, 1_600), (2_500, 2_900)] {
+            if (at_ms(from)..at_ms(to)).contains(&unit.arrival) {
+                unit.arrival = at_ms(to);
+            }
+        }
+    }
+    play(&mut player, &units);
+    end(&mut player, 4_500);
+    let kept: Vec<_> = units.iter().filter(|unit| unit.format.kind() == MediaKind::Video).collect();
+    let pictures = player.pictures();
+    assert_eq!(pictures.samples().count(), kept.len());
+    let mut shown: Vec<_> = kept
+        .iter()
+        .map(|unit| unit.unit.decode_time_ticks as i64 + i64::from(unit.unit.composition_offset_ticks))
+        .collect();
+    shown.sort_unstable();
+    for (picture, shown) in pictures.shown_s().iter().zip(shown) {
+        let expected = (shown - kept[0].unit.decode_time_ticks as i64) as f64 / 1_000.0;
+        assert!((picture - expected).abs() < 0.000_1, "{picture} {expected}");
+    }
+}
+
+#[test]
 fn sound_is_where_the_publisher_put_it() {
     let mut player = player();
     let units = originals(IN_ORDER);
