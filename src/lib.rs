@@ -14,6 +14,8 @@ pub mod ingest;
 pub mod media;
 pub mod metrics;
 pub mod packaging;
+pub mod relay;
+pub mod rtmp;
 pub mod rtp;
 pub mod server;
 pub mod track;

@@ -108,7 +108,7 @@ struct SettingFlags(Vec<(&'static str, String)>);
 
 impl Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
-        let settings = SETTINGS.iter().filter(|setting| setting.kind != Kind::Secret);
+        let settings = SETTINGS.iter().filter(|setting| !matches!(setting.kind, Kind::Secret | Kind::Secrets));
         command.args(settings.map(|setting| {
             Arg::new(setting.key)
                 .long(setting.flag())

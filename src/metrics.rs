@@ -65,6 +65,13 @@ pub struct OutputLabels {
     pub outcome: &'static str,
 }
 
+/// `direction`: `push`. `outcome`: `live`, `failed`, `ended`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RelayLabels {
+    pub direction: &'static str,
+    pub outcome: &'static str,
+}
+
 /// `to`: `primary`, `backup`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PriorityLabel {
@@ -94,6 +101,10 @@ pub struct Metrics {
     pub viewers: Family<ProtocolLabel, Gauge>,
     /// From one publisher to the one that stood by.
     hand_overs: Family<PriorityLabel, Counter>,
+    /// Streams that are sent on now, one for each target.
+    pub relays: Gauge,
+    relay_connections: Family<RelayLabels, Counter>,
+    pub relay_bytes: BothWays,
     pub rtp_packets: BothWays,
     pub rtp_bytes: BothWays,
     pub rtmp_bytes: BothWays,
@@ -127,6 +138,7 @@ impl Metrics {
         let rtp_packets = both_ways(r, "rtp_packets", "RTP packets; in: also those made of what RTMP publishers send");
         let rtp_bytes = both_ways(r, "rtp_bytes", "Bytes of RTP packets, as they are on the network or would be");
         let rtmp_bytes = both_ways(r, "rtmp_bytes", "Bytes of RTMP connections");
+        let relay_bytes = both_ways(r, "relay_bytes", "Bytes of streams that are sent on to other servers");
         let nack = both_ways(r, "nack", "Packets asked for again by NACK");
         let pli = both_ways(r, "pli", "Keyframe requests");
         let metrics = Self {
@@ -135,6 +147,9 @@ impl Metrics {
             publishers: Family::default(),
             viewers: Family::default(),
             hand_overs: Family::default(),
+            relays: Gauge::default(),
+            relay_connections: Family::default(),
+            relay_bytes,
             rtp_packets,
             rtp_bytes,
             rtmp_bytes,
@@ -171,6 +186,12 @@ impl Metrics {
             "publisher_hand_overs",
             "Times that a stream went over to the publisher that stood by",
             metrics.hand_overs.clone(),
+        );
+        r.register("relays", "Streams that are sent on now, one for each target", metrics.relays.clone());
+        r.register(
+            "relay_connections",
+            "Connections to other servers: those that came to carry a stream, that failed, and that ended as they should",
+            metrics.relay_connections.clone(),
         );
         r.register("rtx_packets", "Packets sent again", metrics.rtx_packets.clone());
         r.register_with_unit(
@@ -238,6 +259,9 @@ impl Metrics {
         for protocol in ["whip", "rtmp"] {
             metrics.publishers.get_or_create(&ProtocolLabel { protocol }).set(0);
         }
+        for outcome in ["live", "failed", "ended"] {
+            metrics.relay_connections.get_or_create(&RelayLabels { direction: "push", outcome }).inc_by(0);
+        }
         for to in ["primary", "backup"] {
             metrics.hand_overs_to(to);
         }
@@ -253,6 +277,11 @@ impl Metrics {
     /// A request was refused for its token; `reason` as `sluice_signaling::token::Denied::reason` has it.
     pub fn count_auth_failure(&self, reason: &'static str) {
         self.auth_failures.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// What became of a connection to another server; see [`RelayLabels`].
+    pub fn count_relay(&self, direction: &'static str, outcome: &'static str) {
+        self.relay_connections.get_or_create(&RelayLabels { direction, outcome }).inc();
     }
 
     /// Counts the streams that went over to a publisher of that priority.
@@ -302,6 +331,9 @@ mod tests {
             "sluice_publishers{protocol=\"rtmp\"} 0",
             "sluice_viewers{protocol=\"whep\"} 0",
             "sluice_publisher_hand_overs_total{to=\"backup\"} 0",
+            "sluice_relays 0",
+            "sluice_relay_connections_total{direction=\"push\",outcome=\"failed\"} 0",
+            "sluice_relay_bytes_total{direction=\"out\"} 0",
             "sluice_rtp_packets_total{direction=\"in\"} 7",
             "sluice_rtp_packets_total{direction=\"out\"} 0",
             "sluice_rtp_bytes_total{direction=\"in\"} 0",

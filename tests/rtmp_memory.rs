@@ -6,7 +6,7 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sluice::ingest::rtmp::ChunkReader;
+use sluice::rtmp::ChunkReader;
 
 /// Of one connection, whatever it declares and sends.
 const MEMORY_MAX_BYTES: i64 = 4 << 20;

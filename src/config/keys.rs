@@ -15,6 +15,8 @@ pub enum Kind {
     Switch,
     /// Texts, separated by commas.
     List,
+    /// Such texts, separated by commas. What is wrong with one is told without repeating it.
+    Secrets,
 }
 
 /// One setting.
@@ -52,7 +54,7 @@ impl Setting {
             Kind::Text | Kind::Secret => Value::String(text.into()),
             Kind::Whole => text.trim().parse().map_or_else(|_| Value::String(text.into()), Value::Integer),
             Kind::Switch => text.trim().parse().map_or_else(|_| Value::String(text.into()), Value::Boolean),
-            Kind::List => {
+            Kind::List | Kind::Secrets => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Value::Array(items.map(|item| Value::String(item.into())).collect())
             }
@@ -136,6 +138,7 @@ settings! {
     hls.streams_max: Whole, "a number of streams, 1 to 100000";
     hls.waiting_max: Whole, "a number of requests, 1 to 1000000";
     hls.client_waiting_max: Whole, "a number of requests, 1 to 1000000";
+    relay.push: Secrets, "a list of streams and URLs, such as [\"cam1 rtmp://a.example.net/live2/KEY\"]";
     transcode.b_frames: Switch, "true or false";
     transcode.ffmpeg: Text, "a program such as \"/usr/bin/ffmpeg\"";
     transcode.encoder: Text, "\"auto\", \"x264\", \"nvenc\", \"qsv\" or \"vaapi\"";

@@ -11,6 +11,7 @@ mod check;
 mod keys;
 mod load;
 mod output_place;
+mod relay;
 #[cfg(test)]
 mod tests;
 mod transcode;
@@ -26,6 +27,7 @@ pub use check::HS256_SECRET_MIN_BYTES;
 pub use keys::{Kind, SETTINGS, Setting};
 pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
 pub use output_place::{InvalidOutputPlace, OutputPlace};
+pub use relay::{InvalidPushTarget, PushTarget, RelayConfig, RtmpUrl};
 pub use transcode::{Encoder, TranscodeConfig};
 pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};
 
@@ -40,6 +42,7 @@ pub struct Config {
     pub publish: PublishConfig,
     pub whep: WhepConfig,
     pub hls: HlsConfig,
+    pub relay: RelayConfig,
     pub transcode: TranscodeConfig,
     pub log: LogConfig,
 }

@@ -43,8 +43,19 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
         };
     }
     let config = Config::default();
-    let Config { http: _, webrtc: _, ice: _, rtmp: _, auth: _, publish: _, whep: _, hls: _, transcode: _, log: _ } =
-        &config;
+    let Config {
+        http: _,
+        webrtc: _,
+        ice: _,
+        rtmp: _,
+        auth: _,
+        publish: _,
+        whep: _,
+        hls: _,
+        relay: _,
+        transcode: _,
+        log: _,
+    } = &config;
     section!(config.http: HttpConfig { listen, connections_max, trusted_proxies, client_requests_per_s, client_requests_burst, overflow_to });
     section!(config.webrtc: WebrtcConfig { listen, advertise, workers, join_burst_mbps, playout_delay_max_ms, sessions_max });
     section!(config.ice: IceConfig { servers, turn_secret, turn_ttl_s, turn_username, turn_credential });
@@ -53,6 +64,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     section!(config.publish: PublishConfig { on_conflict, hand_back_s });
     section!(config.whep: WhepConfig { not_live, wait_max_s });
     section!(config.hls: HlsConfig { enabled, always_on, output, part_ms, segment_s, window_segments, dvr_s, window_max_mb, opus, idle_s, away_s, streams_max, waiting_max, client_waiting_max });
+    section!(config.relay: RelayConfig { push });
     section!(config.transcode: TranscodeConfig { b_frames, ffmpeg, encoder, streams_max });
     section!(config.log: LogConfig { format, level });
     assert_eq!(keys, SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>());

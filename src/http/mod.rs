@@ -29,7 +29,9 @@ use std::{sync::Arc, time::SystemTime};
 use axum::{Router, http::Method, middleware, response::Response};
 use sluice_signaling::{media_plane::MediaPlane, token::Authenticator};
 
-use crate::{config::TrustedProxy, metrics::Metrics, packaging::Packaging, track::Streams, transcode::Reencoding};
+use crate::{
+    config::TrustedProxy, metrics::Metrics, packaging::Packaging, relay::Relays, track::Streams, transcode::Reencoding,
+};
 
 pub use events::EventPlaces;
 pub use listener::serve;
@@ -47,6 +49,7 @@ pub struct Services {
     pub packaging: Arc<Packaging>,
     /// `None` where streams with B-frames are not encoded anew.
     pub reencoding: Option<Arc<Reencoding>>,
+    pub relays: Arc<Relays>,
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
     pub signalling: sluice_signaling::endpoint::Settings,

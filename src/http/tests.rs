@@ -31,6 +31,7 @@ use crate::{
     egress::whep::ViewerPath,
     media::{ExtendedSeq, SessionId, StreamName, testing},
     packaging,
+    relay::{Connector, Relays},
     track::{
         Batch, EndReason, LayerIndex, Notice, Protocol, Publication, PublisherControl, PublisherInfo, TrackIndex,
         TrackPacket,
@@ -139,6 +140,13 @@ pub(super) fn house(authenticator: Authenticator, fake: Fake) -> House {
         plane: fake.clone(),
         packaging: packaging.clone(),
         reencoding: None,
+        relays: Relays::new(
+            Vec::new(),
+            Connector::new(false).unwrap(),
+            streams.clone(),
+            metrics.clone(),
+            Default::default(),
+        ),
         sessions: fake.clone(),
         events: EventPlaces::new(tokio::sync::watch::channel(()).1, Default::default(), 8),
         signalling: sluice_signaling::endpoint::Settings::default(),

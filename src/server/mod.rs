@@ -33,6 +33,7 @@ use crate::{
     ingest::rtmp::{self, Door, RtmpContext, Tls, TlsError},
     metrics::Metrics,
     packaging::{Output, OutputError, Packaging, PackagingSettings},
+    relay::{Connector, Relays},
     track::{HandOver, Streams},
     transcode::{Reencoding, ReencodingSettings, find_program},
     transport::{Certificate, TransportError},
@@ -64,6 +65,8 @@ pub enum StartError {
     Secret(#[from] WeakSecret),
     #[error("rtmp.tls: {0}")]
     Tls(#[from] TlsError),
+    #[error("relay.push: no TLS to other servers: {0}")]
+    RelayTls(#[from] tokio_rustls::rustls::Error),
     #[error(transparent)]
     Output(#[from] OutputError),
     #[error("no certificate for DTLS: {0}")]
@@ -87,6 +90,7 @@ pub struct Server {
     tls: Option<Arc<Tls>>,
     rtmp: Option<JoinHandle<()>>,
     reencoder: Option<JoinHandle<()>>,
+    relay: JoinHandle<()>,
     http: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
 }
@@ -115,6 +119,7 @@ impl Server {
         let drain = CancellationToken::new();
         let http_stop = CancellationToken::new();
         let certificate = Certificate::generate()?;
+        let connector = Connector::new(config.relay.push.iter().any(|target| target.url.tls))?;
         let packaging = packaging(config)?;
         if let Some(place) = &config.hls.output {
             info!(%place, "HLS is stored, too: who can read there needs no token");
@@ -135,6 +140,9 @@ impl Server {
         let reencoding = reencoding(config, &streams, &metrics, &drain);
         let reencodes = reencoding.is_some();
         let reencoder = reencoding.clone().map(|reencoding| tokio::spawn(reencoding.run(changes.clone())));
+        let relays =
+            Relays::new(config.relay.push.clone(), connector, streams.clone(), metrics.clone(), drain.child_token());
+        let relay = tokio::spawn(relays.clone().run(changes.clone()));
         let rtmp = rtmp_listener.map(|listener| {
             let door = Door { listener, tls: tls.clone(), plain: config.rtmp.plain };
             let context = RtmpContext {
@@ -155,6 +163,7 @@ impl Server {
             plane: plane.clone(),
             packaging: packaging.clone(),
             reencoding,
+            relays,
             sessions: workers.clone(),
             events: EventPlaces::new(changes, drain.clone(), config.http.connections_max),
             signalling: Settings {
@@ -177,6 +186,7 @@ impl Server {
             tls,
             rtmp,
             reencoder,
+            relay,
             http: tokio::spawn(http),
             housekeeping: tokio::spawn(keep_house(
                 streams,
@@ -215,7 +225,7 @@ impl Server {
         let workers = self.workers;
         let sessions = async {
             let tasks = async {
-                for task in [self.rtmp, self.reencoder].into_iter().flatten() {
+                for task in [self.rtmp, self.reencoder, Some(self.relay)].into_iter().flatten() {
                     let _ = task.await;
                 }
             };

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     claims::{Claims, OneOrMany, Rights},
     denied::Denied,
+    pattern::matches as stream_matches,
 };
 use crate::{name::StreamName, priority::Priority};
 

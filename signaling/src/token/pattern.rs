@@ -3,7 +3,7 @@
 /// Whether `name` matches `pattern`: `*` stands for any run of characters (none too), `?` for exactly one.
 ///
 /// Takes at most `pattern` x `name` steps and no memory: a token cannot make it slow.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);
     // Where the last `*` was, and up to where it has eaten the name.

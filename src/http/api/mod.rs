@@ -88,7 +88,8 @@ async fn show_stream(
     let viewers = state.sessions.viewers(&name).into_iter().map(Viewer::from).collect();
     let hls = state.packaging.get(&name).map(|packaged| packaged.state().into());
     let reencoding = state.reencoding.as_ref().and_then(|reencoding| reencoding.state(&name)).map(Into::into);
-    Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers, hls, reencoding }))
+    let pushes = state.relays.reports(&name).into_iter().map(Into::into).collect();
+    Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers, hls, reencoding, pushes }))
 }
 
 /// Ends the stream's publication. Its viewers stay, and get what stands by, or wait for the next publisher.

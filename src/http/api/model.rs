@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     packaging::{PackagingState, RenditionState},
+    relay::RelayReport,
     track::{LayerReport, LayerRole, Notice, PublisherInfo, StandbyState, Stream, TrackState},
     transcode::ReencodingState,
     worker::ViewerState,
@@ -58,6 +59,27 @@ pub struct StreamDetail {
     pub hls: Option<Hls>,
     /// Null unless its pictures are encoded anew, which takes B-frames and a viewer by WebRTC.
     pub reencoding: Option<Reencoding>,
+    /// The servers that it is sent on to (`relay.push`).
+    pub pushes: Vec<Push>,
+}
+
+/// A server that a stream is sent on to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Push {
+    /// Its URL without the stream key.
+    #[schema(example = "rtmp://a.example.net:1935/live2")]
+    pub target: String,
+    /// `connecting`, `live` or `retrying`.
+    #[schema(example = "live")]
+    pub state: &'static str,
+    /// Since when it is that.
+    #[schema(example = "2026-01-31T12:00:05.000Z")]
+    pub since: String,
+    /// Connections begun so far.
+    pub attempts: u32,
+    pub bytes_sent: u64,
+    /// What went wrong last, or what of the stream is not sent.
+    pub problem: Option<String>,
 }
 
 /// Pictures that are encoded anew.
@@ -295,6 +317,19 @@ impl From<ReencodingState> for Reencoding {
             cpu_share: state.cpu_share.map(rounded),
             starts: state.starts,
             failing: state.failing,
+        }
+    }
+}
+
+impl From<RelayReport> for Push {
+    fn from(report: RelayReport) -> Self {
+        Self {
+            target: report.target,
+            state: report.state.as_str(),
+            since: rfc3339(report.since),
+            attempts: report.attempts,
+            bytes_sent: report.sent_bytes,
+            problem: report.problem,
         }
     }
 }

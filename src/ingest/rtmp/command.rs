@@ -10,7 +10,6 @@ use sluice_signaling::{
 use tracing::{Span, debug, info};
 
 use super::{
-    amf,
     ending::Ending,
     enhanced,
     key::{Application, Asked},
@@ -20,6 +19,7 @@ use super::{
 };
 use crate::{
     metrics::ReasonLabel,
+    rtmp::amf,
     track::{Protocol, PublisherInfo},
 };
 

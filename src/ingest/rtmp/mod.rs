@@ -3,7 +3,7 @@
 //!
 //! Server `rtmp://host/live`, or `rtmps://` where there is a certificate (any application is taken), stream key
 //! `{stream}?token=JWT`. `rml_rtmp` does the handshake and writes what we say; reading is our own, because its reader trusts
-//! the peer too much (see [`chunk`] and [`amf`]). The session is sans-I/O; [`serve`] is its shell, one task per connection. It
+//! the peer too much (see [`crate::rtmp`]). The session is sans-I/O; [`serve`] is its shell, one task per connection. It
 //! does not play, record or relay.
 //!
 //! B-frames are left out, because WebRTC shows pictures as they are decoded: see [`DisplayOrder`]. Where they are H.264's, the tree is told of
@@ -12,9 +12,6 @@
 //! [`DisplayOrder`]: crate::codec::h264::DisplayOrder
 //! [`transcode`]: crate::transcode
 
-mod amf;
-mod amf3;
-mod chunk;
 mod clock;
 mod command;
 mod drift;
@@ -40,7 +37,6 @@ use sluice_signaling::token::Authenticator;
 #[cfg(test)]
 pub(crate) use self::session::tests as testing;
 pub use self::{
-    chunk::{ChunkReader, Message},
     ending::Ending,
     listener::{Door, serve},
     session::Session,
@@ -55,7 +51,7 @@ pub struct RtmpContext {
     pub authenticator: Arc<Authenticator>,
     pub metrics: Arc<Metrics>,
     pub on_conflict: OnConflict,
-    /// At a time, on this door. Each may hold a message in progress (`chunk::PARTIAL_MAX_BYTES`, 3 MiB, once it may publish; below 1 MiB
+    /// At a time, on this door. Each may hold a message in progress (`rtmp::PARTIAL_MAX_BYTES`, 3 MiB, once it may publish; below 1 MiB
     /// before), a read buffer, and a thread for its sound.
     pub connections_max: usize,
     /// Where publishers are asked to connect when the server stops, if not to the same address; a URL.

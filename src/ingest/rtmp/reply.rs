@@ -1,13 +1,16 @@
 //! What the server says: control messages, results and statuses, as chunks (RTMP 1.0 sections 5.4 and 7.2).
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    ops::{Deref, DerefMut},
+};
 
 use rml_rtmp::{
-    chunk_io::ChunkSerializer,
-    messages::{MessagePayload, PeerBandwidthLimitType, RtmpMessage, UserControlEventType},
+    messages::{PeerBandwidthLimitType, RtmpMessage, UserControlEventType},
     rml_amf0::Amf0Value,
-    time::RtmpTimestamp,
 };
+
+use crate::rtmp::MessageWriter;
 
 /// Size of the chunks sent: what we say is short, so that nearly all of it is one chunk.
 const CHUNK_BYTES: u32 = 4_096;
@@ -33,48 +36,35 @@ impl Level {
     }
 }
 
-/// Collects the bytes to be sent.
-pub struct Replies {
-    serializer: ChunkSerializer,
-    out: Vec<u8>,
+/// Collects what is said.
+#[derive(Default)]
+pub struct Replies(MessageWriter);
+
+impl Deref for Replies {
+    type Target = MessageWriter;
+
+    fn deref(&self) -> &MessageWriter {
+        &self.0
+    }
 }
 
-impl Default for Replies {
-    fn default() -> Self {
-        Self { serializer: ChunkSerializer::new(), out: Vec::new() }
+impl DerefMut for Replies {
+    fn deref_mut(&mut self) -> &mut MessageWriter {
+        &mut self.0
     }
 }
 
 impl Replies {
-    pub fn raw(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
-    }
-
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.out)
-    }
-
     /// What comes before the answer to `connect`.
     pub fn welcome(&mut self) {
         self.message(RtmpMessage::WindowAcknowledgement { size: WINDOW_BYTES }, 0);
         let limit_type = PeerBandwidthLimitType::Dynamic;
         self.message(RtmpMessage::SetPeerBandwidth { size: WINDOW_BYTES, limit_type }, 0);
-        // Cannot fail: the size is in range, and the message short.
-        if let Ok(packet) = self.serializer.set_max_chunk_size(CHUNK_BYTES, RtmpTimestamp::new(0)) {
-            self.out.extend_from_slice(&packet.bytes);
-        }
-    }
-
-    pub fn acknowledge(&mut self, sequence_number: u32) {
-        self.message(RtmpMessage::Acknowledgement { sequence_number }, 0);
+        self.set_chunk_bytes(CHUNK_BYTES);
     }
 
     pub fn stream_begins(&mut self, stream_id: u32) {
         self.user_control(UserControlEventType::StreamBegin, Some(stream_id), None);
-    }
-
-    pub fn pong(&mut self, timestamp_ms: u32) {
-        self.user_control(UserControlEventType::PingResponse, None, Some(RtmpTimestamp::new(timestamp_ms)));
     }
 
     /// `_result` or `_error` of a call.
@@ -96,40 +86,6 @@ impl Replies {
             information.insert("tcUrl".into(), Amf0Value::Utf8String(url.to_owned()));
         }
         self.command("onStatus", 0.0, Amf0Value::Null, vec![Amf0Value::Object(information)], 0);
-    }
-
-    pub fn command(
-        &mut self,
-        name: &str,
-        transaction_id: f64,
-        command_object: Amf0Value,
-        additional_arguments: Vec<Amf0Value>,
-        stream_id: u32,
-    ) {
-        let command_name = name.to_owned();
-        self.message(
-            RtmpMessage::Amf0Command { command_name, transaction_id, command_object, additional_arguments },
-            stream_id,
-        );
-    }
-
-    fn user_control(
-        &mut self,
-        event_type: UserControlEventType,
-        stream_id: Option<u32>,
-        timestamp: Option<RtmpTimestamp>,
-    ) {
-        self.message(RtmpMessage::UserControl { event_type, stream_id, buffer_length: None, timestamp }, 0);
-    }
-
-    fn message(&mut self, message: RtmpMessage, stream_id: u32) {
-        // Writing fails on messages over 16 MB and on strings over 64 KB only; ours are neither.
-        let packet = MessagePayload::from_rtmp_message(message, RtmpTimestamp::new(0), stream_id)
-            .ok()
-            .and_then(|payload| self.serializer.serialize(&payload, true, false).ok());
-        if let Some(packet) = packet {
-            self.out.extend_from_slice(&packet.bytes);
-        }
     }
 }
 

@@ -20,7 +20,6 @@ use tracing::{debug, info};
 
 use super::{
     RtmpContext,
-    chunk::{ChunkReader, Message, kind},
     ending::Ending,
     enhanced::{self, RECONNECT_REQUEST},
     key::Application,
@@ -30,6 +29,7 @@ use super::{
 use crate::{
     media::SessionId,
     metrics::ProtocolLabel,
+    rtmp::{ChunkReader, Message, kind},
     track::{EndReason, Notice, PublisherControl},
     transcode::{SoundEvent, SoundInput},
 };

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
@@ -26,7 +26,11 @@ class SelfSigned {
   }
 
   renew(): void {
-    const made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost"];
+    const config = path.join(this.folder, "openssl.cnf");
+    // A server's certificate, and no authority's.
+    const extensions = "basicConstraints = critical, CA:FALSE\nsubjectAltName = DNS:localhost\n";
+    writeFileSync(config, `[req]\ndistinguished_name = name\nx509_extensions = extensions\n[name]\n[extensions]\n${extensions}`);
+    const made = ["req", "-x509", "-config", config, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost"];
     execFileSync("openssl", [...made, "-keyout", this.key, "-out", this.certificate], { stdio: "ignore" });
   }
 }
@@ -88,5 +92,28 @@ test(
     assert.equal(await server.metric("sluice_sessions_total", 'protocol="rtmp",outcome="failed"'), 1);
     await stage.ffmpeg({ source: 1, gopSeconds: 1 }, rtmps(server, "door"));
     await until("the stream is live", () => server.stream("door"));
+  }),
+);
+
+test(
+  "a stream is sent on by RTMPS to a server whose certificate the system trusts, and to no other",
+  stage.act(async () => {
+    const files = new SelfSigned();
+    const far = await start({ RTMP__TLS: `${files.certificate},${files.key}`, RTMP__PLAIN: "false", RTMP__LISTEN: "127.0.0.1:0" });
+    const { port } = new URL(far.rtmp("any").replace("rtmp:", "http:"));
+    const push = { RELAY__PUSH: `cam1 rtmps://localhost:${port}/live/copy` };
+    const others = new SelfSigned();
+    for (const [trusted, isTaken] of [[others, false], [files, true]] as const) {
+      const near = await Server.start(push, { SSL_CERT_FILE: trusted.certificate });
+      stage.closeLater(async () => void (await near.stop()));
+      await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(near.rtmp("cam1")));
+      if (isTaken) {
+        await until("the copy is live", () => far.stream("copy"));
+      } else {
+        const refused = await until("it is refused", async () => (await near.stream("cam1"))?.pushes.find(({ problem }) => problem !== null));
+        assert.match(refused.problem ?? "", /TLS.*certificate/);
+        assert.equal(await far.stream("copy"), undefined);
+      }
+    }
   }),
 );

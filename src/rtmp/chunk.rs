@@ -200,7 +200,7 @@ impl ChunkReader {
 
     /// Bytes kept of messages that are not whole.
     #[cfg(test)]
-    pub(super) fn kept_bytes(&self) -> usize {
+    pub(crate) fn kept_bytes(&self) -> usize {
         self.streams.iter().map(|stream| stream.partial.capacity()).sum()
     }
 

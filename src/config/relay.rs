@@ -1,0 +1,167 @@
+//! Where streams are sent on to.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, de::Error};
+use sluice_signaling::{name::StreamName, token::stream_matches};
+use url::{Host, Url};
+
+/// Streams that are sent on to other servers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RelayConfig {
+    /// Targets, each a stream's name or a glob, and a URL: `"cam1 rtmp://a.example.net/live2/KEY"`. Default: none. A stream is sent to each target
+    /// that is for it, while it is live; each costs what is sent, and AAC encoding where the publisher sends Opus.
+    pub push: Vec<PushTarget>,
+}
+
+/// Where some streams are sent to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PushTarget {
+    /// A name, or a glob.
+    streams: String,
+    pub url: RtmpUrl,
+}
+
+/// A server, and what is published there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RtmpUrl {
+    /// RTMPS.
+    pub tls: bool,
+    /// A name or an address; IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    pub application: String,
+    /// The stream key, which is a secret as a rule.
+    pub key: String,
+}
+
+/// Why a text names no target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPushTarget {
+    #[error("it is a stream's name or a glob, a blank, and a URL")]
+    Form,
+    #[error("no stream can have that name")]
+    Streams,
+    #[error("the URL cannot be read")]
+    Url,
+    #[error("the URL begins with rtmp:// or rtmps://")]
+    Scheme,
+    #[error("the URL has an application and a stream key behind its host: rtmp://host/app/key")]
+    Path,
+}
+
+impl PushTarget {
+    pub fn is_for(&self, stream: &StreamName) -> bool {
+        stream_matches(&self.streams, stream.as_str())
+    }
+}
+
+impl FromStr for PushTarget {
+    type Err = InvalidPushTarget;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut words = text.split_whitespace();
+        let (Some(streams), Some(url), None) = (words.next(), words.next(), words.next()) else {
+            return Err(InvalidPushTarget::Form);
+        };
+        let without_globs: String = streams.chars().filter(|letter| !matches!(letter, '*' | '?')).collect();
+        if !without_globs.is_empty() && format!("a{without_globs}").parse::<StreamName>().is_err() {
+            return Err(InvalidPushTarget::Streams);
+        }
+        Ok(Self { streams: streams.to_owned(), url: url.parse()? })
+    }
+}
+
+impl FromStr for RtmpUrl {
+    type Err = InvalidPushTarget;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const PORT: u16 = 1_935;
+        const TLS_PORT: u16 = 443;
+        let url: Url = text.parse().map_err(|_| InvalidPushTarget::Url)?;
+        let tls = match url.scheme() {
+            "rtmp" => false,
+            "rtmps" => true,
+            _ => return Err(InvalidPushTarget::Scheme),
+        };
+        let host = match url.host().ok_or(InvalidPushTarget::Url)? {
+            Host::Domain(name) => name.to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        // As encoders cut it: the last part is the key, its query too.
+        let (application, key) = url.path().trim_start_matches('/').rsplit_once('/').ok_or(InvalidPushTarget::Path)?;
+        if application.is_empty() || key.is_empty() {
+            return Err(InvalidPushTarget::Path);
+        }
+        let key = url.query().map_or_else(|| key.to_owned(), |query| format!("{key}?{query}"));
+        let port = url.port().unwrap_or(if tls { TLS_PORT } else { PORT });
+        Ok(Self { tls, host, port, application: application.to_owned(), key })
+    }
+}
+
+impl RtmpUrl {
+    /// The URL that a `connect` command names: without the key.
+    pub fn tc_url(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("{}://{host}:{}/{}", if self.tls { "rtmps" } else { "rtmp" }, self.port, self.application)
+    }
+}
+
+/// Without the key.
+impl fmt::Display for RtmpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.tc_url())
+    }
+}
+
+impl fmt::Debug for RtmpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for PushTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.streams, self.url)
+    }
+}
+
+impl<'de> Deserialize<'de> for PushTarget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_cut_as_encoders_cut_them() {
+        let url: RtmpUrl = "rtmp://a.rtmp.example.net/live2/abcd-efgh".parse().unwrap();
+        assert_eq!((url.tls, url.host.as_str(), url.port), (false, "a.rtmp.example.net", 1_935));
+        assert_eq!((url.application.as_str(), url.key.as_str()), ("live2", "abcd-efgh"));
+        let url: RtmpUrl = "rtmps://[2001:db8::1]/a/b/key?token=x.y&z=1".parse().unwrap();
+        assert_eq!((url.port, url.application.as_str(), url.key.as_str()), (443, "a/b", "key?token=x.y&z=1"));
+        assert_eq!(url.tc_url(), "rtmps://[2001:db8::1]:443/a/b");
+        assert!(!format!("{url:?} {url}").contains("x.y"), "the key is a secret");
+    }
+
+    #[test]
+    fn targets_are_for_names_and_globs() {
+        let target: PushTarget = "room-* rtmp://h:1936/live/k".parse().unwrap();
+        assert!(target.is_for(&"room-7".parse().unwrap()) && !target.is_for(&"cam1".parse().unwrap()));
+        for (text, why) in [
+            ("rtmp://h/live/k", InvalidPushTarget::Form),
+            ("a b c", InvalidPushTarget::Form),
+            ("a/b rtmp://h/live/k", InvalidPushTarget::Streams),
+            ("cam1 h/live/k", InvalidPushTarget::Url),
+            ("cam1 http://h/live/k", InvalidPushTarget::Scheme),
+            ("cam1 rtmp://h/live", InvalidPushTarget::Path),
+            ("cam1 rtmp://h/live/", InvalidPushTarget::Path),
+        ] {
+            assert_eq!(text.parse::<PushTarget>(), Err(why), "{text}");
+        }
+    }
+}

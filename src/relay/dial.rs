@@ -1,0 +1,68 @@
+//! Connections to other servers, by TCP or through TLS.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{self, ClientConfig, crypto::aws_lc_rs, pki_types::ServerName},
+};
+
+use crate::config::RtmpUrl;
+
+/// Until a connection stands, TLS included.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Both ways of a connection.
+pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// Opens connections. Certificates are checked against those that the system trusts.
+#[derive(Clone)]
+pub struct Connector {
+    tls: Option<TlsConnector>,
+}
+
+impl Connector {
+    /// `with_tls`: there are targets that want it.
+    ///
+    /// # Errors
+    /// When TLS is wanted, and the system has no certificates to trust.
+    pub fn new(with_tls: bool) -> Result<Self, rustls::Error> {
+        use rustls_platform_verifier::BuilderVerifierExt;
+        if !with_tls {
+            return Ok(Self { tls: None });
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_platform_verifier()?
+            .with_no_client_auth();
+        Ok(Self { tls: Some(TlsConnector::from(Arc::new(config))) })
+    }
+
+    /// # Errors
+    /// Why there is no connection, in words.
+    pub(super) async fn connect(&self, url: &RtmpUrl) -> Result<Box<dyn Connection>, String> {
+        match timeout(CONNECT_DEADLINE, self.open(url)).await {
+            Ok(connection) => connection,
+            Err(_) => Err("no connection within 10 s".into()),
+        }
+    }
+
+    async fn open(&self, url: &RtmpUrl) -> Result<Box<dyn Connection>, String> {
+        let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|error| error.to_string())?;
+        let _ = stream.set_nodelay(true);
+        if !url.tls {
+            return Ok(Box::new(stream));
+        }
+        let tls = self.tls.as_ref().ok_or("there is no TLS")?;
+        let name = ServerName::try_from(url.host.clone()).map_err(|error| error.to_string())?;
+        let encrypted = tls.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
+        Ok(Box::new(encrypted))
+    }
+}
