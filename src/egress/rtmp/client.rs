@@ -227,9 +227,17 @@ impl PublishClient {
     fn refused(&mut self, values: &[Amf0Value]) {
         let code = property(values, "code").unwrap_or("no code");
         let reason = property(values, "description").unwrap_or("no description");
-        // It may repeat the key.
-        let reason = format!("it refuses: {code}: {reason}").replace(&self.url.key, "…");
-        self.fail(&reason);
+        let mut told = format!("it refuses: {code}: {reason}");
+        // It may repeat the key, or a part: the longest first, for one may be in another. Nobody could read on without the shortest.
+        let key = self.url.key.as_str();
+        let (name, query) = key.split_once('?').unwrap_or((key, ""));
+        let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
+        let mut secrets: Vec<_> = values.chain([key, name]).filter(|secret| secret.len() > 3).collect();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in secrets {
+            told = told.replace(secret, "…");
+        }
+        self.fail(&told);
     }
 
     fn fail(&mut self, reason: &str) {
