@@ -12,6 +12,9 @@ pub const HS256_SECRET_MIN_BYTES: usize = 32;
 /// STUN and TURN servers: browsers warn of more than four, and every answer names them all.
 const ICE_SERVERS_MAX: usize = 8;
 
+/// Sizes of a ladder: layers of a track are few.
+pub const LADDER_MAX_RUNGS: usize = 3;
+
 /// What is wrong with a setting, fit for the user.
 pub(super) struct Fault {
     pub key: &'static str,
@@ -27,6 +30,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     auth(config, &mut faults);
     output(config, &mut faults);
     rtmp(config, &mut faults);
+    ladder(config, &mut faults);
     doors(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.level) {
         faults.push(Fault { key: "log.level", message: format!("{:?} is no filter: {error}", config.log.level) });
@@ -78,6 +82,20 @@ fn rtmp(config: &Config, faults: &mut Vec<Fault>) {
         if !has_host || url.contains(['@', '?']) {
             let message = format!("{url:?} is no URL such as rtmp://b.example.net/live, without user and query");
             faults.push(Fault { key: "rtmp.reconnect_to", message });
+        }
+    }
+}
+
+/// Each size once, and not more than there are layers for.
+fn ladder(config: &Config, faults: &mut Vec<Fault>) {
+    let ladder = &config.transcode.ladder;
+    let mut fault = |message| faults.push(Fault { key: "transcode.ladder", message });
+    if ladder.len() > LADDER_MAX_RUNGS {
+        fault(format!("{} sizes are too many; name {LADDER_MAX_RUNGS} at the most", ladder.len()));
+    }
+    for (at, rung) in ladder.iter().enumerate() {
+        if ladder[..at].iter().any(|other| other.short_side == rung.short_side) {
+            fault(format!("{} is there twice", rung.name()));
         }
     }
 }

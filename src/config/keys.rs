@@ -142,7 +142,8 @@ settings! {
     transcode.b_frames: Switch, "true or false";
     transcode.ffmpeg: Text, "a program such as \"/usr/bin/ffmpeg\"";
     transcode.encoder: Text, "\"auto\", \"x264\", \"nvenc\", \"qsv\" or \"vaapi\"";
-    transcode.streams_max: Whole, "a number of streams, 1 to 1000";
+    transcode.streams_max: Whole, "a number of encoders, 1 to 1000";
+    transcode.ladder: List, "a list of sizes, such as [\"720p\", \"480p 900k\"]";
     log.format: Text, "\"text\" or \"json\"";
     log.level: Text, "error, warn, info, debug, trace, or a filter such as \"info,sluice::worker=debug\"";
 }

@@ -23,12 +23,12 @@ use serde::Deserialize;
 use sluice_signaling::{ice_server::IceServerUri, redirect::NodeUrl};
 
 pub use advertise::{Advertise, InvalidAdvertise};
-pub use check::HS256_SECRET_MIN_BYTES;
+pub use check::{HS256_SECRET_MIN_BYTES, LADDER_MAX_RUNGS};
 pub use keys::{Kind, SETTINGS, Setting};
 pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
 pub use output_place::{InvalidOutputPlace, OutputPlace};
 pub use relay::{InvalidPushTarget, PushTarget, RelayConfig, RtmpUrl};
-pub use transcode::{Encoder, TranscodeConfig};
+pub use transcode::{Encoder, InvalidRung, Rung, TranscodeConfig};
 pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};
 
 /// Everything that can be set.

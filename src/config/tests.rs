@@ -65,7 +65,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     section!(config.whep: WhepConfig { not_live, wait_max_s });
     section!(config.hls: HlsConfig { enabled, always_on, output, part_ms, segment_s, window_segments, dvr_s, window_max_mb, opus, idle_s, away_s, streams_max, waiting_max, client_waiting_max });
     section!(config.relay: RelayConfig { push });
-    section!(config.transcode: TranscodeConfig { b_frames, ffmpeg, encoder, streams_max });
+    section!(config.transcode: TranscodeConfig { b_frames, ffmpeg, encoder, streams_max, ladder });
     section!(config.log: LogConfig { format, level });
     assert_eq!(keys, SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>());
 }

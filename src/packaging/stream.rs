@@ -27,7 +27,7 @@ use crate::{
     egress::hls::{Found, MediaNames, Output, RENDITIONS_MAX, RenditionIndex, RenditionWindow, Window, WindowSettings},
     media::MediaKind,
     metrics::Metrics,
-    track::Stream,
+    track::{LayerRole, Stream},
 };
 
 /// How long a first playlist is waited for: a keyframe that is asked for comes within a second, one that is not within the interval of
@@ -236,12 +236,14 @@ impl PackagedStream {
         self.anything.send_replace(());
     }
 
-    /// The playlist that names the others, as soon as all that is expected is there.
+    /// The playlist that names the others, as soon as all that is expected is there: what the publisher sends, and so many smaller
+    /// layers that are made of it here.
     ///
     /// # Errors
     /// When nothing comes, or what comes cannot be packaged.
     pub async fn multivariant(
         &self,
+        rungs_expected: impl Fn() -> usize,
         waiting: &Arc<Waiting>,
         from: IpAddr,
     ) -> Result<Arc<SharedPlaylist>, PlaylistRefusal> {
@@ -255,7 +257,11 @@ impl PackagedStream {
                 let complete_at = state.first_part.map(|first| first + OTHERS_MAX);
                 let is_there = state.window.renditions().next().is_some();
                 let now = Instant::now();
-                if is_there && (complete_at.is_some_and(|at| at <= now) || self.has_all(&state) || self.is_over()) {
+                if is_there
+                    && (complete_at.is_some_and(|at| at <= now)
+                        || self.has_all(&state, rungs_expected())
+                        || self.is_over())
+                {
                     return Ok(state.multivariant(self.id));
                 }
                 if !is_there && let Some(reason) = &state.refusal {
@@ -273,12 +279,14 @@ impl PackagedStream {
         }
     }
 
-    /// All that the publisher sends has a rendition.
-    fn has_all(&self, state: &State) -> bool {
+    /// All that the publisher sends, or is being made of it here, has a rendition.
+    fn has_all(&self, state: &State, rungs_expected: usize) -> bool {
         let tracks = self.stream.state().tracks;
         let expected = |kind| {
             let of_kind = tracks.iter().filter(move |track| track.format.codec.kind() == kind);
-            of_kind.flat_map(|track| &track.layers).filter(|layer| layer.state.active).count()
+            let sent = of_kind.flat_map(|track| &track.layers).map(|layer| &layer.state).filter(|state| state.active);
+            let (rungs, others): (Vec<_>, Vec<_>) = sent.partition(|state| state.role == LayerRole::Rung);
+            others.len() + if kind == MediaKind::Video { rungs.len().max(rungs_expected) } else { 0 }
         };
         let there = |kind| {
             let going_on = state.window.renditions().filter(|rendition| !rendition.is_ended());

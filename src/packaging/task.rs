@@ -13,7 +13,7 @@ use tokio::{
 use super::stream::PackagedStream;
 use crate::{
     egress::hls::{Packager, PackagerSettings},
-    track::FRAME_QUEUE_MAX_DELIVERIES,
+    track::{FRAME_QUEUE_MAX_DELIVERIES, FrameInterest},
 };
 
 /// Packages until the stream is stopped, or its publisher was away for too long.
@@ -21,7 +21,8 @@ pub(super) async fn run(packaged: Arc<PackagedStream>, settings: PackagerSetting
     let (sender, mut deliveries) = mpsc::channel(FRAME_QUEUE_MAX_DELIVERIES);
     let stream = packaged.stream().clone();
     // Dropped at the end, which ends the deliveries.
-    let _subscription = stream.subscribe_frames(Arc::new(move |delivery| sender.try_send(delivery).is_ok()));
+    let _subscription =
+        stream.subscribe_frames(FrameInterest::WithRungs, Arc::new(move |delivery| sender.try_send(delivery).is_ok()));
     let mut packager = Packager::new(settings);
     let mut outputs = Vec::new();
     let mut away_since: Option<Instant> = None;

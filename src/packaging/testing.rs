@@ -53,7 +53,13 @@ fn initialization(rendition: RenditionIndex) -> Output {
         if rendition == VIDEO { (MediaKind::Video, "avc1.64001f") } else { (MediaKind::Audio, "mp4a.40.2") };
     let description =
         RenditionDescription { kind, codecs: codecs.into(), size: None, frame_rate: None, channels: None, rid: None };
-    Output::Initialization { rendition, description, bytes: Bytes::from_static(b"initialization"), part_target: PART }
+    Output::Initialization {
+        rendition,
+        boundary: 0,
+        description,
+        bytes: Bytes::from_static(b"initialization"),
+        part_target: PART,
+    }
 }
 
 pub fn part(packaged: &PackagedStream, rendition: RenditionIndex, begins_segment: bool) {

@@ -21,8 +21,8 @@ use crate::{
     media::{Codec, MediaKind, SessionId},
     rtp::rtcp::{NtpTime, SenderReport, write_sender_report},
     track::{
-        EndReason, FrameDelivery, FrameSink, LayerIndex, Original, OriginalFormat, Protocol, PublisherControl,
-        PublisherInfo, Stream, Streams, TrackIndex,
+        EndReason, FrameDelivery, FrameInterest, FrameSink, LayerIndex, Original, OriginalFormat, Protocol,
+        PublisherControl, PublisherInfo, Stream, Streams, TrackIndex,
     },
 };
 
@@ -77,7 +77,7 @@ fn published_by_rtmp(first_ms: u32, mask: u32, held_ms: [u64; 2]) -> (Player, Ve
     let mut publisher = rtmp::live(&context, "cam1");
     let stream = context.streams.get(&"cam1".parse().unwrap()).unwrap();
     let lane = Arc::new(Lane::default());
-    let _subscription = stream.subscribe_frames(lane.clone());
+    let _subscription = stream.subscribe_frames(FrameInterest::Publisher, lane.clone());
     let mut player = Player::new(Packager::new(PackagerSettings::default()));
     let units = originals(include_bytes!("../../tests/fixtures/flv/in-order.flv"));
     let is_picture = |unit: &&Original| unit.format.kind() == MediaKind::Video;
@@ -170,7 +170,7 @@ fn published_by_whip(first: [u32; 2]) -> Player {
     let publication =
         streams.publish(&name, info, Arc::new(Nobody), OnConflict::Takeover, SystemTime::UNIX_EPOCH).unwrap();
     let lane = Arc::new(Lane::default());
-    let _subscription = publication.stream().subscribe_frames(lane.clone());
+    let _subscription = publication.stream().subscribe_frames(FrameInterest::Publisher, lane.clone());
     let media = Negotiated { media: vec![section("0", Codec::H264, VIDEO), section("1", Codec::Opus, AUDIO)] };
     let mut receiver = WhipReceiver::new(at_ms(0), begin, &media, publication).unwrap();
     let mut player = Player::new(Packager::new(PackagerSettings { opus: true, ..PackagerSettings::default() }));

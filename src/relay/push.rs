@@ -22,7 +22,7 @@ use crate::{
     config::RtmpUrl,
     egress::rtmp::{Feed, PublishClient, PublishState},
     metrics::Metrics,
-    track::{FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, FrameSubscription, Stream},
+    track::{FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, FrameInterest, FrameSubscription, Stream},
 };
 
 /// For how long the target keeps the stream after its publisher has left: encoders that reconnect are back sooner.
@@ -200,7 +200,7 @@ impl Push {
 fn subscribe(stream: &Arc<Stream>) -> (FrameSubscription, mpsc::Receiver<FrameDelivery>) {
     let (sender, deliveries) = mpsc::channel(FRAME_QUEUE_MAX_DELIVERIES);
     let sink = move |delivery| sender.try_send(delivery).is_ok();
-    (stream.subscribe_frames(Arc::new(sink)), deliveries)
+    (stream.subscribe_frames(FrameInterest::Publisher, Arc::new(sink)), deliveries)
 }
 
 async fn next(lane: &mut Option<(FrameSubscription, mpsc::Receiver<FrameDelivery>)>) -> Option<FrameDelivery> {

@@ -14,8 +14,8 @@ use crate::{
     ingest::rtmp::{RtmpContext, Session, testing},
     media::{MediaKind, SessionId, testing::epoch},
     track::{
-        EndReason, FrameDelivery, FrameSubscription, LayerIndex, Original, Originals, PublisherControl, Stream,
-        TrackIndex,
+        EndReason, FrameDelivery, FrameInterest, FrameSubscription, LayerIndex, Original, Originals, PublisherControl,
+        Stream, TrackIndex,
     },
 };
 
@@ -35,7 +35,7 @@ fn read(stream: &Arc<Stream>) -> (FrameSubscription, Lane) {
         deliveries.lock().push(delivery);
         true
     };
-    (stream.subscribe_frames(Arc::new(sink)), lane)
+    (stream.subscribe_frames(FrameInterest::Publisher, Arc::new(sink)), lane)
 }
 
 fn units(lane: &Lane) -> Vec<Original> {
@@ -44,7 +44,7 @@ fn units(lane: &Lane) -> Vec<Original> {
         let units = match delivery {
             FrameDelivery::Originals(Originals::Units(units)) => units.to_vec(),
             FrameDelivery::Originals(Originals::Snapshot(snapshot)) => snapshot.units.clone(),
-            FrameDelivery::Rtp(_) => continue,
+            _ => continue,
         };
         let known = all.last().map_or(0, |last| last.number);
         all.extend(units.into_iter().filter(|unit| unit.number > known));

@@ -138,7 +138,7 @@ impl Server {
         ));
         let packaging = Arc::new(Packaging::new(packaging, streams.clone(), metrics.clone(), drain.child_token()));
         let reencoding = reencoding(config, &streams, &metrics, &drain);
-        let reencodes = reencoding.is_some();
+        let reencodes = config.transcode.b_frames && reencoding.is_some();
         let reencoder = reencoding.clone().map(|reencoding| tokio::spawn(reencoding.run(changes.clone())));
         let relays =
             Relays::new(config.relay.push.clone(), connector, streams.clone(), metrics.clone(), drain.child_token());
@@ -271,19 +271,27 @@ fn reencoding(
     drain: &CancellationToken,
 ) -> Option<Arc<Reencoding>> {
     let transcode = &config.transcode;
-    if !transcode.b_frames || !config.rtmp.enabled {
+    // B-frames come by RTMP only.
+    let b_frames = transcode.b_frames && config.rtmp.enabled;
+    if !b_frames && transcode.ladder.is_empty() {
         return None;
     }
     let Some(program) = find_program(&transcode.ffmpeg) else {
         let ffmpeg = &transcode.ffmpeg;
         warn!(
             ffmpeg,
-            "no ffmpeg is there (transcode.ffmpeg): of streams with B-frames, WebRTC viewers see those left out"
+            ladder = transcode.ladder.len(),
+            "no ffmpeg is there (transcode.ffmpeg): of streams with B-frames, WebRTC viewers see those left out, and no smaller pictures are made"
         );
         return None;
     };
-    let settings =
-        ReencodingSettings { program, encoder: transcode.encoder, streams_max: transcode.streams_max as usize };
+    let settings = ReencodingSettings {
+        program,
+        encoder: transcode.encoder,
+        streams_max: transcode.streams_max as usize,
+        b_frames,
+        ladder: transcode.ladder.clone(),
+    };
     Some(Reencoding::new(settings, streams.clone(), metrics.clone(), drain.child_token()))
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     media::{AccessUnit, MediaKind},
-    track::{Delivery, Stream},
+    track::{Delivery, LayerIndex, LayerSet, Stream},
 };
 
 pub(super) use cache::OriginalsCache;
@@ -31,6 +31,15 @@ impl<F: Fn(FrameDelivery) -> bool + Send + Sync> FrameSink for F {
     fn deliver(&self, delivery: FrameDelivery) -> bool {
         self(delivery)
     }
+}
+
+/// What a frame reader reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameInterest {
+    /// What the publisher sends; what else it is told of is not for it.
+    Publisher,
+    /// That, and the smaller layers that are made here of it: a reader is reason to make them.
+    WithRungs,
 }
 
 /// Deliveries that a reader's queue is to hold: 4 s of 60 pictures and 50 frames of sound a second, and some. A reader that is further
@@ -54,6 +63,21 @@ pub enum Originals {
     Snapshot(Arc<OriginalsSnapshot>),
     /// New ones, in order of arrival.
     Units(Arc<[Original]>),
+    /// Pictures of smaller layers that are made here, since a keyframe or new ones: [`FrameInterest::WithRungs`] only. Snapshots know
+    /// nothing of them.
+    Rungs(Arc<[RungUnit]>),
+    /// Of these layers nothing more comes for now.
+    RungsStopped(LayerSet),
+}
+
+/// A picture of a smaller layer.
+#[derive(Debug, Clone)]
+pub struct RungUnit {
+    pub layer: LayerIndex,
+    /// The layer's name.
+    pub rid: Arc<str>,
+    /// Numbers count those of one encoder, from 1. Times are on the publisher's media clock.
+    pub unit: Original,
 }
 
 #[derive(Debug, Clone, Default)]

@@ -7,10 +7,13 @@ use std::cmp::Reverse;
 
 use sluice_signaling::sdp;
 
-use crate::codec::PictureSize;
+use crate::{codec::PictureSize, config::LADDER_MAX_RUNGS};
 
-/// Layers of a track at the most; as many as answers accept.
-pub const LAYERS_MAX: usize = sdp::LAYERS_MAX;
+/// Smaller layers that may be made here of a publisher's only one: as many as a ladder has.
+pub const RUNGS_MAX: usize = LADDER_MAX_RUNGS;
+/// Layers of a track at the most: a publisher's only one, what is made to take its place, and those made smaller.
+pub const LAYERS_MAX: usize = 2 + RUNGS_MAX;
+const _: () = assert!(LAYERS_MAX >= sdp::LAYERS_MAX, "as many as answers accept");
 const _: () = assert!(LAYERS_MAX <= u8::BITS as usize, "a set has a bit for each");
 
 /// A layer's place in its track; 0 where there is one only.
@@ -69,14 +72,24 @@ pub enum LayerRole {
     Sent,
     /// The publisher sends it, but viewers get what is made of it here instead.
     Replaced,
-    /// Made here, of the publisher's pictures.
+    /// Made here of the publisher's pictures, in their place.
     Made,
+    /// Made here of the publisher's pictures, smaller, beside them.
+    Rung,
+}
+
+impl LayerRole {
+    /// Not the publisher's own.
+    pub fn is_made_here(self) -> bool {
+        matches!(self, Self::Made | Self::Rung)
+    }
 }
 
 /// What is known of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerState {
-    /// The publisher's name for it (RFC 8852); `None` where it sends one encoding without a name.
+    /// The publisher's name for it (RFC 8852), or ours for a smaller one that is made here; `None` where there is one encoding without a
+    /// name.
     pub rid: Option<String>,
     /// As the last keyframe that named it said.
     pub size: Option<PictureSize>,
@@ -96,9 +109,14 @@ impl LayerState {
         Self { rid: Some(rid.to_owned()), size: None, active: false, role: LayerRole::Sent }
     }
 
-    /// A layer that is made here, of which nothing has come yet.
+    /// A layer that is made here in place of the publisher's, of which nothing has come yet.
     pub fn made() -> Self {
         Self { rid: None, size: None, active: false, role: LayerRole::Made }
+    }
+
+    /// A smaller layer that is made here, of which nothing has come yet.
+    pub fn rung(rid: &str) -> Self {
+        Self { role: LayerRole::Rung, ..Self::named(rid) }
     }
 
     /// The greater, the better.

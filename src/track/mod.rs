@@ -21,19 +21,19 @@ pub use assemble::{AssembledFrame, Assembler, GAP_WAIT};
 pub use avc_packets::{AvcPackets, BadAvc};
 pub use delivery::{Batch, Delivery, LayerSnapshot, PacketSink, Snapshot, TrackSnapshot};
 pub use frames::{
-    FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, FrameSink, FrameSubscription, ORIGINALS_CLOCK_HZ, Original,
-    OriginalFormat, Originals, OriginalsSnapshot,
+    FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, FrameInterest, FrameSink, FrameSubscription, ORIGINALS_CLOCK_HZ,
+    Original, OriginalFormat, Originals, OriginalsSnapshot, RungUnit,
 };
 pub use keyframe::KeyframeGate;
-pub use layer::{LAYERS_MAX, LayerIndex, LayerRole, LayerSet, LayerState, best_active};
+pub use layer::{LAYERS_MAX, LayerIndex, LayerRole, LayerSet, LayerState, RUNGS_MAX, best_active};
 pub use packet::{ClockReference, PAYLOAD_BYTES_MAX, TrackPacket};
 pub use packet_ring::{Insertion, PacketRing, RingLimits};
 pub use picture_packets::PicturePackets;
 pub use replica::{News, Replica, ReplicaLayer, ReplicaTrack, Run};
 pub use stream::{
     EndReason, HandOver, LayerReport, NOTICES_MAX, Notice, Protocol, Publication, PublisherControl, PublisherInfo,
-    Rendition, RenditionRefused, StandbyState, Stream, StreamState, Superseded, TRACKS_MAX, TrackIndex, TrackState,
-    ViewerCount, WorkerIndex,
+    Rendition, RenditionKind, RenditionRefused, RungsWanted, StandbyState, Stream, StreamState, Superseded, TRACKS_MAX,
+    TrackIndex, TrackState, ViewerCount, WorkerIndex,
 };
 pub use streams::{StreamBusy, Streams};
 pub use subscription::{Outgoing, Phase, Playout, Subscription, SwitchWait};

@@ -13,6 +13,8 @@ mod publisher;
 mod rendition;
 #[cfg(test)]
 mod rendition_tests;
+#[cfg(test)]
+mod rung_tests;
 mod standby;
 #[cfg(test)]
 mod standby_tests;
@@ -23,7 +25,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Instant, SystemTime},
 };
@@ -34,16 +36,14 @@ use sluice_signaling::{media_plane::Direction, priority::Priority};
 use crate::{
     codec::PictureSize,
     media::{StreamName, TrackFormat},
-    track::{
-        Delivery, LayerIndex, LayerRole, LayerSet, LayerState, PacketSink, frames::OriginalsCache, layer::best_active,
-    },
+    track::{Delivery, LayerIndex, LayerSet, LayerState, PacketSink, frames::OriginalsCache, layer::best_active},
 };
 
 use frames::FrameReaders;
 use layer::Layer;
 pub use publication::Publication;
 pub use publisher::{EndReason, Notice, PublisherControl, PublisherInfo};
-pub use rendition::{Rendition, RenditionRefused};
+pub use rendition::{Rendition, RenditionKind, RenditionRefused, RungsWanted};
 use standby::Pulse;
 pub use standby::{HandOver, StandbyState};
 
@@ -159,6 +159,8 @@ pub(super) struct Shared {
     /// Who wants to know of changes, if anybody.
     pub on_change: Option<Box<dyn Fn() + Send + Sync>>,
     pub hand_over: HandOver,
+    /// They want to know of audiences as well: layers may be made for them.
+    pub tells_of_audiences: AtomicBool,
 }
 
 /// A stream that somebody publishes or waits for.
@@ -401,7 +403,7 @@ impl Stream {
 
 impl Track {
     fn state(&self) -> TrackState {
-        let sent = || self.layers.iter().filter(|layer| layer.state.role != LayerRole::Made);
+        let sent = || self.layers.iter().filter(|layer| !layer.state.role.is_made_here());
         TrackState {
             format: self.format.clone(),
             packets: sent().map(|layer| layer.packets).sum(),

@@ -1,6 +1,11 @@
 //! The table of streams, by name.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
 
 use parking_lot::RwLock;
 use sluice_signaling::priority::Priority;
@@ -47,7 +52,13 @@ impl Streams {
     /// With somebody who wants to know when a stream's publication or tracks have changed. It is called from any thread, under the
     /// stream's lock: it must not block, nor call the stream back.
     pub fn with_listener(hand_over: HandOver, listener: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { shared: Arc::new(Shared { on_change: Some(Box::new(listener)), hand_over }), by_name: RwLock::default() }
+        let shared = Shared { on_change: Some(Box::new(listener)), hand_over, ..Shared::default() };
+        Self { shared: Arc::new(shared), by_name: RwLock::default() }
+    }
+
+    /// From now on the listener is told, too, of every stream that the first one comes to watch or read, or the last one goes.
+    pub fn tell_of_audiences(&self) {
+        self.shared.tells_of_audiences.store(true, Ordering::Relaxed);
     }
 
     pub fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {

@@ -12,7 +12,7 @@ const BOUNDARIES_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Boundary {
-    /// Counts those of a run.
+    /// Counts those of a stream, over all its runs.
     pub number: u64,
     /// On the presentation timeline.
     pub at_ns: i64,
@@ -26,13 +26,31 @@ pub(super) struct Boundaries {
     /// Never empty.
     known: VecDeque<Boundary>,
     latest: Boundary,
+    first: Boundary,
 }
 
 impl Boundaries {
-    /// Of a run that begins there.
-    pub(super) fn new(at_ns: i64) -> Self {
-        let latest = Boundary { number: 0, at_ns, discontinuous: false };
-        Self { known: VecDeque::from([latest]), latest }
+    /// Of a run that begins there, with a boundary of that number.
+    pub(super) fn new(at_ns: i64, number: u64) -> Self {
+        let latest = Boundary { number, at_ns, discontinuous: false };
+        Self { known: VecDeque::from([latest]), latest, first: latest }
+    }
+
+    /// What the run begins with.
+    pub(super) fn first(&self) -> Boundary {
+        self.first
+    }
+
+    /// No other was set yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.latest.number == self.first.number
+    }
+
+    /// The number of the segment that a rendition is in which begins at that time: of the last boundary up to then.
+    pub(super) fn number_at(&self, at_ns: i64) -> u64 {
+        let until_ns = at_ns + TOLERANCE_NS;
+        let last = self.known.iter().rev().find(|boundary| boundary.at_ns <= until_ns).or(self.known.front());
+        last.map_or(self.latest.number, |boundary| boundary.number)
     }
 
     pub(super) fn latest(&self) -> Boundary {
@@ -75,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_is_owed_is_passed_once_and_discontinuities_are_not_lost() {
-        let mut boundaries = Boundaries::new(0);
+        let mut boundaries = Boundaries::new(0, 0);
         assert_eq!(boundaries.owed(0, 9 * S), None);
         boundaries.set(2 * S, true);
         boundaries.set(4 * S, false);
@@ -88,8 +106,19 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_late_is_in_the_segment_of_its_time() {
+        let mut boundaries = Boundaries::new(0, 7);
+        assert!(boundaries.is_first());
+        boundaries.set(2 * S, false);
+        boundaries.set(4 * S, false);
+        assert_eq!([0, S, 2 * S - S / 20, 3 * S, 9 * S].map(|at| boundaries.number_at(at)), [7, 7, 8, 8, 9]);
+        assert_eq!(boundaries.number_at(-S), 7);
+        assert!(!boundaries.is_first());
+    }
+
+    #[test]
     fn a_boundary_waits_for_the_others_but_not_for_ever() {
-        let mut boundaries = Boundaries::new(0);
+        let mut boundaries = Boundaries::new(0, 0);
         boundaries.set(S, false);
         assert!(!boundaries.may_set(S + S / 2, S, [1].into_iter()), "too soon");
         assert!(boundaries.may_set(2 * S, S, [1, 1].into_iter()));

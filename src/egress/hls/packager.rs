@@ -24,8 +24,8 @@ use super::{
 use crate::{
     media::{Codec, MediaKind},
     track::{
-        Batch, ClockReference, Delivery, FrameDelivery, LAYERS_MAX, LayerIndex, ORIGINALS_CLOCK_HZ, Original,
-        OriginalFormat, Originals, OriginalsSnapshot, Snapshot, TrackIndex, TrackSnapshot,
+        Batch, ClockReference, Delivery, FrameDelivery, LAYERS_MAX, LayerIndex, LayerRole, ORIGINALS_CLOCK_HZ,
+        Original, OriginalFormat, Originals, OriginalsSnapshot, RungUnit, Snapshot, TrackIndex, TrackSnapshot,
     },
 };
 
@@ -88,8 +88,9 @@ pub struct Packager {
     last_number: u64,
     media_clock: LeastDelay,
     run: Option<Run>,
-    /// Where the next run begins on the presentation timeline.
+    /// Where the next run begins on the presentation timeline, and with which boundary.
     end_ns: i64,
+    next_boundary: u64,
     /// Since when something of the publication was there and no run.
     waits_since: Option<Instant>,
     wishes: VecDeque<(TrackIndex, LayerIndex)>,
@@ -112,6 +113,7 @@ impl Packager {
             media_clock: LeastDelay::default(),
             run: None,
             end_ns: 0,
+            next_boundary: 0,
             waits_since: None,
             wishes: VecDeque::new(),
             wished: Default::default(),
@@ -138,6 +140,10 @@ impl Packager {
             FrameDelivery::Originals(Originals::Snapshot(snapshot)) => self.apply_originals(&snapshot, clocks, out),
             FrameDelivery::Originals(Originals::Units(units)) => {
                 units.iter().for_each(|unit| self.apply_original(unit))
+            }
+            FrameDelivery::Originals(Originals::Rungs(units)) => units.iter().for_each(|unit| self.apply_rung(unit)),
+            FrameDelivery::Originals(Originals::RungsStopped(layers)) => {
+                layers.iter().for_each(|layer| self.set_active(layer, false, clocks, out));
             }
         }
         self.advance(clocks, out);
@@ -191,6 +197,7 @@ impl Packager {
             let place = &mut self.pictures[usize::from(at)];
             if !is_same || place.is_none() {
                 *place = PictureSource::of_rtp(of.codec, layer.state.rid.clone());
+                place.iter_mut().for_each(|source| source.is_rung = layer.state.role == LayerRole::Rung);
             }
             let Some(source) = place else {
                 self.refusal = Some(cannot_show(of.codec));
@@ -279,6 +286,17 @@ impl Packager {
         }
     }
 
+    /// A picture of a smaller layer that is made of the originals. Its encoder's numbers tell what was lost on the way here.
+    fn apply_rung(&mut self, RungUnit { layer, rid, unit }: &RungUnit) {
+        if !self.publication.is_some_and(|(_, originals)| originals) {
+            return;
+        }
+        let Some(place) = self.pictures.get_mut(usize::from(layer.0)) else { return };
+        let source = place.get_or_insert_with(|| PictureSource::of_rung(rid));
+        source.active = true;
+        source.push_rung(unit);
+    }
+
     /// Who publishes now. Another publication begins with nothing of the one before but the timeline.
     fn publish(&mut self, publication: Option<(u64, bool)>, clocks: Clocks, out: &mut Vec<Output>) {
         if self.publication == publication {
@@ -301,6 +319,7 @@ impl Packager {
         let Some(run) = self.run.take() else { return Vec::new() };
         let source = self.pictures.iter().flatten().next();
         let interval_ticks = source.map_or(i64::from(PICTURE_CLOCK_HZ) / 30, PictureSource::interval_ticks);
+        self.next_boundary = run.next_boundary();
         let (end_ns, renditions) = run.finish(interval_ticks, clocks, out);
         self.end_ns = end_ns;
         renditions
@@ -373,7 +392,7 @@ impl Packager {
             None
         };
         if let Some(origin) = origin {
-            self.run = Some(Run::new(origin, self.end_ns));
+            self.run = Some(Run::new(origin, self.end_ns, self.next_boundary));
             self.waits_since = None;
         }
     }

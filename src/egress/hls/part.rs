@@ -52,6 +52,9 @@ pub enum Output {
     /// section 6.2.4). One that comes late begins within the run that the others are in, and takes nothing of theirs.
     Initialization {
         rendition: RenditionIndex,
+        /// Number of the boundary that what follows begins at, or is behind. All renditions have a segment from one boundary to the next, so
+        /// this says which of the others' segments its first one belongs to.
+        boundary: u64,
         description: RenditionDescription,
         /// `ftyp` and `moov`.
         bytes: Bytes,

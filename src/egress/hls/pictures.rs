@@ -64,6 +64,10 @@ pub(super) struct PictureSource {
     pub arrived: Option<ClockReference>,
     pub rid: Option<String>,
     pub active: bool,
+    /// It is made of another layer here: that one's segments are its segments.
+    pub is_rung: bool,
+    /// Number of the last picture of the encoder that makes it.
+    last_number: u64,
 }
 
 impl PictureSource {
@@ -77,6 +81,12 @@ impl PictureSource {
         Self::new(Input::Originals { reader: OriginalPictures::default(), format: None }, None)
     }
 
+    /// A smaller layer that is made of originals.
+    pub(super) fn of_rung(rid: &str) -> Self {
+        let input = Input::Originals { reader: OriginalPictures::default(), format: None };
+        Self { is_rung: true, ..Self::new(input, Some(rid.to_owned())) }
+    }
+
     fn new(input: Input, rid: Option<String>) -> Self {
         Self {
             input,
@@ -88,6 +98,8 @@ impl PictureSource {
             arrived: None,
             rid,
             active: true,
+            is_rung: false,
+            last_number: 0,
         }
     }
 
@@ -116,6 +128,16 @@ impl PictureSource {
             },
             arrival: original.arrival,
         });
+    }
+
+    /// The next picture of the encoder, unless some are missing before it: then, and when another encoder has begun, the next keyframe.
+    pub(super) fn push_rung(&mut self, unit: &Original) {
+        if std::mem::replace(&mut self.last_number, unit.number) + 1 != unit.number {
+            self.setup = None;
+        }
+        if self.setup.is_some() || unit.unit.keyframe {
+            self.push_original(unit);
+        }
     }
 
     /// Takes what packets have made whole.

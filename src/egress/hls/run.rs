@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     PackagerSettings,
-    boundaries::Boundaries,
+    boundaries::{Boundaries, Boundary},
     fmp4::{Sample, SampleFormat},
     part::{Output, RenditionIndex},
     pictures::{Frame, PICTURE_CLOCK_HZ, PictureSource},
@@ -68,11 +68,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// What happened at `origin` is presented at `begin_ns`.
-    pub(super) fn new(origin: Instant, begin_ns: i64) -> Self {
+    /// What happened at `origin` is presented at `begin_ns`, where the boundary of that number is.
+    pub(super) fn new(origin: Instant, begin_ns: i64, boundary: u64) -> Self {
         Self {
             timeline: Timeline::new(origin, begin_ns),
-            boundaries: Boundaries::new(begin_ns),
+            boundaries: Boundaries::new(begin_ns, boundary),
             begin_ns,
             pictures: Default::default(),
             sound: None,
@@ -161,17 +161,17 @@ impl Run {
         let presented_ns = to_ns(start_ticks + i64::from(first.composition_ticks), PICTURE_CLOCK_HZ);
         let nothing_yet = self.sound.is_none() && self.pictures.iter().all(Option::is_none);
         if nothing_yet {
-            self.boundaries = Boundaries::new(presented_ns);
+            self.boundaries = Boundaries::new(presented_ns, self.boundaries.first().number);
         }
         if self.ended.contains(layer) {
             // What goes on after a hole is discontinuous, and then all are.
             self.ended = self.ended.without(LayerSet::of(layer));
             self.boundaries.set(presented_ns, true);
         }
-        let index = RenditionIndex(layer.0);
-        let beginning = beginning(index, source, SampleFormat::Video(first.setup.clone()), start_ticks, settings);
+        let passed = self.boundaries.number_at(presented_ns);
+        let format = SampleFormat::Video(first.setup.clone());
+        let beginning = beginning(RenditionIndex(layer.0), source, format, start_ticks, passed, settings);
         let segmenter = Segmenter::begin(beginning, out);
-        let passed = self.boundaries.latest().number;
         if let Some(place) = self.pictures.get_mut(usize::from(layer.0)) {
             *place = Some(PictureRendition {
                 segmenter,
@@ -225,14 +225,17 @@ impl Run {
             cut = match owed {
                 Some(owed) if owed.discontinuous || !changed => Some((owed, owed.discontinuous)),
                 _ if changed => Some((self.boundaries.set(presented_ns, true), true)),
-                _ if self.boundaries.may_set(presented_ns, nanos(settings.segment_min), others.into_iter()) => {
+                // A rung has keyframes where what it is made of has none.
+                _ if !source.is_rung
+                    && self.boundaries.may_set(presented_ns, nanos(settings.segment_min), others.into_iter()) =>
+                {
                     Some((self.boundaries.set(presented_ns, false), false))
                 }
                 _ => None,
             };
-            if let Some((_, true)) = cut {
+            if let Some((Boundary { number, .. }, true)) = cut {
                 segmenter.cut(&mut self.timeline, clocks, out);
-                let beginning = beginning(RenditionIndex(layer.0), source, format, start_ticks, settings);
+                let beginning = beginning(RenditionIndex(layer.0), source, format, start_ticks, number, settings);
                 segmenter.initialize(beginning, out);
             }
         }
@@ -269,8 +272,7 @@ impl Run {
                 let offset_ticks = self.timeline.offset_ticks(reference, rate_hz);
                 let middle_ticks = first.start_ticks + offset_ticks + first.duration_ticks / 2;
                 let middle_ns = to_ns(middle_ticks, rate_hz);
-                let begins_ns =
-                    if self.boundaries.latest().number == 0 { self.boundaries.latest().at_ns } else { self.begin_ns };
+                let begins_ns = if self.boundaries.is_first() { self.boundaries.first().at_ns } else { self.begin_ns };
                 if middle_ns < begins_ns {
                     source.pop();
                     continue;
@@ -278,9 +280,9 @@ impl Run {
                 if !self.is_released(middle_ns, first.arrival, clocks.now) {
                     return;
                 }
-                let beginning = sound_beginning(first, offset_ticks, settings);
-                let segmenter = Segmenter::begin(beginning, out);
-                let passed = self.boundaries.owed(0, middle_ns).map_or(0, |boundary| boundary.number);
+                let before = self.boundaries.first();
+                let passed = self.boundaries.owed(before.number, middle_ns).unwrap_or(before).number;
+                let segmenter = Segmenter::begin(sound_beginning(first, offset_ticks, passed, settings), out);
                 self.sound = Some(SoundRendition { segmenter, offset_ticks, passed });
                 continue;
             };
@@ -324,7 +326,7 @@ impl Run {
             rendition.passed = boundary.number;
             segmenter.cut(&mut self.timeline, clocks, out);
             if boundary.discontinuous {
-                let beginning = sound_beginning(&frame, rendition.offset_ticks, settings);
+                let beginning = sound_beginning(&frame, rendition.offset_ticks, boundary.number, settings);
                 segmenter.initialize(beginning, out);
             } else {
                 segmenter.begin_segment();
@@ -399,6 +401,11 @@ impl Run {
         out.push(Output::Ended { rendition: RenditionIndex(layer.0) });
     }
 
+    /// Where the next run goes on counting.
+    pub(super) fn next_boundary(&self) -> u64 {
+        self.boundaries.latest().number + 1
+    }
+
     /// Cuts what there is; gives where the timeline has come to, and which renditions there were.
     pub(super) fn finish(
         mut self,
@@ -445,10 +452,12 @@ fn beginning(
     source: &PictureSource,
     format: SampleFormat,
     start_ticks: i64,
+    boundary: u64,
     settings: &PackagerSettings,
 ) -> Beginning {
     Beginning {
         index,
+        boundary,
         format,
         rid: source.rid.clone(),
         frame_rate: source.frame_rate(),
@@ -459,13 +468,14 @@ fn beginning(
 }
 
 /// Parts of sound hold as many whole frames as fit.
-fn sound_beginning(frame: &SoundFrame, offset_ticks: i64, settings: &PackagerSettings) -> Beginning {
+fn sound_beginning(frame: &SoundFrame, offset_ticks: i64, boundary: u64, settings: &PackagerSettings) -> Beginning {
     let wanted_ticks = to_ticks(nanos(settings.part), frame.rate_hz);
     let frames = (wanted_ticks / frame.duration_ticks.max(1)).max(1);
     let target_ns = to_ns(frames * frame.duration_ticks, frame.rate_hz);
     const NS_PER_MS: i64 = NS_PER_SECOND / 1_000;
     Beginning {
         index: SOUND,
+        boundary,
         format: (*frame.format).clone(),
         rid: None,
         frame_rate: None,

@@ -58,6 +58,8 @@ pub(super) struct Placed {
 #[derive(Debug)]
 pub(super) struct Beginning {
     pub index: RenditionIndex,
+    /// Number of the boundary that its first segment begins at, or is behind.
+    pub boundary: u64,
     pub format: SampleFormat,
     pub rid: Option<String>,
     pub frame_rate: Option<f64>,
@@ -112,7 +114,7 @@ impl Segmenter {
 
     /// Begins anew, discontinuously, after what was there was cut.
     pub(super) fn initialize(&mut self, beginning: Beginning, out: &mut Vec<Output>) {
-        let Beginning { format, rid, frame_rate, timescale_hz, part_target, start_ticks, .. } = beginning;
+        let Beginning { boundary, format, rid, frame_rate, timescale_hz, part_target, start_ticks, .. } = beginning;
         self.start_ticks = self.start_ticks.max(start_ticks);
         if self.timescale_hz != timescale_hz {
             self.start_ticks = start_ticks.max(0);
@@ -124,6 +126,7 @@ impl Segmenter {
         self.overlong = 0;
         out.push(Output::Initialization {
             rendition: self.index,
+            boundary,
             description: RenditionDescription {
                 kind: format.kind(),
                 codecs: format.codecs(),

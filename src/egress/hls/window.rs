@@ -63,6 +63,8 @@ pub struct Window {
     renditions: Vec<Option<RenditionWindow>>,
     /// The media sequence number of the first segment of all.
     first_segment: u64,
+    /// The media sequence number of what is behind boundary 0.
+    boundary_0: Option<u64>,
     /// There will be nothing more.
     ended: bool,
     bytes: usize,
@@ -81,6 +83,7 @@ impl Window {
             run: 0,
             renditions: Vec::new(),
             first_segment,
+            boundary_0: None,
             ended: false,
             bytes: 0,
         }
@@ -89,7 +92,7 @@ impl Window {
     /// Takes what the packager gave; the rendition whose playlist is another now.
     pub fn take(&mut self, output: Output) -> Option<RenditionIndex> {
         match output {
-            Output::Initialization { rendition, description, bytes, part_target } => {
+            Output::Initialization { rendition, boundary, description, bytes, part_target } => {
                 let at = usize::from(rendition.0);
                 if at >= RENDITIONS_MAX {
                     return None;
@@ -102,10 +105,10 @@ impl Window {
                 if known.is_some_and(|known| known.run() == self.run) {
                     self.run += 1;
                 }
-                let (run, first_segment) = (self.run, self.newest_segment());
-                let window = self.renditions[at].get_or_insert_with(|| RenditionWindow::new(rendition, first_segment));
+                let number = self.number(at, boundary);
+                let window = self.renditions[at].get_or_insert_with(|| RenditionWindow::new(rendition, number));
                 let before = window.bytes();
-                window.begin_run(&self.names, run, Begun { description, bytes, part_target });
+                window.begin_run(&self.names, self.run, number, Begun { description, bytes, part_target });
                 self.bytes = self.bytes + window.bytes() - before;
                 None
             }
@@ -207,9 +210,22 @@ impl Window {
     }
 
     /// Where a rendition begins that comes now.
-    fn newest_segment(&self) -> u64 {
-        let newest = self.renditions.iter().flatten().map(RenditionWindow::open_segment).max();
-        newest.unwrap_or(self.first_segment)
+    /// The media sequence number of the segment behind a boundary: the same in all renditions. A rendition that goes on goes on counting;
+    /// one that comes late, or again, begins where the others are.
+    fn number(&mut self, at: usize, boundary: u64) -> u64 {
+        let others = self.renditions.iter().enumerate().filter(|(other, _)| *other != at);
+        let others_go_on = others.filter_map(|(_, other)| other.as_ref()).any(|other| !other.is_ended());
+        let known = self.renditions.get(at).and_then(Option::as_ref);
+        let next = known.map(RenditionWindow::next_segment).filter(|_| known.is_some_and(|known| !known.is_ended()));
+        let next = next.or(known.filter(|_| !others_go_on).map(RenditionWindow::next_segment));
+        match (next, self.boundary_0) {
+            (None, Some(boundary_0)) => boundary_0.saturating_add(boundary),
+            (next, _) => {
+                let number = next.unwrap_or(self.first_segment);
+                self.boundary_0 = Some(number.saturating_sub(boundary));
+                number
+            }
+        }
     }
 }
 

@@ -106,6 +106,8 @@ impl Feed {
     /// A frame reader's delivery.
     pub fn take(&mut self, now: Instant, delivery: FrameDelivery) {
         match delivery {
+            // For readers of those only.
+            FrameDelivery::Originals(Originals::Rungs(_) | Originals::RungsStopped(_)) => {}
             FrameDelivery::Originals(Originals::Snapshot(snapshot)) => self.take_snapshot(&snapshot),
             FrameDelivery::Originals(Originals::Units(units)) => {
                 units.iter().for_each(|unit| self.take_original(unit));

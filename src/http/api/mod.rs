@@ -25,6 +25,7 @@ use super::{
 use crate::{
     media::{SessionId, StreamName},
     track::EndReason,
+    transcode::EncodingPurpose,
 };
 use model::{Doors, StreamDetail, StreamList, StreamSummary, Viewer};
 
@@ -87,9 +88,10 @@ async fn show_stream(
     let stream = state.streams.get(&name).ok_or_else(|| no_stream(&name))?;
     let viewers = state.sessions.viewers(&name).into_iter().map(Viewer::from).collect();
     let hls = state.packaging.get(&name).map(|packaged| packaged.state().into());
-    let reencoding = state.reencoding.as_ref().and_then(|reencoding| reencoding.state(&name)).map(Into::into);
+    let encoded = |purpose| state.reencoding.as_ref()?.state(&name, purpose).map(Into::into);
+    let (reencoding, ladder) = (encoded(EncodingPurpose::Replacement), encoded(EncodingPurpose::Ladder));
     let pushes = state.relays.reports(&name).into_iter().map(Into::into).collect();
-    Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers, hls, reencoding, pushes }))
+    Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers, hls, reencoding, ladder, pushes }))
 }
 
 /// Ends the stream's publication. Its viewers stay, and get what stands by, or wait for the next publisher.

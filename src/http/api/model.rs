@@ -59,6 +59,8 @@ pub struct StreamDetail {
     pub hls: Option<Hls>,
     /// Null unless its pictures are encoded anew, which takes B-frames and a viewer by WebRTC.
     pub reencoding: Option<Reencoding>,
+    /// Null unless smaller pictures are made of it.
+    pub ladder: Option<Reencoding>,
     /// The servers that it is sent on to (`relay.push`).
     pub pushes: Vec<Push>,
 }
@@ -405,7 +407,7 @@ impl From<LayerReport> for Layer {
             role: match state.role {
                 LayerRole::Sent => "sent",
                 LayerRole::Replaced => "replaced",
-                LayerRole::Made => "made",
+                LayerRole::Made | LayerRole::Rung => "made",
             },
         }
     }

@@ -90,7 +90,11 @@ async fn answer_playlist(
     let waiting = state.packaging.waiting();
     let shared = async {
         match named {
-            None => packaged.multivariant(waiting, from.ip()).await,
+            None => {
+                let reencoding = state.reencoding.as_ref();
+                let rungs = || reencoding.map_or(0, |reencoding| reencoding.rungs_expected(packaged.stream()));
+                packaged.multivariant(rungs, waiting, from.ip()).await
+            }
             Some(rendition) => {
                 let asked = directives::asked(&query, &head.headers);
                 packaged.playlist(rendition, asked, query.skip, waiting, from.ip()).await

@@ -47,7 +47,7 @@ pub fn layers(streams: &Streams, entry: &SessionEntry) -> Vec<LayerInfo> {
     let is_choice = |state: &LayerState| match state.role {
         LayerRole::Sent => true,
         LayerRole::Replaced => false,
-        LayerRole::Made => state.active,
+        LayerRole::Made | LayerRole::Rung => state.active,
     };
     let mut layers: Vec<_> = all.filter(|(_, layer)| is_choice(&layer.state)).collect();
     layers.sort_by_key(|(at, layer)| Reverse(layer.state.rank(LayerIndex(*at as u8))));

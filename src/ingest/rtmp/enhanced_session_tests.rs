@@ -8,7 +8,7 @@ use rml_rtmp::rml_amf0::{self, Amf0Value};
 use super::*;
 use crate::{
     media::Codec,
-    track::{FrameDelivery, OriginalFormat, Originals},
+    track::{FrameDelivery, FrameInterest, OriginalFormat, Originals},
 };
 
 fn text(text: &str) -> Amf0Value {
@@ -79,12 +79,15 @@ fn av1_and_opus_go_on_as_they_came() {
     let stream = context.streams.get(&"cam1".parse().unwrap()).unwrap();
     let formats = Arc::new(Mutex::new(Vec::new()));
     let seen = formats.clone();
-    let _reader = stream.subscribe_frames(Arc::new(move |delivery| {
-        if let FrameDelivery::Originals(Originals::Units(units)) = delivery {
-            seen.lock().extend(units.iter().map(|unit| unit.format.clone()));
-        }
-        true
-    }));
+    let _reader = stream.subscribe_frames(
+        FrameInterest::Publisher,
+        Arc::new(move |delivery| {
+            if let FrameDelivery::Originals(Originals::Units(units)) = delivery {
+                seen.lock().extend(units.iter().map(|unit| unit.format.clone()));
+            }
+            true
+        }),
+    );
     const SEQUENCE: [u8; 13] = [0x0a, 0x0b, 0x00, 0x00, 0x00, 0x0c, 0xc4, 0xff, 0x67, 0x3e, 0xbe, 0x60, 0x10];
     let record = [&b"\x90av01\x81\x05\x0c\0"[..], &SEQUENCE].concat();
     session.handle_bytes(epoch(), &message(9, 1, &record));

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::super::session::tests::{avc, live, ms, open};
 use crate::{
     media::MediaKind,
-    track::{FrameDelivery, FrameSink, Original, Originals},
+    track::{FrameDelivery, FrameInterest, FrameSink, Original, Originals},
 };
 
 #[derive(Default)]
@@ -18,7 +18,7 @@ impl FrameSink for Reader {
         match delivery {
             FrameDelivery::Originals(Originals::Units(units)) => self.0.lock().extend_from_slice(&units),
             FrameDelivery::Originals(Originals::Snapshot(snapshot)) => self.0.lock().extend_from_slice(&snapshot.units),
-            FrameDelivery::Rtp(_) => {}
+            _ => {}
         }
         true
     }
@@ -30,7 +30,7 @@ fn a_frame_reader_gets_every_access_unit_as_it_was_sent() {
     let mut pair = live(&context, "cam1");
     let stream = context.streams.get(&"cam1".parse().unwrap()).unwrap();
     let reader = Arc::new(Reader::default());
-    let _subscription = stream.subscribe_frames(reader.clone());
+    let _subscription = stream.subscribe_frames(FrameInterest::Publisher, reader.clone());
     let (configuration, pictures) = avc(include_bytes!("../../../tests/fixtures/h264/b-frames.264"));
     pair.video(ms(0), 5_000, configuration);
     pair.audio(ms(0), 5_000, vec![0xaf, 0, 0x11, 0x90]);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{Inner, Live, Stream, Subscriber, TRACKS_MAX, Track, TrackIndex};
 use crate::{
     media::MediaKind,
-    track::{Batch, Delivery, LayerIndex, LayerSet, Snapshot, TrackSnapshot},
+    track::{Batch, Delivery, LayerIndex, LayerSet, Originals, Snapshot, TrackSnapshot},
 };
 
 /// What packets brought to a publication.
@@ -92,7 +92,11 @@ impl Inner {
         let Some(of) = self.live.as_ref().and_then(|live| live.tracks.get(usize::from(track.0))) else { return };
         if of.layers.len() > 1 {
             let states = of.layers.iter().map(|layer| layer.state.clone()).collect();
+            let stopped = of.stopped_rungs();
             self.tell(stream, &Delivery::Layers { track, states });
+            if !stopped.is_empty() {
+                self.tell_of_rungs(|| Originals::RungsStopped(stopped));
+            }
         }
     }
 

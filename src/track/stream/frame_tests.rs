@@ -13,28 +13,33 @@ use crate::{
     config::OnConflict,
     media::{AccessUnit, testing::epoch},
     track::{
-        Delivery, FrameDelivery, FrameSink, Original, OriginalFormat, Originals, Protocol, Publication, PublisherInfo,
-        Streams,
+        Delivery, FrameDelivery, FrameInterest, FrameSink, Original, OriginalFormat, Originals, Protocol, Publication,
+        PublisherInfo, RungUnit, Streams,
     },
 };
 
 /// A reader's queue with room for so many deliveries.
-struct Queue {
+pub(super) struct Queue {
     room: usize,
     deliveries: Mutex<Vec<FrameDelivery>>,
 }
 
 impl Queue {
-    fn new(room: usize) -> Arc<Self> {
+    pub(super) fn new(room: usize) -> Arc<Self> {
         Arc::new(Self { room, deliveries: Mutex::default() })
     }
 
     /// What it was told, in short: `S` and the units of a snapshot, or those of a delivery.
-    fn take(&self) -> Vec<String> {
+    pub(super) fn take(&self) -> Vec<String> {
         let numbers = |units: &[Original]| format!("{:?}", units.iter().map(|unit| unit.number).collect::<Vec<_>>());
         let told = |delivery: FrameDelivery| match delivery {
             FrameDelivery::Originals(Originals::Snapshot(snapshot)) => format!("S{}", numbers(&snapshot.units)),
             FrameDelivery::Originals(Originals::Units(units)) => numbers(&units),
+            FrameDelivery::Originals(Originals::Rungs(units)) => {
+                let told = |RungUnit { layer, rid, unit }: &RungUnit| format!("{rid}={}[{}]", layer.0, unit.number);
+                units.iter().map(told).collect::<Vec<_>>().join(" ")
+            }
+            FrameDelivery::Originals(Originals::RungsStopped(layers)) => format!("stopped {layers:?}"),
             FrameDelivery::Rtp(Delivery::Snapshot(snapshot)) => {
                 let layers = snapshot.tracks.iter().flat_map(|track| &track.layers);
                 let packets = layers.flat_map(|layer| layer.packets.iter().flatten());
@@ -61,14 +66,14 @@ impl FrameSink for Queue {
     }
 }
 
-fn publish(streams: &Streams, protocol: Protocol) -> Publication {
+pub(super) fn publish(streams: &Streams, protocol: Protocol) -> Publication {
     let info = PublisherInfo { protocol, ..info() };
     let control = Arc::<Asked>::default();
     let name = "cam".parse().unwrap();
     streams.publish(&name, info, control, OnConflict::Takeover, SystemTime::UNIX_EPOCH).unwrap()
 }
 
-fn original(ms: u64, keyframe: bool) -> Original {
+pub(super) fn original(ms: u64, keyframe: bool) -> Original {
     let unit = AccessUnit { decode_time_ticks: ms, composition_offset_ticks: 0, keyframe, data: Bytes::new() };
     Original { number: 0, format: Arc::new(OriginalFormat::Avc(Bytes::new())), arrival: epoch(), unit }
 }
@@ -80,7 +85,7 @@ fn a_reader_of_rtp_gets_what_is_kept_and_then_what_comes() {
     publication.add_track(video()).unwrap();
     publication.push(epoch(), packets(1, true)).unwrap();
     let queue = Queue::new(9);
-    let subscription = publication.stream().subscribe_frames(queue.clone());
+    let subscription = publication.stream().subscribe_frames(FrameInterest::Publisher, queue.clone());
     publication.push(epoch(), packets(2, false)).unwrap();
     assert_eq!(queue.take(), ["S[1]", "[2]"]);
     drop(subscription);
@@ -96,13 +101,13 @@ fn a_reader_of_originals_gets_these_and_no_packets() {
         publication.push_original(original(ms, keyframe)).unwrap();
     }
     let queue = Queue::new(9);
-    let _subscription = publication.stream().subscribe_frames(queue.clone());
+    let _subscription = publication.stream().subscribe_frames(FrameInterest::Publisher, queue.clone());
     publication.add_track(video()).unwrap();
     queue.take();
     publication.push(epoch(), packets(1, true)).unwrap();
     publication.push_original(original(120, false)).unwrap();
     assert_eq!(queue.take(), ["[4]"]);
-    let _second = publication.stream().subscribe_frames(queue.clone());
+    let _second = publication.stream().subscribe_frames(FrameInterest::Publisher, queue.clone());
     assert_eq!(queue.take(), ["S[1, 2, 3, 4]"], "from a keyframe two seconds before the last one, or the first one");
 }
 
@@ -112,7 +117,7 @@ fn a_reader_that_lags_is_brought_back_at_the_next_keyframe() {
     let mut publication = publish(&streams, Protocol::Rtmp);
     publication.push_original(original(0, true)).unwrap();
     let queue = Queue::new(2);
-    let _subscription = publication.stream().subscribe_frames(queue.clone());
+    let _subscription = publication.stream().subscribe_frames(FrameInterest::Publisher, queue.clone());
     for ms in [40, 80] {
         publication.push_original(original(ms, false)).unwrap();
     }
@@ -141,7 +146,7 @@ fn a_reader_hears_of_publishers_that_come_and_go() {
     let name = "cam".parse().unwrap();
     let stream = streams.get_or_create(&name);
     let queue = Queue::new(9);
-    let subscription = stream.subscribe_frames(queue.clone());
+    let subscription = stream.subscribe_frames(FrameInterest::Publisher, queue.clone());
     drop(stream);
     streams.prune();
     assert_eq!(streams.all().len(), 1, "somebody reads it");

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Inner, Publication, Stream, Superseded, publication::Place};
+use super::{Inner, Live, Publication, Stream, Superseded, publication::Place};
 use crate::{
     media::MediaKind,
     track::{
-        Batch, Delivery, FrameDelivery, FrameSink, FrameSubscription, LayerSet, Original, OriginalFormat, Originals,
-        OriginalsSnapshot,
+        Batch, Delivery, FrameDelivery, FrameInterest, FrameSink, FrameSubscription, LayerSet, Original,
+        OriginalFormat, Originals, OriginalsSnapshot,
     },
 };
 
-/// Frame readers of one stream. One packager per stream is all there is; a recorder may come beside it.
+/// Frame readers of one stream: a packager, encoders, and targets that it is sent on to.
 #[derive(Default)]
 pub(super) struct FrameReaders {
     last_id: u64,
@@ -21,6 +21,7 @@ pub(super) struct FrameReaders {
 struct Reader {
     id: u64,
     sink: Arc<dyn FrameSink>,
+    interest: FrameInterest,
     /// A delivery was lost: nothing but a snapshot helps.
     lagging: bool,
 }
@@ -40,6 +41,19 @@ impl FrameReaders {
         }
     }
 
+    /// The same for those who read rungs; who is behind is brought back by others.
+    fn tell_of_rungs(&mut self, originals: &Originals) {
+        let interested = |reader: &&mut Reader| reader.interest == FrameInterest::WithRungs && !reader.lagging;
+        for reader in self.readers.iter_mut().filter(interested) {
+            reader.lagging = !reader.sink.deliver(FrameDelivery::Originals(originals.clone()));
+        }
+    }
+
+    /// Somebody reads the smaller layers.
+    pub(super) fn want_rungs(&self) -> bool {
+        self.readers.iter().any(|reader| reader.interest == FrameInterest::WithRungs)
+    }
+
     fn any_lags(&self) -> bool {
         self.readers.iter().any(|reader| reader.lagging)
     }
@@ -47,12 +61,18 @@ impl FrameReaders {
 
 impl Stream {
     /// Subscribes a reader of frames: its sink gets a snapshot at once, then everything that comes.
-    pub fn subscribe_frames(self: &Arc<Self>, sink: Arc<dyn FrameSink>) -> FrameSubscription {
+    pub fn subscribe_frames(self: &Arc<Self>, interest: FrameInterest, sink: Arc<dyn FrameSink>) -> FrameSubscription {
         let mut inner = self.inner.lock();
         inner.frames.last_id += 1;
         let id = inner.frames.last_id;
-        let lagging = !sink.deliver(inner.frame_snapshot());
-        inner.frames.readers.push(Reader { id, sink, lagging });
+        let mut lagging = !sink.deliver(inner.frame_snapshot());
+        if interest == FrameInterest::WithRungs
+            && let Some(units) = inner.live.as_ref().and_then(Live::rung_units)
+        {
+            lagging |= !sink.deliver(FrameDelivery::Originals(Originals::Rungs(units)));
+        }
+        inner.frames.readers.push(Reader { id, sink, interest, lagging });
+        inner.tell_of_audience(self);
         FrameSubscription { stream: self.clone(), id }
     }
 }
@@ -61,6 +81,7 @@ impl Drop for FrameSubscription {
     fn drop(&mut self) {
         let mut inner = self.stream.inner.lock();
         inner.frames.readers.retain(|reader| reader.id != self.id);
+        inner.tell_of_audience(&self.stream);
     }
 }
 
@@ -95,6 +116,13 @@ impl Inner {
         };
         let snapshot = brings_back.then(|| self.frame_snapshot());
         self.frames.tell(&FrameDelivery::Rtp(delivery.clone()), snapshot.as_ref());
+    }
+
+    /// Word of the smaller layers, for readers of a publisher that hands over originals: others read their packets.
+    pub(super) fn tell_of_rungs(&mut self, originals: impl FnOnce() -> Originals) {
+        if self.frames.want_rungs() && self.live.as_ref().is_some_and(|live| live.originals.is_some()) {
+            self.frames.tell_of_rungs(&originals());
+        }
     }
 
     /// Whether a snapshot that ends with these packets is something to begin with: at a keyframe, or, without pictures, anywhere.

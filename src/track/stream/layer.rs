@@ -7,7 +7,7 @@ use crate::{
     media::Codec,
     track::{
         ClockReference, KeyframeGate, LayerIndex, LayerRole, LayerSnapshot, LayerState, PacketRing, RingLimits,
-        TrackPacket,
+        RungUnit, TrackPacket,
     },
 };
 
@@ -17,6 +17,9 @@ const SILENCE: Duration = Duration::from_millis(500);
 const PICTURES_MISSED: u32 = 16;
 /// The bitrate is that of the last whole stretch of so long.
 const BITRATE_STRETCH: Duration = Duration::from_secs(1);
+
+/// Pictures that are kept for frame readers: encoders make a keyframe every 2 s, of 120 pictures a second at the most.
+const UNITS_MAX: usize = 300;
 
 /// The publisher's layer that others are made of here: there is only one then.
 pub(super) const SOURCE: LayerIndex = LayerIndex(0);
@@ -35,6 +38,9 @@ pub(super) struct Layer {
     heard: Option<Instant>,
     /// Pictures of the other layers since.
     missed: u32,
+    /// Of a smaller layer that is made of originals: what frame readers begin with, from the last keyframe on; at most [`UNITS_MAX`], two seconds of
+    /// what an encoder here makes.
+    pub units: Vec<RungUnit>,
 }
 
 /// What packets brought.
@@ -60,6 +66,7 @@ impl Layer {
             stretch: None,
             heard: None,
             missed: 0,
+            units: Vec::new(),
         }
     }
 
@@ -71,6 +78,17 @@ impl Layer {
     /// The format is another: nothing of the cache is of use with it.
     pub fn empty(&mut self, codec: Codec) {
         self.ring = PacketRing::new(RingLimits::of(codec.kind()));
+        self.units.clear();
+    }
+
+    /// Keeps a picture for frame readers to begin with; a group that grows too long is of no use to them.
+    pub fn keep_unit(&mut self, unit: &RungUnit) {
+        if unit.unit.unit.keyframe || self.units.len() == UNITS_MAX {
+            self.units.clear();
+        }
+        if unit.unit.unit.keyframe || !self.units.is_empty() {
+            self.units.push(unit.clone());
+        }
     }
 
     pub fn take(&mut self, now: Instant, codec: Codec, packets: &[std::sync::Arc<TrackPacket>]) -> Brought {
@@ -106,6 +124,7 @@ impl Layer {
     /// The publisher sends it no longer. False when that was known.
     pub fn stop(&mut self) -> bool {
         (self.bitrate_bps, self.stretch) = (0, None);
+        self.units.clear();
         std::mem::replace(&mut self.state.active, false)
     }
 
@@ -122,7 +141,7 @@ impl Layer {
 
     /// The publisher's layer that it is, or is made of: a keyframe of that one is one of this.
     pub fn source(&self, layer: LayerIndex) -> LayerIndex {
-        if self.state.role == LayerRole::Made { SOURCE } else { layer }
+        if self.state.role.is_made_here() { SOURCE } else { layer }
     }
 
     fn measure(&mut self, now: Instant, bytes: u64) {

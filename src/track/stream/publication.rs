@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{Inner, Layer, Live, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex};
 use crate::{
     media::TrackFormat,
-    track::{Batch, ClockReference, Delivery, LAYERS_MAX, LayerIndex, LayerState},
+    track::{Batch, ClockReference, Delivery, LAYERS_MAX, LayerIndex, LayerSet, LayerState},
 };
 
 /// The right to publish on a stream, held by an ingest session; dropping it takes the stream off, or leaves it to the publisher that
@@ -117,9 +117,17 @@ impl Publication {
         reference: ClockReference,
     ) -> Result<(), Superseded> {
         self.with(|stream, inner, place| {
-            inner.at(place)?.tracks[usize::from(track.0)].layers[usize::from(layer.0)].clock = Some(reference);
+            // What is made of a layer here has that one's clock.
+            let layers = inner.at(place)?.tracks[usize::from(track.0)].layers.iter_mut();
+            let same_clock = (0..).map(LayerIndex).zip(layers).filter(|(at, of)| of.source(*at) == layer);
+            let told: LayerSet = same_clock
+                .map(|(at, of)| {
+                    of.clock = Some(reference);
+                    at
+                })
+                .collect();
             if place == Place::OnAir {
-                inner.tell(stream, &Delivery::Clock { track, layer, reference });
+                told.iter().for_each(|layer| inner.tell(stream, &Delivery::Clock { track, layer, reference }));
             }
             Ok(())
         })

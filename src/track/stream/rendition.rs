@@ -3,12 +3,19 @@
 //! Such a layer takes the place of the one that it is made of: from its first keyframe on viewers get it instead, and the other one again
 //! as soon as nothing comes of it any more. Meanwhile the other one is kept as ever, so that viewers can go back to it at once.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
-use super::{Inner, Layer, Stream, Track, TrackIndex, layer::SOURCE};
+use super::{Inner, Layer, Live, Stream, Track, TrackIndex, layer::SOURCE};
 use crate::{
-    media::ExtendedSeq,
-    track::{Batch, ClockReference, LAYERS_MAX, LayerIndex, LayerRole, LayerState, TrackPacket},
+    codec::PictureSize,
+    media::{Codec, ExtendedSeq},
+    track::{
+        Batch, ClockReference, LAYERS_MAX, LayerIndex, LayerRole, LayerSet, LayerState, Original, Originals, RungUnit,
+        TrackPacket,
+    },
 };
 
 /// Between the numbers of what is made now and what was made before: more than is made in a month.
@@ -21,15 +28,36 @@ pub enum RenditionRefused {
     Gone,
     #[error("the publisher sends no picture, or several layers of it")]
     NotOneLayer,
+    #[error("more layers are made of it than can be")]
+    TooMany,
 }
 
-/// The right to make a layer of a publication. Dropping it gives viewers the publisher's own again.
+/// What is made of a publisher's only layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RenditionKind {
+    /// It takes that one's place: from its first keyframe on viewers get it instead.
+    Replacement,
+    /// It is smaller, and has this name; viewers can choose it.
+    Rung(Arc<str>),
+}
+
+/// A publication that somebody watches or reads, of which smaller layers can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RungsWanted {
+    pub publication: u64,
+    pub codec: Codec,
+    pub size: PictureSize,
+}
+
+/// The right to make a layer of a publication. Dropping it ends the layer; where it took the place of the publisher's, viewers are given that
+/// one again.
 #[derive(Debug)]
 pub struct Rendition {
     stream: Arc<Stream>,
     publication: u64,
     track: TrackIndex,
     layer: LayerIndex,
+    kind: RenditionKind,
     /// The first packet is to have this number.
     pub first_seq: ExtendedSeq,
     /// Of the publisher's layer, whose clock this one's is.
@@ -45,11 +73,30 @@ impl Stream {
         (reordered && !inner.subscribers.is_empty()).then_some(inner.publication)
     }
 
-    /// Begins a layer that takes the place of the publisher's only one.
+    /// The publication that smaller layers are of use for: it has one of its own, of a known size, and somebody watches or reads it.
+    pub fn wants_rungs(&self) -> Option<RungsWanted> {
+        let inner = self.inner.lock();
+        if inner.subscribers.is_empty() && !inner.frames.want_rungs() {
+            return None;
+        }
+        let track = inner.live.as_ref()?.tracks.get(usize::from(inner.pictures()?.0))?;
+        let size = track.layers.get(usize::from(SOURCE.0))?.state.size?;
+        (track.sent_layers() == 1).then_some(RungsWanted {
+            publication: inner.publication,
+            codec: track.format.codec,
+            size,
+        })
+    }
+
+    /// Begins a layer that is made of the publisher's only one.
     ///
     /// # Errors
     /// [`RenditionRefused`].
-    pub fn begin_rendition(self: &Arc<Self>, publication: u64) -> Result<Rendition, RenditionRefused> {
+    pub fn begin_rendition(
+        self: &Arc<Self>,
+        publication: u64,
+        kind: RenditionKind,
+    ) -> Result<Rendition, RenditionRefused> {
         let mut inner = self.inner.lock();
         if inner.publication != publication {
             return Err(RenditionRefused::Gone);
@@ -57,16 +104,21 @@ impl Stream {
         let track = inner.pictures().ok_or(RenditionRefused::NotOneLayer)?;
         let live = inner.live.as_mut().ok_or(RenditionRefused::Gone)?;
         let of = &mut live.tracks[usize::from(track.0)];
-        let sent = of.layers.iter().filter(|layer| layer.state.role != LayerRole::Made).count();
-        if sent != 1 || of.layers.len() == LAYERS_MAX {
+        if of.sent_layers() != 1 {
             return Err(RenditionRefused::NotOneLayer);
         }
         let clock = of.layers[usize::from(SOURCE.0)].clock;
         let codec = of.format.codec;
-        let at = match of.layers.iter().position(|layer| layer.state.role == LayerRole::Made) {
+        let state = match &kind {
+            RenditionKind::Replacement => LayerState::made(),
+            RenditionKind::Rung(rid) => LayerState::rung(rid),
+        };
+        let is_it = |layer: &Layer| (layer.state.role, &layer.state.rid) == (state.role, &state.rid);
+        let at = match of.layers.iter().position(is_it) {
             Some(at) => at,
+            None if of.layers.len() == LAYERS_MAX => return Err(RenditionRefused::TooMany),
             None => {
-                of.layers.push(Layer::new(codec, LayerState::made()));
+                of.layers.push(Layer::new(codec, state));
                 of.layers.len() - 1
             }
         };
@@ -76,7 +128,8 @@ impl Stream {
         live.renditions += 1;
         let first_seq = ExtendedSeq(live.renditions * SEQ_LEAP);
         inner.announce(self);
-        Ok(Rendition { stream: self.clone(), publication, track, layer: LayerIndex(at as u8), first_seq, clock })
+        let layer = LayerIndex(at as u8);
+        Ok(Rendition { stream: self.clone(), publication, track, layer, kind, first_seq, clock })
     }
 }
 
@@ -89,17 +142,31 @@ impl Rendition {
         self.publication
     }
 
-    /// Hands on a picture's packets.
+    /// Hands on a picture: its packets, and what frame readers get of a smaller one in their place.
     ///
     /// # Errors
     /// [`RenditionRefused::Gone`].
-    pub fn push(&mut self, now: Instant, packets: Vec<Arc<TrackPacket>>) -> Result<(), RenditionRefused> {
+    pub fn push(
+        &mut self,
+        now: Instant,
+        packets: Vec<Arc<TrackPacket>>,
+        original: impl FnOnce() -> Original,
+    ) -> Result<(), RenditionRefused> {
         let mut inner = self.stream.inner.lock();
         if inner.publication != self.publication || inner.live.is_none() {
             return Err(RenditionRefused::Gone);
         }
         if !packets.is_empty() {
             inner.take(&self.stream, now, vec![Batch { track: self.track, layer: self.layer, packets }]);
+        }
+        if let RenditionKind::Rung(rid) = &self.kind
+            && let Some(live) = inner.live.as_mut().filter(|live| live.originals.is_some())
+        {
+            let unit = RungUnit { layer: self.layer, rid: rid.clone(), unit: original() };
+            if let Some(layer) = live.layer_mut(self.track, self.layer) {
+                layer.keep_unit(&unit);
+            }
+            inner.tell_of_rungs(|| Originals::Rungs(Arc::new([unit])));
         }
         Ok(())
     }
@@ -119,7 +186,32 @@ impl Drop for Rendition {
     }
 }
 
+impl Live {
+    fn layer_mut(&mut self, track: TrackIndex, layer: LayerIndex) -> Option<&mut Layer> {
+        self.tracks.get_mut(usize::from(track.0))?.layers.get_mut(usize::from(layer.0))
+    }
+
+    /// What is kept of the smaller layers, for a reader to begin with.
+    pub(super) fn rung_units(&self) -> Option<Arc<[RungUnit]>> {
+        let kept = self.tracks.iter().flat_map(|track| &track.layers).flat_map(|layer| &layer.units);
+        let units: Arc<[RungUnit]> = kept.cloned().collect();
+        (!units.is_empty()).then_some(units)
+    }
+}
+
 impl Track {
+    /// Layers of the publisher's own.
+    fn sent_layers(&self) -> usize {
+        self.layers.iter().filter(|layer| !layer.state.role.is_made_here()).count()
+    }
+
+    /// Smaller layers of which nothing comes.
+    pub(super) fn stopped_rungs(&self) -> LayerSet {
+        let layers = (0..).map(LayerIndex).zip(&self.layers);
+        let stopped = layers.filter(|(_, layer)| layer.state.role == LayerRole::Rung && !layer.state.active);
+        stopped.map(|(at, _)| at).collect()
+    }
+
     /// The publisher's layer is replaced from the first keyframe on of a layer that is made of it, until that one has stopped. True when
     /// that has changed; `layer` brought something, a keyframe perhaps.
     pub(super) fn settle_replaced(&mut self, layer: LayerIndex, keyframe: bool) -> bool {
@@ -133,9 +225,11 @@ impl Track {
 }
 
 impl Inner {
-    /// Who makes layers wants to know that the first viewer came, or the last one went.
+    /// Who makes layers wants to know that the first one came to watch or read, or the last one went.
     pub(super) fn tell_of_audience(&self, stream: &Stream) {
-        if self.live.as_ref().is_some_and(|live| live.reordered) && self.subscribers.len() < 2 {
+        let is_small = self.subscribers.len() < 2;
+        let matters = |live: &Live| live.reordered || stream.shared.tells_of_audiences.load(Ordering::Relaxed);
+        if is_small && self.live.as_ref().is_some_and(matters) {
             stream.changed();
         }
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::OnConflict,
     media::{ExtendedSeq, MediaKind, testing::epoch},
-    track::{LayerRole, News, Replica, Streams, TrackPacket},
+    track::{LayerRole, News, Original, Replica, Streams, TrackPacket},
 };
 
 struct House {
@@ -67,21 +67,25 @@ fn made(rendition: &Rendition, number: u64, keyframe_start: bool) -> Vec<Arc<Tra
     vec![Arc::new(packet)]
 }
 
+fn no_original() -> Original {
+    unreachable!("nobody reads smaller layers")
+}
+
 #[test]
 fn viewers_get_what_is_made_from_its_first_keyframe_on_and_the_publishers_own_again_after() {
     let streams = Streams::default();
     let mut house = House::new(&streams);
     let publication = house.stream().wants_reencoding().unwrap();
-    let mut rendition = house.stream().begin_rendition(publication).unwrap();
+    let mut rendition = house.stream().begin_rendition(publication, RenditionKind::Replacement).unwrap();
     assert_eq!(house.layers(), [(LayerRole::Sent, true), (LayerRole::Made, false)]);
-    rendition.push(epoch(), made(&rendition, 0, false)).unwrap();
+    rendition.push(epoch(), made(&rendition, 0, false), no_original).unwrap();
     assert_eq!(house.layers()[0], (LayerRole::Sent, true), "nothing that a decoder can begin with");
-    rendition.push(epoch(), made(&rendition, 1, true)).unwrap();
+    rendition.push(epoch(), made(&rendition, 1, true), no_original).unwrap();
     assert_eq!(house.layers(), [(LayerRole::Replaced, false), (LayerRole::Made, true)]);
     // What the publisher sends is kept, but the worker gets what it wants only: the other layer.
     house.stream().want_layers(WorkerIndex(0), publication, TrackIndex(0), LayerSet::of(MADE));
     house.publication.push(epoch(), packets(11, true)).unwrap();
-    rendition.push(epoch(), made(&rendition, 2, false)).unwrap();
+    rendition.push(epoch(), made(&rendition, 2, false), no_original).unwrap();
     assert_eq!(house.layers(), [(LayerRole::Replaced, false), (LayerRole::Made, true)]);
     let ring = |house: &House, layer| {
         let track = house.replica.track(MediaKind::Video).unwrap();
@@ -101,17 +105,17 @@ fn a_layer_that_is_made_no_longer_gives_the_publishers_back() {
     let streams = Streams::default();
     let mut house = House::new(&streams);
     let publication = house.stream().wants_reencoding().unwrap();
-    let mut rendition = house.stream().begin_rendition(publication).unwrap();
-    rendition.push(epoch(), made(&rendition, 0, true)).unwrap();
+    let mut rendition = house.stream().begin_rendition(publication, RenditionKind::Replacement).unwrap();
+    rendition.push(epoch(), made(&rendition, 0, true), no_original).unwrap();
     for at in 0..20 {
         house.publication.push(epoch() + Duration::from_millis(at * 33), packets(11 + at, false)).unwrap();
     }
     assert_eq!(house.layers(), [(LayerRole::Sent, true), (LayerRole::Made, false)]);
     // It goes on, but that alone is nothing to begin with.
     let later = epoch() + Duration::from_millis(700);
-    rendition.push(later, made(&rendition, 1, false)).unwrap();
+    rendition.push(later, made(&rendition, 1, false), no_original).unwrap();
     assert_eq!(house.layers()[0].0, LayerRole::Sent);
-    rendition.push(later, made(&rendition, 2, true)).unwrap();
+    rendition.push(later, made(&rendition, 2, true), no_original).unwrap();
     assert_eq!(house.layers(), [(LayerRole::Replaced, false), (LayerRole::Made, true)]);
 }
 
@@ -122,7 +126,7 @@ fn numbers_never_go_back_however_often_it_begins() {
     let publication = house.stream().wants_reencoding().unwrap();
     let mut last = ExtendedSeq(0);
     for _ in 0..3 {
-        let rendition = house.stream().begin_rendition(publication).unwrap();
+        let rendition = house.stream().begin_rendition(publication, RenditionKind::Replacement).unwrap();
         assert!(rendition.first_seq > last);
         last = rendition.first_seq;
     }
@@ -136,7 +140,7 @@ fn it_is_wanted_while_somebody_watches_and_by_nobody_elses_publication() {
     let streams = Streams::with_listener(HandOver::default(), move || _ = count.fetch_add(1, Ordering::Relaxed));
     let house = House::new(&streams);
     let publication = house.stream().wants_reencoding().unwrap();
-    let rendition = house.stream().begin_rendition(publication).unwrap();
+    let rendition = house.stream().begin_rendition(publication, RenditionKind::Replacement).unwrap();
     let before = changes.load(Ordering::Relaxed);
     house.stream().unsubscribe(WorkerIndex(0));
     assert_eq!(house.stream().wants_reencoding(), None);
@@ -150,8 +154,11 @@ fn it_is_wanted_while_somebody_watches_and_by_nobody_elses_publication() {
     assert_eq!(next.stream().wants_reencoding(), None);
     let mut rendition = rendition;
     let packets = made(&rendition, 0, true);
-    assert_eq!(rendition.push(epoch(), packets), Err(RenditionRefused::Gone));
-    assert_eq!(next.stream().begin_rendition(publication).err(), Some(RenditionRefused::Gone));
+    assert_eq!(rendition.push(epoch(), packets, no_original), Err(RenditionRefused::Gone));
+    assert_eq!(
+        next.stream().begin_rendition(publication, RenditionKind::Replacement).err(),
+        Some(RenditionRefused::Gone)
+    );
     drop(rendition);
     assert_eq!(next.stream().state().tracks[0].layers.len(), 1);
 }
@@ -164,6 +171,6 @@ fn several_layers_of_the_publishers_are_left_as_they_are() {
     let mut publication =
         streams.publish(&name, info(), control, OnConflict::Takeover, SystemTime::UNIX_EPOCH).unwrap();
     publication.add_layered_track(video(), &["h".into(), "l".into()]).unwrap();
-    let refused = publication.stream().begin_rendition(1).err();
+    let refused = publication.stream().begin_rendition(1, RenditionKind::Replacement).err();
     assert_eq!(refused, Some(RenditionRefused::NotOneLayer));
 }

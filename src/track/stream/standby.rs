@@ -14,10 +14,7 @@ use sluice_signaling::priority::Priority;
 use tracing::info;
 
 use super::{Inner, Live, Notice, PublisherInfo, Stream};
-use crate::{
-    media::MediaKind,
-    track::{Batch, LayerRole},
-};
+use crate::{media::MediaKind, track::Batch};
 
 /// Whoever is on air and sends nothing for so long is lost. Encoders send sound or pictures every few tens of milliseconds.
 const SILENCE_MIN: Duration = Duration::from_millis(700);
@@ -126,7 +123,7 @@ impl Live {
     /// It is on air no longer: what was made of its layers here is made for others now.
     fn stand_down(&mut self) {
         for track in &mut self.tracks {
-            track.layers.retain(|layer| layer.state.role != LayerRole::Made);
+            track.layers.retain(|layer| !layer.state.role.is_made_here());
             track.layers.iter_mut().for_each(|layer| {
                 layer.replace(false);
             });

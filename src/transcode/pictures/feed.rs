@@ -10,10 +10,13 @@ use bytes::BytesMut;
 
 use super::{
     arguments::Pictures,
-    flv::{FILE_HEAD, TIME_MAX_MS, write_configuration, write_picture},
+    flv::{FILE_HEAD, TIME_MAX_MS, write_configuration, write_frame_rate, write_picture},
 };
 use crate::{
-    codec::h264::{DecoderConfiguration, nal, parameter_sets::Sps},
+    codec::{
+        PictureSize,
+        h264::{DecoderConfiguration, nal, parameter_sets::Sps},
+    },
     media::MediaKind,
     track::{Original, OriginalFormat},
 };
@@ -99,14 +102,14 @@ impl Feed {
         let behind_ms = decoded_ms(last) - decoded_ms(first);
         let from_ms = if behind_ms > SHOWN_AFTER_MS { (START_MS + behind_ms).clamp(0, LASTS_MAX_MS) as u32 } else { 0 };
         let pictures = Pictures {
-            width: sps.width,
-            height: sps.height,
+            size: PictureSize { width: sps.width, height: sps.height },
             rate,
             profile_idc: sps.profile_idc,
             bitrate_bps: group.bitrate_bps,
             from_ms,
         };
         out.extend_from_slice(FILE_HEAD);
+        write_frame_rate(rate, out);
         if !write_configuration(record, out) {
             return Err(Unreadable);
         }
@@ -224,7 +227,7 @@ mod tests {
         assert_eq!(group.units.len(), 15);
         let mut out = BytesMut::new();
         let (mut feed, pictures) = Feed::begin(&group, &mut out).unwrap();
-        assert_eq!((pictures.width, pictures.height, pictures.profile_idc), (160, 90, 100));
+        assert_eq!((pictures.size.width, pictures.size.height, pictures.profile_idc), (160, 90, 100));
         assert!((pictures.rate - 30.0).abs() < 0.5, "{}", pictures.rate);
         assert_eq!(pictures.from_ms, 10_467, "what was shown is decoded only");
         // What a snapshot repeats is passed over.

@@ -19,6 +19,7 @@ const PICTURE_HEAD_BYTES: usize = 5;
 /// The length of the tag before.
 const BACK_POINTER_BYTES: usize = 4;
 const VIDEO: u8 = 9;
+const SCRIPT: u8 = 18;
 const AVC: u8 = 7;
 const KEYFRAME: u8 = 1;
 const INTER_FRAME: u8 = 2;
@@ -37,9 +38,32 @@ pub(super) enum Tag {
 #[error("ffmpeg wrote what is no FLV with H.264: {0}")]
 pub(super) struct BadFlv(&'static str);
 
+/// Appends a tag that tells the frame rate, for bitrates are per picture to encoders: ffmpeg takes a thousand a second for granted where
+/// neither this nor the publisher's parameter sets say one (section E.5, AMF 0).
+pub(super) fn write_frame_rate(rate: f64, out: &mut BytesMut) {
+    const STRING: u8 = 2;
+    const ECMA_ARRAY: u8 = 8;
+    const NUMBER: u8 = 0;
+    const END: &[u8] = &[0, 0, 9];
+    let mut body = BytesMut::new();
+    let put_text = |body: &mut BytesMut, text: &str| {
+        body.put_u16(text.len() as u16);
+        body.put_slice(text.as_bytes());
+    };
+    body.put_u8(STRING);
+    put_text(&mut body, "onMetaData");
+    body.put_u8(ECMA_ARRAY);
+    body.put_u32(1);
+    put_text(&mut body, "framerate");
+    body.put_u8(NUMBER);
+    body.put_f64(rate);
+    body.put_slice(END);
+    write_tag(SCRIPT, 0, [&body, &[]], out);
+}
+
 /// Appends a tag with an `AVCDecoderConfigurationRecord`.
 pub(super) fn write_configuration(record: &[u8], out: &mut BytesMut) -> bool {
-    write_tag(0, KEYFRAME, 0, 0, record, out)
+    write_video(0, KEYFRAME, 0, 0, record, out)
 }
 
 /// Appends a tag with a picture. False, and nothing is written, when it is too long for one.
@@ -50,26 +74,33 @@ pub(super) fn write_picture(
     data: &[u8],
     out: &mut BytesMut,
 ) -> bool {
-    write_tag(time_ms, if keyframe { KEYFRAME } else { INTER_FRAME }, 1, composition_ms, data, out)
+    write_video(time_ms, if keyframe { KEYFRAME } else { INTER_FRAME }, 1, composition_ms, data, out)
 }
 
-fn write_tag(time_ms: u32, frame: u8, packet: u8, composition_ms: i32, data: &[u8], out: &mut BytesMut) -> bool {
-    let body_bytes = PICTURE_HEAD_BYTES + data.len();
-    if body_bytes > BODY_MAX_BYTES {
+fn write_video(time_ms: u32, frame: u8, packet: u8, composition_ms: i32, data: &[u8], out: &mut BytesMut) -> bool {
+    if PICTURE_HEAD_BYTES + data.len() > BODY_MAX_BYTES {
         return false;
     }
+    let mut head = [0; PICTURE_HEAD_BYTES];
+    let mut rest = &mut head[..];
+    rest.put_u8(frame << 4 | AVC);
+    rest.put_u8(packet);
+    rest.put_int(composition_ms.into(), 3);
+    write_tag(VIDEO, time_ms, [&head, data], out);
+    true
+}
+
+/// A tag with a body in two pieces, which fit one.
+fn write_tag(kind: u8, time_ms: u32, body: [&[u8]; 2], out: &mut BytesMut) {
+    let body_bytes = body.iter().map(|piece| piece.len()).sum::<usize>();
     out.reserve(TAG_HEAD_BYTES + body_bytes + BACK_POINTER_BYTES);
-    out.put_u8(VIDEO);
+    out.put_u8(kind);
     out.put_uint(body_bytes as u64, 3);
     out.put_uint(u64::from(time_ms & 0xff_ffff), 3);
     out.put_u8((time_ms >> 24) as u8);
     out.put_uint(0, 3); // StreamID
-    out.put_u8(frame << 4 | AVC);
-    out.put_u8(packet);
-    out.put_int(composition_ms.into(), 3);
-    out.put_slice(data);
+    body.iter().for_each(|piece| out.put_slice(piece));
     out.put_u32((TAG_HEAD_BYTES + body_bytes) as u32);
-    true
 }
 
 /// Takes bytes as they come, and gives tags. What it holds is bounded by one tag and what was read with it, 16 MiB.
@@ -140,6 +171,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_whatever_comes_together() {
         let mut file = BytesMut::from(FILE_HEAD);
+        write_frame_rate(29.97, &mut file);
         assert!(write_configuration(b"record", &mut file));
         assert!(write_picture(70_033, -40, true, b"key", &mut file));
         // A tag of sound, and an end of sequence: nothing to us.

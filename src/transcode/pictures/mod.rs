@@ -1,15 +1,20 @@
-//! Pictures encoded anew by ffmpeg, in a process for each stream: for WebRTC viewers of streams with B-frames, which they cannot be shown.
+//! Pictures encoded anew by ffmpeg, in a process for each stream and purpose: without B-frames, for WebRTC viewers, who cannot be shown them;
+//! and in smaller sizes, for those who cannot receive the publisher's own.
 //!
-//! In: streams of the track tree, which say that it is wanted ([`Stream::wants_reencoding`]). Out: a layer in place of the publisher's
-//! ([`Rendition`](crate::track::Rendition)), from its first keyframe on. Begun with the first viewer, ended some time after the last one;
-//! begun again when it fails. Knows no ingest and no egress.
+//! In: streams of the track tree, which say what is of use ([`Stream::wants_reencoding`], [`Stream::wants_rungs`]). Out: layers
+//! ([`Rendition`](crate::track::Rendition)): one in place of the publisher's, from its first keyframe on, and those beside it. Begun with
+//! the first viewer, ended some time after the last one; begun again when it fails. Knows no ingest and no egress.
 #![allow(clippy::disallowed_methods, reason = "an I/O room: it owns processes, tasks, and their clock")]
 
 mod arguments;
 mod feed;
 mod flv;
 mod job;
+mod ladder;
+mod pipes;
 mod program;
+mod running;
+mod units;
 mod usage;
 
 use std::{
@@ -26,10 +31,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, info_span};
 
 use crate::{
-    config::Encoder,
-    media::StreamName,
+    config::{Encoder, Rung},
+    media::{Codec, StreamName},
     metrics::Metrics,
-    track::{Notice, Stream, Streams},
+    track::{Notice, RungsWanted, Stream, Streams},
 };
 
 use job::Job;
@@ -42,6 +47,19 @@ pub struct ReencodingSettings {
     pub program: PathBuf,
     pub encoder: Encoder,
     pub streams_max: usize,
+    /// Streams with B-frames are encoded without them.
+    pub b_frames: bool,
+    /// Sizes that streams are to be there in, too.
+    pub ladder: Vec<Rung>,
+}
+
+/// What a stream is encoded anew for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EncodingPurpose {
+    /// To be shown without B-frames, in place of the publisher's pictures.
+    Replacement,
+    /// To be there in smaller sizes.
+    Ladder,
 }
 
 /// A stream that is encoded anew, as the API shows it.
@@ -74,6 +92,33 @@ impl Shared {
         let ReencodingSettings { program, encoder, .. } = &self.settings;
         self.encoder.get_or_try_init(|| program::choose_encoder(program, *encoder)).await.copied()
     }
+
+    /// The publication that the ladder is to be made of, unless none of it would be smaller.
+    fn rungs_wanted(&self, stream: &Stream) -> Option<RungsWanted> {
+        let ladder = &self.settings.ladder;
+        let wanted = if ladder.is_empty() { None } else { stream.wants_rungs() }?;
+        if ladder::smaller(ladder, wanted.size).is_empty() {
+            return None;
+        }
+        if wanted.codec != Codec::H264 {
+            let codec = wanted.codec;
+            let text = format!(
+                "The picture is there in one size only: smaller ones are made of H.264, and this is {codec} (transcode.ladder)"
+            );
+            stream.notice(wanted.publication, Notice { code: "ladder-codec", text });
+            return None;
+        }
+        Some(wanted)
+    }
+
+    /// The publication that is to be encoded for that purpose.
+    fn wanted(&self, stream: &Stream, purpose: EncodingPurpose) -> Option<u64> {
+        match purpose {
+            EncodingPurpose::Replacement if self.settings.b_frames => stream.wants_reencoding(),
+            EncodingPurpose::Ladder => self.rungs_wanted(stream).map(|wanted| wanted.publication),
+            EncodingPurpose::Replacement => None,
+        }
+    }
 }
 
 struct Entry {
@@ -85,7 +130,7 @@ pub struct Reencoding {
     shared: Arc<Shared>,
     streams: Arc<Streams>,
     /// At most [`ReencodingSettings::streams_max`].
-    jobs: Mutex<HashMap<StreamName, Entry>>,
+    jobs: Mutex<HashMap<(StreamName, EncodingPurpose), Entry>>,
     /// A job has ended.
     ended: Notify,
     tasks: TaskTracker,
@@ -105,6 +150,9 @@ impl Reencoding {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Arc<Self> {
+        if !settings.ladder.is_empty() {
+            streams.tell_of_audiences();
+        }
         let shared = Arc::new(Shared { settings, metrics, encoder: OnceCell::new() });
         let (jobs, ended, tasks) = (Mutex::default(), Notify::new(), TaskTracker::new());
         Arc::new(Self { shared, streams, jobs, ended, tasks, stop })
@@ -122,8 +170,10 @@ impl Reencoding {
                 () = self.ended.notified() => {}
             }
             for stream in self.streams.all() {
-                if let Some(publication) = stream.wants_reencoding() {
-                    self.begin(&stream, publication);
+                for purpose in [EncodingPurpose::Replacement, EncodingPurpose::Ladder] {
+                    if let Some(publication) = self.shared.wanted(&stream, purpose) {
+                        self.begin(&stream, publication, purpose);
+                    }
                 }
             }
         }
@@ -131,24 +181,33 @@ impl Reencoding {
         self.tasks.wait().await;
     }
 
-    /// How a stream is encoded anew, if it is.
-    pub fn state(&self, stream: &StreamName) -> Option<ReencodingState> {
-        self.jobs.lock().get(stream).map(|entry| entry.state.lock().clone())
+    /// How a stream is encoded anew for that purpose, if it is.
+    pub fn state(&self, stream: &StreamName, purpose: EncodingPurpose) -> Option<ReencodingState> {
+        self.jobs.lock().get(&(stream.clone(), purpose)).map(|entry| entry.state.lock().clone())
     }
 
-    fn begin(self: &Arc<Self>, stream: &Arc<Stream>, publication: u64) {
+    /// Smaller layers that are being made of a stream, or will be in a moment.
+    pub fn rungs_expected(&self, stream: &Stream) -> usize {
+        let Some(RungsWanted { size, .. }) = self.shared.rungs_wanted(stream) else { return 0 };
+        let jobs = self.jobs.lock();
+        let is_hopeful = match jobs.get(&(stream.name().clone(), EncodingPurpose::Ladder)) {
+            Some(entry) => entry.state.lock().failing.is_none(),
+            None => jobs.len() < self.shared.settings.streams_max,
+        };
+        if is_hopeful { ladder::smaller(&self.shared.settings.ladder, size).len() } else { 0 }
+    }
+
+    fn begin(self: &Arc<Self>, stream: &Arc<Stream>, publication: u64, purpose: EncodingPurpose) {
+        let key = (stream.name().clone(), purpose);
         let mut jobs = self.jobs.lock();
-        if jobs.contains_key(stream.name()) {
+        if jobs.contains_key(&key) {
             // One of another publication ends by itself, and tells.
             return;
         }
         let streams_max = self.shared.settings.streams_max;
         if jobs.len() >= streams_max {
-            let text = format!(
-                "B-frames are left out, motion is less smooth: {streams_max} other streams are encoded without theirs, as many as may \
-                 be (transcode.streams_max)"
-            );
-            return stream.notice(publication, Notice { code: "b-frames-dropped", text });
+            drop(jobs);
+            return stream.notice(publication, no_room(purpose, streams_max));
         }
         let state = Arc::new(Mutex::new(ReencodingState {
             encoder: None,
@@ -158,21 +217,39 @@ impl Reencoding {
             starts: 0,
             failing: None,
         }));
-        jobs.insert(stream.name().clone(), Entry { state: state.clone() });
-        let job =
-            Job { stream: stream.clone(), publication, shared: self.shared.clone(), state, stop: self.stop.clone() };
+        jobs.insert(key.clone(), Entry { state: state.clone() });
+        let job = Job {
+            stream: stream.clone(),
+            publication,
+            purpose,
+            shared: self.shared.clone(),
+            state,
+            stop: self.stop.clone(),
+        };
         let this = self.clone();
-        let span = info_span!("reencoding", stream = %stream.name());
+        let span = info_span!("reencoding", stream = %stream.name(), ?purpose);
         self.tasks.spawn(
             async move {
                 this.shared.metrics.reencoded_streams.inc();
-                let name = job.stream.name().clone();
                 job.run().await;
                 this.shared.metrics.reencoded_streams.dec();
-                this.jobs.lock().remove(&name);
+                this.jobs.lock().remove(&key);
                 this.ended.notify_one();
             }
             .instrument(span),
         );
+    }
+}
+
+/// As many encoders run as may.
+fn no_room(purpose: EncodingPurpose, streams_max: usize) -> Notice {
+    let why = format!("{streams_max} encoders run for other streams, as many as may (transcode.streams_max)");
+    match purpose {
+        EncodingPurpose::Replacement => {
+            Notice { code: "b-frames-dropped", text: format!("B-frames are left out, motion is less smooth: {why}") }
+        }
+        EncodingPurpose::Ladder => {
+            Notice { code: "ladder-refused", text: format!("The picture is there in one size only: {why}") }
+        }
     }
 }

@@ -1,7 +1,6 @@
 // Streams with B-frames, as OBS sends them by default: WebRTC cannot show them, so they are encoded anew while somebody watches.
 
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import * as clock from "./clock.ts";
 import type { Viewer } from "./support/browser.ts";
@@ -9,6 +8,7 @@ import { flv } from "./support/ffmpeg.ts";
 import { record } from "./support/figures.ts";
 import { HlsPlayer, play } from "./support/hls-player.ts";
 import { assertPlays, soundAfterPictureMs, watchUndisturbed } from "./support/measure.ts";
+import { childrenOf } from "./support/processes.ts";
 import { Server, type StreamState } from "./support/server.ts";
 import { Stage } from "./support/stage.ts";
 import { measureFor, until } from "./support/wait.ts";
@@ -37,19 +37,6 @@ async function watch(stream: string, source: number, server = stage.server): Pro
   await viewer.start(server.whep(stream));
   await viewer.sees(source);
   return viewer;
-}
-
-/** Processes that this one started. */
-function childrenOf(pid: number): number[] {
-  const processes = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  return processes.map(Number).filter((each) => {
-    try {
-      const [, fields = ""] = readFileSync(`/proc/${each}/stat`, "utf8").split(/\) (?=[A-Z] )/);
-      return Number(fields.split(" ")[1]) === pid;
-    } catch {
-      return false; // It has ended meanwhile.
-    }
-  });
 }
 
 test(

@@ -21,6 +21,11 @@ describe("qualitiesOf", () => {
     ]);
   });
 
+  it("offers what is made of a publisher's only encoding", () => {
+    const layers = [layer(null, 720, 2_000_000), layer("240p", 240, 200_000)];
+    expect(qualitiesOf(layers)).toEqual([{ value: "240p", label: "240p · 200 kb/s" }]);
+  });
+
   it("offers nothing where there is nothing to choose", () => {
     for (const layers of [[], [layer("h", 720, 1)], [layer(null, 720, 1), layer(null, 360, 1)], [layer("h", 720, 1), layer("x", 9, 1, "2")]]) {
       expect(qualitiesOf(layers)).toEqual([]);

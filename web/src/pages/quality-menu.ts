@@ -12,14 +12,19 @@ export interface Quality {
   readonly label: string;
 }
 
-/** What the menu offers beside "automatic": each encoding of the first video once, largest first; none where there is no choice. */
+/**
+ * What the menu offers beside "automatic": each named encoding of the first video once, largest first; none where there is no choice. A
+ * publisher's only encoding has no name: where the server makes smaller ones of it, "automatic" is it.
+ */
 export function qualitiesOf(layers: readonly Layer[]): Quality[] {
   const video = layers[0]?.mediaId;
+  const ofVideo = layers.filter(({ mediaId }) => mediaId === video);
   const byRid = new Map<string, Layer>();
-  for (const layer of layers) {
-    if (layer.mediaId === video && layer.rid !== null && !byRid.has(layer.rid)) byRid.set(layer.rid, layer);
+  for (const layer of ofVideo) {
+    if (layer.rid !== null && !byRid.has(layer.rid)) byRid.set(layer.rid, layer);
   }
-  if (byRid.size < 2) return [];
+  const unnamed = ofVideo.some(({ rid }) => rid === null) ? 1 : 0;
+  if (byRid.size + unnamed < 2) return [];
   return [...byRid.values()]
     .sort((one, other) => (other.height ?? 0) - (one.height ?? 0))
     .map(({ rid, height, bitrateBps, active }) => ({

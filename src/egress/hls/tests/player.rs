@@ -97,7 +97,7 @@ impl Player {
         }
         for output in out {
             match output {
-                Output::Initialization { rendition, description, bytes, part_target } => {
+                Output::Initialization { rendition, description, bytes, part_target, .. } => {
                     let (timescale, ..) = read_initialization(&bytes);
                     let stretch =
                         Stretch { description, initialization: bytes, part_target, timescale, parts: Vec::new() };

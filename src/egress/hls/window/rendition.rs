@@ -91,6 +91,8 @@ pub struct RenditionWindow {
     /// Of segments that are listed no more.
     passed_discontinuities: u64,
     next_segment: u64,
+    /// Others went on meanwhile: with the first part what is left of before is forgotten, for there is no hole in a playlist.
+    was_away: bool,
     next_part: u64,
     ended: bool,
     bytes: usize,
@@ -110,6 +112,7 @@ impl RenditionWindow {
             unlisted: 0,
             passed_discontinuities: 0,
             next_segment: first_segment,
+            was_away: false,
             next_part: 0,
             ended: false,
             bytes: 0,
@@ -154,14 +157,16 @@ impl RenditionWindow {
         self.next_part
     }
 
-    /// The media sequence number of the segment that grows, or would.
-    pub(super) fn open_segment(&self) -> u64 {
-        self.segments.back().filter(|last| !last.complete).map_or(self.next_segment, |last| last.number)
+    /// The media sequence number of the next segment that begins.
+    pub(super) fn next_segment(&self) -> u64 {
+        self.next_segment
     }
 
-    /// What follows is of another run than what was before.
-    pub(super) fn begin_run(&mut self, names: &MediaNames, run: u64, begun: Begun) {
+    /// What follows is of another run than what was before, and begins with the segment of that number.
+    pub(super) fn begin_run(&mut self, names: &MediaNames, run: u64, number: u64, begun: Begun) {
         let Begun { description, bytes, part_target } = begun;
+        self.was_away |= number > self.next_segment;
+        self.next_segment = self.next_segment.max(number);
         self.part_target = self.part_target.max(part_target);
         if self.segments.is_empty() {
             // It comes into the run that others are in: its first segment has the same number of discontinuities before it as theirs.
@@ -187,6 +192,11 @@ impl RenditionWindow {
         let Some(initialization) = self.initialization.clone() else { return Duration::ZERO };
         if part.begins_segment {
             self.complete_segment();
+        }
+        if std::mem::take(&mut self.was_away) {
+            self.segments.clear();
+            (self.unlisted, self.bytes) = (0, initialization.bytes.len());
+            (self.passed_discontinuities, self.told_run) = (self.run, self.run);
         }
         if self.segments.back().is_none_or(|last| last.complete) {
             let discontinuities = self.run - self.told_run;

@@ -46,24 +46,37 @@ pub struct Made {
     /// Of each rendition.
     parts: [u64; 2],
     began: [SystemTime; 2],
+    /// Segments of pictures.
+    boundaries: u64,
 }
 
 impl Made {
     pub fn new(settings: WindowSettings) -> Self {
         let began = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        Self { window: Window::new(settings, MediaNames::new([1; 32]), 100), parts: [0; 2], began: [began; 2] }
+        Self {
+            window: Window::new(settings, MediaNames::new([1; 32]), 100),
+            parts: [0; 2],
+            began: [began; 2],
+            boundaries: 0,
+        }
     }
 
+    /// At a boundary, where everybody is.
     pub fn begin(&mut self, rendition: RenditionIndex) {
+        self.begin_at(rendition, self.boundaries);
+    }
+
+    fn begin_at(&mut self, rendition: RenditionIndex, boundary: u64) {
         let description = if rendition == VIDEO { video() } else { audio() };
         let bytes = Bytes::from(format!("init {}", self.parts[usize::from(rendition.0)]));
-        self.window.take(Output::Initialization { rendition, description, bytes, part_target: PART });
+        self.window.take(Output::Initialization { rendition, boundary, description, bytes, part_target: PART });
     }
 
     pub fn part(&mut self, rendition: RenditionIndex, begins_segment: bool) {
         let at = usize::from(rendition.0);
         let number = self.parts[at];
         self.parts[at] += 1;
+        self.boundaries += u64::from(begins_segment && rendition == VIDEO);
         let captured = self.began[at] + PART * number as u32;
         let bytes = Bytes::from(format!("[{at}.{number}]"));
         let independent = begins_segment || rendition == AUDIO;
@@ -289,11 +302,34 @@ fn a_rendition_that_comes_late_is_in_step_with_the_others() {
         made.begin(VIDEO);
         made.segments(VIDEO, 4);
     }
-    made.begin(AUDIO);
+    // With what is kept of the segment before the last.
+    made.begin_at(AUDIO, 10);
     made.segments(AUDIO, 1);
     let audio = made.window.rendition(AUDIO).unwrap();
     let first = audio.listed().next().unwrap();
-    assert_eq!((first.number, first.discontinuities, audio.passed_discontinuities()), (100 + 11, 0, 2));
+    assert_eq!((first.number, first.discontinuities, audio.passed_discontinuities()), (100 + 10, 0, 2));
+}
+
+#[test]
+fn a_rendition_that_was_away_begins_anew_where_the_others_are() {
+    let mut made = Made::new(settings());
+    made.begin(VIDEO);
+    made.begin(AUDIO);
+    made.segments(VIDEO, 2);
+    made.segments(AUDIO, 2);
+    made.window.take(Output::Ended { rendition: AUDIO });
+    made.segments(VIDEO, 3);
+    made.begin(VIDEO);
+    made.begin(AUDIO);
+    made.segments(VIDEO, 1);
+    made.segments(AUDIO, 1);
+    let audio = made.window.rendition(AUDIO).unwrap();
+    assert_eq!(numbers(audio), [105], "without a hole");
+    let first = audio.listed().next().unwrap();
+    assert_eq!((first.discontinuities, audio.passed_discontinuities()), (0, 1));
+    assert_eq!(numbers(made.video()).last(), Some(&105));
+    let bytes_of = |of: &RenditionWindow| of.listed().map(Segment::bytes).sum::<usize>();
+    assert!(made.window.bytes() >= bytes_of(made.video()) + bytes_of(audio));
 }
 
 #[test]
@@ -346,7 +382,13 @@ fn what_a_packager_should_not_give_is_taken_without_harm() {
     let rendition = RenditionIndex(200);
     let description = audio();
     assert_eq!(
-        made.window.take(Output::Initialization { rendition, description, bytes: Bytes::new(), part_target: PART }),
+        made.window.take(Output::Initialization {
+            rendition,
+            boundary: 0,
+            description,
+            bytes: Bytes::new(),
+            part_target: PART
+        }),
         None
     );
     assert_eq!(made.window.take(Output::Part { rendition, part }), None);

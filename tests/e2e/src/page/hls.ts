@@ -84,7 +84,12 @@ function framesOf(source: number): number {
   return shown.filter((frame) => frame.source === source).length;
 }
 
-export const hlsPlayer = { start, report, reset, framesOf };
+/** Keeps to the variant of so many rows from here on. */
+function lockLevel(rows: number): void {
+  if (hls !== undefined) hls.currentLevel = hls.levels.findIndex(({ height }) => height === rows);
+}
+
+export const hlsPlayer = { start, report, reset, framesOf, lockLevel };
 declare global {
   interface Window {
     hlsPlayer: typeof hlsPlayer;

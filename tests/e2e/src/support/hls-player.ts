@@ -31,6 +31,11 @@ export class HlsPlayer {
     return this.page.evaluate(() => window.hlsPlayer.reset());
   }
 
+  /** Keeps to the variant of so many rows. */
+  lockLevel(rows: number): Promise<void> {
+    return this.page.evaluate((height) => window.hlsPlayer.lockLevel(height), rows);
+  }
+
   /** Waits until frames of this source are on the screen. */
   async sees(source: number, withinMs = 15_000): Promise<void> {
     const framesOf = (): Promise<number> => this.page.evaluate((s) => window.hlsPlayer.framesOf(s), source);

@@ -46,7 +46,7 @@ export function assertPlays({ report, dropped }: Watched, forMs: number): void {
   const { shown, unreadable, stats } = report;
   // Pictures of a WHIP stream are shown the moment they are decoded: of two that come within one refresh of the screen,
   // the browser shows the later one. A publisher that sends in pairs shows half; less than that is broken.
-  assert.ok(shown.length > expected * 0.5, `${shown.length} of ${expected} pictures were shown: ${JSON.stringify(stats)}`);
+  assert.ok(shown.length > expected * 0.5, `${shown.length} of ${expected} pictures were shown, ${unreadable} were damaged: ${JSON.stringify(stats)}`);
   assert.ok(dropped <= expected / 20, `the decoder did not keep up, ${dropped} dropped: ${JSON.stringify(stats)}`);
   assert.ok(unreadable <= shown.length / 50, `${unreadable} pictures were damaged: ${JSON.stringify(stats)}`);
   // The hum alone has an energy of 0.00125 per second.

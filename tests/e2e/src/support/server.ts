@@ -39,6 +39,7 @@ export interface StreamState {
   notices: { code: string; text: string }[];
   viewer_count: number;
   reencoding: { encoder: string | null; latency_ms: number | null; cpu_share: number | null; starts: number; failing: string | null } | null;
+  ladder: StreamState["reencoding"];
   pushes: { target: string; state: string; attempts: number; bytes_sent: number; problem: string | null }[];
   hls: { viewer_count: number; window_bytes: number; refusal: string | null; output: { segments: number; failing: string | null } | null; renditions: { kind: string; codecs: string; frame_rate: number | null }[] } | null;
   viewers: {

@@ -1,0 +1,180 @@
+//! Smaller layers that are made here, beside the publisher's only one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    frame_tests::{Queue, original, publish},
+    tests::{Inbox, packets, video},
+    *,
+};
+use crate::{
+    media::{ExtendedSeq, testing::epoch},
+    track::{
+        Batch, ClockReference, FrameInterest, LAYERS_MAX, LayerRole, Original, Protocol, RUNGS_MAX, Streams,
+        TrackPacket,
+    },
+};
+
+/// 640x360.
+const SPS: &[u8] = &[
+    0x67, 0x42, 0xc0, 0x1e, 0xd9, 0, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0, 0, 3, 0, 1, 0, 0, 3, 0, 0x3c, 0x0f, 0x16, 0x2e,
+    0x48,
+];
+
+/// A publisher of pictures whose size is known.
+fn live(streams: &Streams, protocol: Protocol) -> Publication {
+    let mut publication = publish(streams, protocol);
+    publication.add_track(video()).unwrap();
+    publication.push(epoch(), pictures(10, true)).unwrap();
+    publication
+}
+
+fn pictures(seq: u64, keyframe: bool) -> Vec<Batch> {
+    let mut batches = packets(seq, keyframe);
+    let packet = TrackPacket { payload: Bytes::from_static(SPS), ..(*batches[0].packets[0]).clone() };
+    batches[0].packets = vec![Arc::new(packet)];
+    batches
+}
+
+fn rung(stream: &Arc<Stream>, name: &str) -> Result<Rendition, RenditionRefused> {
+    stream.begin_rendition(1, RenditionKind::Rung(name.into()))
+}
+
+fn push(rendition: &mut Rendition, number: u64, keyframe: bool) {
+    let seq = ExtendedSeq(rendition.first_seq.0 + number);
+    let packet = TrackPacket { seq, ..(*packets(number, keyframe)[0].packets[0]).clone() };
+    let unit = || Original { number, ..original(number * 40, keyframe) };
+    rendition.push(epoch(), vec![Arc::new(packet)], unit).unwrap();
+}
+
+#[test]
+fn a_rung_stands_beside_the_publishers_layer_and_is_read_by_who_wants_rungs() {
+    let streams = Streams::default();
+    let publication = live(&streams, Protocol::Rtmp);
+    let stream = publication.stream();
+    let (packager, encoder) = (Queue::new(99), Queue::new(99));
+    let _packager = stream.subscribe_frames(FrameInterest::WithRungs, packager.clone());
+    let _encoder = stream.subscribe_frames(FrameInterest::Publisher, encoder.clone());
+    let mut rendition = rung(stream, "360p").unwrap();
+    (packager.take(), encoder.take());
+    let layers = |stream: &Stream| {
+        let layers = stream.state().tracks.remove(0).layers.into_iter();
+        layers.map(|layer| (layer.state.role, layer.state.active)).collect::<Vec<_>>()
+    };
+    assert_eq!(layers(stream), [(LayerRole::Sent, true), (LayerRole::Rung, false)]);
+    push(&mut rendition, 1, true);
+    push(&mut rendition, 2, false);
+    assert_eq!(layers(stream), [(LayerRole::Sent, true), (LayerRole::Rung, true)]);
+    assert_eq!(packager.take(), ["360p=1[1]", "360p=1[2]"]);
+    let late = Queue::new(99);
+    let _late = stream.subscribe_frames(FrameInterest::WithRungs, late.clone());
+    assert_eq!(late.take(), ["S[]", "360p=1[1] 360p=1[2]"], "what is kept since the keyframe");
+    push(&mut rendition, 3, true);
+    drop(_late);
+    let _late = stream.subscribe_frames(FrameInterest::WithRungs, late.clone());
+    assert_eq!(late.take(), ["360p=1[3]", "S[]", "360p=1[3]"]);
+    assert_eq!(packager.take(), ["360p=1[3]"]);
+    drop(rendition);
+    assert_eq!(layers(stream), [(LayerRole::Sent, true), (LayerRole::Rung, false)]);
+    assert_eq!(packager.take(), ["stopped LayerSet(2)"]);
+    assert_eq!(encoder.take(), [""; 0], "its own pictures");
+}
+
+#[test]
+fn rungs_of_a_webrtc_publisher_are_read_as_packets_and_keep_its_clock() {
+    let streams = Streams::default();
+    let mut publication = live(&streams, Protocol::Whip);
+    let stream = publication.stream().clone();
+    let mut rendition = rung(&stream, "360p").unwrap();
+    let packager = Queue::new(99);
+    let _packager = stream.subscribe_frames(FrameInterest::WithRungs, packager.clone());
+    let inbox = Inbox::new(99);
+    stream.subscribe(WorkerIndex(0), inbox.clone());
+    (packager.take(), inbox.take());
+    push(&mut rendition, 1, true);
+    assert_eq!(packager.take()[0], format!("[{}]", rendition.first_seq.0 + 1));
+    inbox.take();
+    let reference = ClockReference { at: epoch(), time_ticks: 7, by_report: true };
+    publication.set_clock(TrackIndex(0), LayerIndex(0), reference).unwrap();
+    let told: Vec<_> = inbox
+        .take()
+        .into_iter()
+        .filter_map(|delivery| match delivery {
+            Delivery::Clock { layer, reference, .. } => Some((layer.0, reference.time_ticks)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(0, 7), (1, 7)], "one clock");
+}
+
+#[test]
+fn rungs_are_wanted_while_somebody_watches_or_reads_them() {
+    let changes = Arc::new(AtomicUsize::new(0));
+    let count = changes.clone();
+    let streams = Streams::with_listener(HandOver::default(), move || _ = count.fetch_add(1, Ordering::Relaxed));
+    streams.tell_of_audiences();
+    let publication = live(&streams, Protocol::Rtmp);
+    let stream = publication.stream();
+    let is_told = |act: &dyn Fn()| {
+        let before = changes.load(Ordering::Relaxed);
+        act();
+        changes.load(Ordering::Relaxed) > before
+    };
+    assert_eq!(stream.wants_rungs(), None, "nobody is there");
+    let encoder = stream.subscribe_frames(FrameInterest::Publisher, Queue::new(9));
+    assert_eq!(stream.wants_rungs(), None, "who makes them is no reason to make them");
+    drop(encoder);
+    let reader = Mutex::new(None);
+    let read = || *reader.lock() = Some(stream.subscribe_frames(FrameInterest::WithRungs, Queue::new(9)));
+    assert!(is_told(&read));
+    let PictureSize { width, height } = stream.wants_rungs().unwrap().size;
+    assert_eq!((width, height), (640, 360));
+    assert!(is_told(&|| _ = reader.lock().take()));
+    assert_eq!(stream.wants_rungs(), None);
+    assert!(is_told(&|| stream.subscribe(WorkerIndex(0), Inbox::new(9))));
+    assert!(stream.wants_rungs().is_some());
+    assert!(is_told(&|| stream.unsubscribe(WorkerIndex(0))));
+    assert_eq!(stream.wants_rungs(), None);
+}
+
+#[test]
+fn there_is_one_place_for_each_name_and_not_more_than_there_are_layers_for() {
+    let streams = Streams::default();
+    let publication = live(&streams, Protocol::Rtmp);
+    let stream = publication.stream();
+    let replacement = stream.begin_rendition(1, RenditionKind::Replacement).unwrap();
+    let rungs: Vec<_> = (0..RUNGS_MAX).map(|at| rung(stream, &format!("{at}p")).unwrap()).collect();
+    assert_eq!(stream.state().tracks[0].layers.len(), LAYERS_MAX);
+    assert_eq!(rung(stream, "one-too-many").err(), Some(RenditionRefused::TooMany));
+    drop(rungs);
+    assert!(rung(stream, "0p").is_ok(), "its place is kept");
+    drop(replacement);
+    let last = stream.begin_rendition(1, RenditionKind::Rung("1p".into())).unwrap();
+    assert!(last.first_seq.0 > 0);
+}
+
+#[test]
+fn a_rung_that_falls_silent_is_told_of_as_stopped() {
+    let streams = Streams::default();
+    let mut publication = live(&streams, Protocol::Rtmp);
+    let stream = publication.stream().clone();
+    let packager = Queue::new(99);
+    let _packager = stream.subscribe_frames(FrameInterest::WithRungs, packager.clone());
+    let mut rendition = rung(&stream, "360p").unwrap();
+    push(&mut rendition, 1, true);
+    packager.take();
+    for at in 0..20 {
+        publication.push(epoch() + Duration::from_millis(at * 40), pictures(20 + at, false)).unwrap();
+    }
+    assert_eq!(packager.take(), ["stopped LayerSet(2)"]);
+    push(&mut rendition, 2, true);
+    assert_eq!(packager.take(), ["360p=1[2]"], "it goes on");
+}
