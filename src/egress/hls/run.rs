@@ -213,7 +213,10 @@ impl Run {
         rendition.is_reordered |= frame.composition_ticks != 0;
         let moved_ticks = if rendition.is_reordered { ahead_ticks - late_ticks } else { ahead_ticks };
         let composition_ticks = frame.composition_ticks.saturating_add(moved_ticks as i32);
-        let presented_ns = to_ns(start_ticks + i64::from(composition_ticks), PICTURE_CLOCK_HZ);
+        // One that ends a pause is shown from its beginning on; where it belongs is told by its time.
+        let shown_ticks = start_ticks + i64::from(composition_ticks);
+        let belongs_ticks = shown_ticks.max(decode_ticks + i64::from(frame.composition_ticks));
+        let presented_ns = to_ns(belongs_ticks, PICTURE_CLOCK_HZ);
         let is_first = segmenter.end_ticks() == start_ticks && segmenter.segment_start_ticks() == start_ticks;
         let mut cut = None;
         if frame.keyframe && !is_first {

@@ -9,3 +9,4 @@ mod originals;
 pub mod player;
 mod read;
 pub mod rtp;
+mod rungs;

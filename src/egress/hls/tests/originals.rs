@@ -12,14 +12,14 @@ use crate::{
     track::{FrameDelivery, Original, Originals, OriginalsSnapshot},
 };
 
-const IN_ORDER: &[u8] = include_bytes!("../../../../tests/fixtures/flv/in-order.flv");
+pub const IN_ORDER: &[u8] = include_bytes!("../../../../tests/fixtures/flv/in-order.flv");
 const B_FRAMES: &[u8] = include_bytes!("../../../../tests/fixtures/flv/b-frames.flv");
 
-fn player() -> Player {
+pub fn player() -> Player {
     Player::new(Packager::new(PackagerSettings::default()))
 }
 
-fn snapshot(publication: u64, units: &[Original]) -> FrameDelivery {
+pub fn snapshot(publication: u64, units: &[Original]) -> FrameDelivery {
     let mut formats = Vec::new();
     for unit in units {
         if !formats.contains(&unit.format) {
@@ -30,12 +30,12 @@ fn snapshot(publication: u64, units: &[Original]) -> FrameDelivery {
     FrameDelivery::Originals(Originals::Snapshot(Arc::new(snapshot)))
 }
 
-fn one(unit: &Original) -> FrameDelivery {
+pub fn one(unit: &Original) -> FrameDelivery {
     FrameDelivery::Originals(Originals::Units(Arc::new([unit.clone()])))
 }
 
 /// Everything live, from the first on, and the publisher's end.
-fn play(player: &mut Player, units: &[Original]) {
+pub fn play(player: &mut Player, units: &[Original]) {
     let begin = OriginalsSnapshot {
         publication: 1,
         formats: vec![

@@ -17,6 +17,7 @@ use crate::{
 /// One rendition since an initialization.
 #[derive(Debug, Clone)]
 pub struct Stretch {
+    pub boundary: u64,
     pub description: RenditionDescription,
     pub initialization: Bytes,
     pub part_target: Duration,
@@ -97,10 +98,10 @@ impl Player {
         }
         for output in out {
             match output {
-                Output::Initialization { rendition, description, bytes, part_target, .. } => {
+                Output::Initialization { rendition, boundary, description, bytes, part_target } => {
                     let (timescale, ..) = read_initialization(&bytes);
-                    let stretch =
-                        Stretch { description, initialization: bytes, part_target, timescale, parts: Vec::new() };
+                    let (initialization, parts) = (bytes, Vec::new());
+                    let stretch = Stretch { boundary, description, initialization, part_target, timescale, parts };
                     self.stretches.entry(rendition).or_default().push(stretch);
                 }
                 Output::Part { rendition, part } => {
