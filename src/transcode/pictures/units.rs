@@ -138,3 +138,105 @@ impl RtpUnits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::{
+        super::flv::{FlvReader, Tag},
+        *,
+    };
+    use crate::{
+        codec::h264::nal,
+        media::{ExtendedSeq, TrackFormat, testing::epoch},
+        track::{AvcPackets, Batch, LayerSnapshot, LayerState, TrackPacket, TrackSnapshot},
+    };
+
+    const VIDEO: TrackIndex = TrackIndex(1);
+
+    /// Each picture's packets, and its bytes: 30 a second, a keyframe a second, from 60 s on the publisher's clock on.
+    fn pictures() -> Vec<(Vec<Arc<TrackPacket>>, Bytes)> {
+        let mut reader = FlvReader::default();
+        reader.buffer.extend_from_slice(IN_ORDER);
+        let tags: Vec<_> = std::iter::from_fn(|| reader.read().unwrap()).collect();
+        let Tag::Configuration(record) = &tags[0] else { panic!("a configuration comes first") };
+        let mut packets = AvcPackets::new(record, ExtendedSeq(1_000)).unwrap();
+        let of_tag = |tag: &Tag| {
+            let Tag::Picture { time_ms, data, .. } = tag else { panic!("one configuration") };
+            let nals = packets.split(data).unwrap();
+            let ticks = (60_000 + u64::from(*time_ms)) * PicturePackets::TICKS_PER_MS;
+            (packets.packets(epoch() + Duration::from_millis((*time_ms).into()), ticks, nals, || None), data.clone())
+        };
+        tags[1..].iter().map(of_tag).collect()
+    }
+
+    const IN_ORDER: &[u8] = include_bytes!("../../../tests/fixtures/flv/in-order.flv");
+
+    fn snapshot(publication: u64, packets: Vec<Arc<TrackPacket>>) -> FrameDelivery {
+        let track = |codec, packets| {
+            let format = TrackFormat { codec, fmtp: String::new(), channels: 1 };
+            let layer = LayerSnapshot { state: LayerState::only(), clock: None, packets: Some(packets) };
+            TrackSnapshot { epoch: 0, format, layers: vec![layer] }
+        };
+        let tracks = vec![track(Codec::Opus, Vec::new()), track(Codec::H264, packets)];
+        FrameDelivery::Rtp(Delivery::Snapshot(Arc::new(Snapshot { publication, sound_lags: false, tracks })))
+    }
+
+    fn batch(layer: u8, packets: Vec<Arc<TrackPacket>>) -> FrameDelivery {
+        let batch = Batch { track: VIDEO, layer: LayerIndex(layer), packets };
+        FrameDelivery::Rtp(Delivery::Packets(Arc::new([batch])))
+    }
+
+    #[test]
+    fn packets_become_the_access_units_that_they_were_made_of() {
+        let pictures = pictures();
+        let mut units = Units::new(7);
+        let kept = pictures[..10].iter().flat_map(|(packets, _)| packets.clone()).collect();
+        let mut all = units.take(epoch(), snapshot(7, kept)).unwrap();
+        assert_eq!(all.len(), 10);
+        assert_eq!(units.wants_keyframe_of(), None);
+        for (packets, _) in &pictures[10..] {
+            all.extend(units.take(epoch(), batch(0, packets.clone())).unwrap());
+            // What is made of it here is not for who makes it.
+            assert!(units.take(epoch(), batch(1, packets.clone())).unwrap().is_empty());
+        }
+        assert_eq!(all.len(), pictures.len());
+        for (at, (unit, (_, data))) in all.iter().zip(&pictures).enumerate() {
+            let slices = |data: &Bytes| {
+                let nals = nal::split_lengths(data, 4).unwrap();
+                nals.into_iter().filter(|nal| (1..=5).contains(&nal::unit_type(nal))).collect::<Vec<_>>()
+            };
+            assert!(slices(&unit.unit.data) == slices(data), "picture {at}");
+            assert_eq!((unit.number, unit.unit.keyframe), (at as u64 + 1, at % 30 == 0));
+            assert!(matches!(&*unit.format, OriginalFormat::Avc(_)) && Arc::ptr_eq(&unit.format, &all[0].format));
+        }
+        assert_eq!(all[30].unit.decode_time_ticks - all[0].unit.decode_time_ticks, 1_000);
+    }
+
+    #[test]
+    fn after_a_loss_a_keyframe_is_asked_for_and_begun_with() {
+        let pictures = pictures();
+        let mut units = Units::new(7);
+        units.take(epoch(), snapshot(7, pictures[0].0.clone())).unwrap();
+        assert!(units.take(epoch(), batch(0, pictures[2].0.clone())).unwrap().is_empty());
+        let later = epoch() + Duration::from_secs(1);
+        assert!(units.poll(later).is_empty());
+        assert_eq!(units.wants_keyframe_of(), Some((VIDEO, SOURCE)));
+        assert!(units.take(later, batch(0, pictures[3].0.clone())).unwrap().is_empty());
+        let again = units.take(later, batch(0, pictures[30].0.clone())).unwrap();
+        assert_eq!(again.iter().map(|unit| (unit.number, unit.unit.keyframe)).collect::<Vec<_>>(), [(2, true)]);
+        assert_eq!(units.wants_keyframe_of(), None);
+    }
+
+    #[test]
+    fn another_publication_is_not_gone_on_with() {
+        let mut units = Units::new(7);
+        assert_eq!(units.take(epoch(), snapshot(8, Vec::new())).err(), Some(Gone));
+        let nobody = Snapshot { publication: 7, sound_lags: false, tracks: Vec::new() };
+        let nobody = FrameDelivery::Rtp(Delivery::Snapshot(Arc::new(nobody)));
+        assert!(units.take(epoch(), nobody).unwrap().is_empty(), "nothing has come yet");
+    }
+}
