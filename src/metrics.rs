@@ -221,7 +221,7 @@ impl Metrics {
         r.register("hls_output_bytes", "Bytes put into the store of hls.output", metrics.hls_output_bytes.clone());
         r.register(
             "reencoded_streams",
-            "Streams with B-frames that are encoded without them now",
+            "Streams that are encoded anew now: once without B-frames, once into smaller pictures",
             metrics.reencoded_streams.clone(),
         );
         r.register("reencoded_pictures", "Pictures encoded anew", metrics.reencoded_pictures.clone());
