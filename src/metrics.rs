@@ -43,9 +43,9 @@ pub const OUTCOMES: [&str; 12] = [
     "unserved",
     "unanswered",
 ];
-const PROTOCOLS: [&str; 4] = ["whip", "whep", "rtmp", "hls"];
+const PROTOCOLS: [&str; 5] = ["whip", "whep", "rtmp", "rtmp-pull", "hls"];
 
-/// `protocol`: `whip`, `whep`, `rtmp`, `hls`. `outcome`: one of [`OUTCOMES`].
+/// `protocol`: `whip`, `whep`, `rtmp`, `rtmp-pull`, `hls`. `outcome`: one of [`OUTCOMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
     pub protocol: &'static str,
@@ -65,7 +65,10 @@ pub struct OutputLabels {
     pub outcome: &'static str,
 }
 
-/// `direction`: `push`. `outcome`: `live`, `failed`, `ended`.
+/// What becomes of connections to other servers.
+const RELAY_OUTCOMES: [&str; 3] = ["live", "failed", "ended"];
+
+/// `direction`: `push`, `pull`. `outcome`: one of [`RELAY_OUTCOMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RelayLabels {
     pub direction: &'static str,
@@ -256,11 +259,13 @@ impl Metrics {
                 metrics.sessions.get_or_create(&OutcomeLabels { protocol, outcome }).inc_by(0);
             }
         }
-        for protocol in ["whip", "rtmp"] {
+        for protocol in ["whip", "rtmp", "rtmp-pull"] {
             metrics.publishers.get_or_create(&ProtocolLabel { protocol }).set(0);
         }
-        for outcome in ["live", "failed", "ended"] {
-            metrics.relay_connections.get_or_create(&RelayLabels { direction: "push", outcome }).inc_by(0);
+        for (direction, outcome) in
+            ["push", "pull"].into_iter().flat_map(|way| RELAY_OUTCOMES.map(|outcome| (way, outcome)))
+        {
+            metrics.relay_connections.get_or_create(&RelayLabels { direction, outcome }).inc_by(0);
         }
         for to in ["primary", "backup"] {
             metrics.hand_overs_to(to);

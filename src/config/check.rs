@@ -1,6 +1,6 @@
 //! What a configuration must fulfil as a whole: values in range, and no door open to strangers by accident.
 
-use std::{net::SocketAddr, ops::RangeInclusive};
+use std::{collections::HashSet, net::SocketAddr, ops::RangeInclusive};
 
 use tracing_subscriber::EnvFilter;
 
@@ -11,6 +11,9 @@ pub const HS256_SECRET_MIN_BYTES: usize = 32;
 
 /// STUN and TURN servers: browsers warn of more than four, and every answer names them all.
 const ICE_SERVERS_MAX: usize = 8;
+
+/// Sources of streams.
+const PULL_SOURCES_MAX: usize = 256;
 
 /// What is wrong with a setting, fit for the user.
 pub(super) struct Fault {
@@ -26,6 +29,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     ice(config, &mut faults);
     auth(config, &mut faults);
     output(config, &mut faults);
+    pull(config, &mut faults);
     rtmp(config, &mut faults);
     doors(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.level) {
@@ -79,6 +83,19 @@ fn rtmp(config: &Config, faults: &mut Vec<Fault>) {
             let message = format!("{url:?} is no URL such as rtmp://b.example.net/live, without user and query");
             faults.push(Fault { key: "rtmp.reconnect_to", message });
         }
+    }
+}
+
+/// A stream has one source, and sources are few: each has a task, and may have a connection, all the time.
+fn pull(config: &Config, faults: &mut Vec<Fault>) {
+    let sources = &config.relay.pull;
+    let mut fault = |message| faults.push(Fault { key: "relay.pull", message });
+    if sources.len() > PULL_SOURCES_MAX {
+        fault(format!("{} sources are listed; expected {PULL_SOURCES_MAX} at most", sources.len()));
+    }
+    let mut names = HashSet::new();
+    if let Some(source) = sources.iter().find(|source| !names.insert(&source.stream)) {
+        fault(format!("{} is there twice; a stream has one source", source.stream));
     }
 }
 

@@ -11,6 +11,7 @@ mod check;
 mod keys;
 mod load;
 mod output_place;
+mod pull;
 mod relay;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use check::HS256_SECRET_MIN_BYTES;
 pub use keys::{Kind, SETTINGS, Setting};
 pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
 pub use output_place::{InvalidOutputPlace, OutputPlace};
+pub use pull::{InvalidPullSource, PullSource, SourceUrl};
 pub use relay::{InvalidPushTarget, PushTarget, RelayConfig, RtmpUrl};
 pub use transcode::{Encoder, TranscodeConfig};
 pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};

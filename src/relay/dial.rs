@@ -1,6 +1,6 @@
 //! Connections to other servers, by TCP or through TLS.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -48,21 +48,30 @@ impl Connector {
     /// # Errors
     /// Why there is no connection, in words.
     pub(super) async fn connect(&self, url: &RtmpUrl) -> Result<Box<dyn Connection>, String> {
+        Ok(self.connect_to(url).await?.0)
+    }
+
+    /// With the address that it leads to.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(super) async fn connect_to(&self, url: &RtmpUrl) -> Result<(Box<dyn Connection>, SocketAddr), String> {
         match timeout(CONNECT_DEADLINE, self.open(url)).await {
             Ok(connection) => connection,
             Err(_) => Err("no connection within 10 s".into()),
         }
     }
 
-    async fn open(&self, url: &RtmpUrl) -> Result<Box<dyn Connection>, String> {
+    async fn open(&self, url: &RtmpUrl) -> Result<(Box<dyn Connection>, SocketAddr), String> {
         let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true);
+        let peer = stream.peer_addr().map_err(|error| error.to_string())?;
         if !url.tls {
-            return Ok(Box::new(stream));
+            return Ok((Box::new(stream), peer));
         }
         let tls = self.tls.as_ref().ok_or("there is no TLS")?;
         let name = ServerName::try_from(url.host.clone()).map_err(|error| error.to_string())?;
         let encrypted = tls.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
-        Ok(Box::new(encrypted))
+        Ok((Box::new(encrypted), peer))
     }
 }

@@ -1,4 +1,4 @@
-//! Streams sent on to other servers (`relay.push`), in a task for each stream and target.
+//! Streams sent on to other servers (`relay.push`), in a task for each stream and target; and streams fetched from them (`pull`).
 //!
 //! In: streams of the track tree, by their frame lanes. Out: RTMP and RTMPS connections to servers of others. A task begins when a stream is
 //! published that a target is for, connects again for as long as it is, and ends when its publisher has been away for a while. Knows no
@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "an I/O room: it owns connections, tasks, and their clock")]
 
 mod dial;
+mod pull;
 mod push;
 mod retry;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub use dial::Connector;
+pub use pull::{PullReport, PullState, Pulls};
 use push::Push;
 
 /// Tasks at one time, over all streams and targets: each holds a frame lane's queue, a connection, and what waits to be sent.

@@ -67,7 +67,17 @@ impl MessageWriter {
         stream_id: Option<u32>,
         timestamp: Option<RtmpTimestamp>,
     ) {
-        self.message(RtmpMessage::UserControl { event_type, stream_id, buffer_length: None, timestamp }, 0);
+        self.user_control_with(event_type, stream_id, None, timestamp);
+    }
+
+    pub fn user_control_with(
+        &mut self,
+        event_type: UserControlEventType,
+        stream_id: Option<u32>,
+        buffer_length: Option<u32>,
+        timestamp: Option<RtmpTimestamp>,
+    ) {
+        self.message(RtmpMessage::UserControl { event_type, stream_id, buffer_length, timestamp }, 0);
     }
 
     pub fn message(&mut self, message: RtmpMessage, stream_id: u32) {

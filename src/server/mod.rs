@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{AuthMode, Config, NotLive},
+    config::{AuthMode, Config, NotLive, PullSource},
     egress::{
         hls::{PackagerSettings, WindowSettings},
         whep::SenderSettings,
@@ -33,7 +33,7 @@ use crate::{
     ingest::rtmp::{self, Door, RtmpContext, Tls, TlsError},
     metrics::Metrics,
     packaging::{Output, OutputError, Packaging, PackagingSettings},
-    relay::{Connector, Relays},
+    relay::{Connector, Pulls, Relays},
     track::{HandOver, Streams},
     transcode::{Reencoding, ReencodingSettings, find_program},
     transport::{Certificate, TransportError},
@@ -65,7 +65,7 @@ pub enum StartError {
     Secret(#[from] WeakSecret),
     #[error("rtmp.tls: {0}")]
     Tls(#[from] TlsError),
-    #[error("relay.push: no TLS to other servers: {0}")]
+    #[error("relay: no TLS to other servers: {0}")]
     RelayTls(#[from] tokio_rustls::rustls::Error),
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -91,6 +91,7 @@ pub struct Server {
     rtmp: Option<JoinHandle<()>>,
     reencoder: Option<JoinHandle<()>>,
     relay: JoinHandle<()>,
+    pull: JoinHandle<()>,
     http: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
 }
@@ -119,7 +120,9 @@ impl Server {
         let drain = CancellationToken::new();
         let http_stop = CancellationToken::new();
         let certificate = Certificate::generate()?;
-        let connector = Connector::new(config.relay.push.iter().any(|target| target.url.tls))?;
+        let pushes_by_tls = config.relay.push.iter().any(|target| target.url.tls);
+        let pulls_by_tls = config.relay.pull.iter().any(|source| source.url.is_tls());
+        let connector = Connector::new(pushes_by_tls || pulls_by_tls)?;
         let packaging = packaging(config)?;
         if let Some(place) = &config.hls.output {
             info!(%place, "HLS is stored, too: who can read there needs no token");
@@ -129,17 +132,27 @@ impl Server {
         // It starts threads, so nothing that can fail comes after it.
         let workers = workers(config, &streams, &metrics)?;
         let addresses = Addresses { http: http_address, rtmp: rtmp_address, webrtc: workers.local_addr() };
+        let reencoding = reencoding(config, &streams, &metrics, &drain);
+        let reencodes = reencoding.is_some();
+        let pulls = Pulls::new(
+            config.relay.pull.clone(),
+            connector.clone(),
+            streams.clone(),
+            metrics.clone(),
+            reencodes,
+            drain.child_token(),
+        );
         let plane = Arc::new(Plane::new(
             streams.clone(),
             workers.clone(),
             certificate,
             config.publish.on_conflict,
             metrics.clone(),
+            pulls.clone(),
         ));
         let packaging = Arc::new(Packaging::new(packaging, streams.clone(), metrics.clone(), drain.child_token()));
-        let reencoding = reencoding(config, &streams, &metrics, &drain);
-        let reencodes = reencoding.is_some();
         let reencoder = reencoding.clone().map(|reencoding| tokio::spawn(reencoding.run(changes.clone())));
+        let pull = tokio::spawn(pulls.clone().run(changes.clone()));
         let relays =
             Relays::new(config.relay.push.clone(), connector, streams.clone(), metrics.clone(), drain.child_token());
         let relay = tokio::spawn(relays.clone().run(changes.clone()));
@@ -164,6 +177,7 @@ impl Server {
             packaging: packaging.clone(),
             reencoding,
             relays,
+            pulls,
             sessions: workers.clone(),
             events: EventPlaces::new(changes, drain.clone(), config.http.connections_max),
             signalling: Settings {
@@ -187,6 +201,7 @@ impl Server {
             rtmp,
             reencoder,
             relay,
+            pull,
             http: tokio::spawn(http),
             housekeeping: tokio::spawn(keep_house(
                 streams,
@@ -225,7 +240,7 @@ impl Server {
         let workers = self.workers;
         let sessions = async {
             let tasks = async {
-                for task in [self.rtmp, self.reencoder, Some(self.relay)].into_iter().flatten() {
+                for task in [self.rtmp, self.reencoder, Some(self.relay), Some(self.pull)].into_iter().flatten() {
                     let _ = task.await;
                 }
             };
@@ -271,7 +286,7 @@ fn reencoding(
     drain: &CancellationToken,
 ) -> Option<Arc<Reencoding>> {
     let transcode = &config.transcode;
-    if !transcode.b_frames || !config.rtmp.enabled {
+    if !transcode.b_frames || !(config.rtmp.enabled || config.relay.pull.iter().any(PullSource::is_rtmp)) {
         return None;
     }
     let Some(program) = find_program(&transcode.ffmpeg) else {

@@ -67,6 +67,8 @@ pub enum Protocol {
     Whip,
     Whep,
     Rtmp,
+    /// Fetched from another server by RTMP.
+    RtmpPull,
 }
 
 impl Protocol {
@@ -83,18 +85,19 @@ impl Protocol {
             Self::Whip => "whip",
             Self::Whep => "whep",
             Self::Rtmp => "rtmp",
+            Self::RtmpPull => "rtmp-pull",
         }
     }
 
     /// The sound arrives noticeably later than the pictures it belongs to: RTMP encoders send it interleaved with the
     /// pictures, and it is transcoded. Players should hold pictures back for it.
     pub fn sound_lags(self) -> bool {
-        self == Self::Rtmp
+        matches!(self, Self::Rtmp | Self::RtmpPull)
     }
 
     /// Frame readers get its access units as they came, not what WebRTC viewers are sent.
     pub fn hands_over_originals(self) -> bool {
-        self == Self::Rtmp
+        matches!(self, Self::Rtmp | Self::RtmpPull)
     }
 }
 
