@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "an I/O room: it owns connections, tasks, and their clock")]
 
 mod dial;
+mod endpoint;
+mod peer;
 mod push;
 mod retry;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use crate::{
 };
 
 pub use dial::Connector;
+pub use endpoint::Endpoints;
 use push::Push;
 
 /// Tasks at one time, over all streams and targets: each holds a frame lane's queue, a connection, and what waits to be sent.
