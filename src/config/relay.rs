@@ -106,6 +106,13 @@ impl FromStr for RtmpUrl {
 }
 
 impl RtmpUrl {
+    /// The key and its parts: what the other side may repeat, and nobody else is to read.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let (name, query) = self.key.split_once('?').unwrap_or((&self.key, ""));
+        let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
+        values.chain([self.key.as_str(), name])
+    }
+
     /// The URL that a `connect` command names: without the key.
     pub fn tc_url(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "an I/O room: it owns connections, tasks, and their clock")]
 
 mod dial;
+mod endpoint;
+mod peer;
 mod pull;
 mod push;
 mod retry;
@@ -27,6 +29,7 @@ use crate::{
 };
 
 pub use dial::Connector;
+pub use endpoint::Endpoints;
 pub use pull::{PullReport, PullState, Pulls};
 use push::Push;
 

@@ -15,10 +15,6 @@ const CHUNK_BYTES: u32 = 60_000;
 const WINDOW_BYTES: u64 = 2_500_000;
 /// A window of a few bytes would make us answer every chunk.
 const WINDOW_MIN_BYTES: u32 = 16 * 1024;
-/// Letters kept of what the other end says.
-const SAID_MAX_LETTERS: usize = 200;
-/// Parts of a secret that are shorter are left in what is told: nobody could read on without them.
-const SECRET_MIN_BYTES: usize = 4;
 
 /// What came.
 #[derive(Debug)]
@@ -152,28 +148,9 @@ pub fn information<'a>(values: &'a [Amf0Value], name: &str) -> Option<&'a str> {
     }
 }
 
-/// What the other end says, fit for a log: bounded, on one line, and without the key, or parts of it, which it may repeat.
-pub fn quoted(said: &str, key: &str) -> String {
-    let (name, query) = key.split_once('?').unwrap_or((key, ""));
-    let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
-    let mut secrets: Vec<_> = values.chain([key, name]).filter(|secret| secret.len() >= SECRET_MIN_BYTES).collect();
-    // The longest first, for one may be in another.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    let told = secrets.into_iter().fold(said.to_owned(), |told, secret| told.replace(secret, "…"));
-    told.chars().filter(|letter| !letter.is_control()).take(SAID_MAX_LETTERS).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_quoted_holds_no_key_and_has_a_bound() {
-        let key = "camera?token=abcdef&x=1";
-        assert_eq!(quoted("no camera?token=abcdef here", key), "no … here");
-        assert_eq!(quoted("token abcdef of\ncamera", key), "token … of…");
-        assert_eq!(quoted(&"é".repeat(500), key).chars().count(), SAID_MAX_LETTERS);
-    }
 
     #[test]
     fn what_is_no_handshake_is_told() {

@@ -8,6 +8,6 @@ mod caller;
 mod chunk;
 mod output;
 
-pub use caller::{Caller, Heard, information, quoted};
+pub use caller::{Caller, Heard, information};
 pub use chunk::{BadChunk, ChunkReader, Message, PARTIAL_MAX_BYTES, kind};
 pub use output::MessageWriter;

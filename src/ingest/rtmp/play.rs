@@ -11,8 +11,8 @@ use rml_rtmp::rml_amf0::Amf0Value;
 
 use super::enhanced;
 use crate::{
-    config::RtmpUrl,
-    rtmp::{Caller, Heard, Message, amf, information, kind, quoted},
+    config::{RtmpUrl, without_secrets},
+    rtmp::{Caller, Heard, Message, amf, information, kind},
 };
 
 /// From the connection until the source says that it plays.
@@ -27,6 +27,8 @@ const BUFFER_MS: u32 = 500;
 const LIVE_OR_RECORDED: f64 = -2_000.0;
 /// Letters kept of what the source calls itself.
 const SERVER_NAME_MAX_LETTERS: usize = 128;
+/// And of what it says.
+const REASON_MAX_LETTERS: usize = 200;
 /// Type, size, time and stream of a message within an aggregate (section 7.1.6), and the size once more behind it.
 const TAG_HEADER_BYTES: usize = 11;
 const TAG_TRAILER_BYTES: usize = 4;
@@ -274,8 +276,10 @@ impl PlayClient {
     }
 
     fn fail(&mut self, reason: &str) {
-        let key = self.url.key.as_str();
-        self.end.get_or_insert_with(|| PlayEnd::Failed(quoted(reason, key)));
+        // It may repeat the key, or a part.
+        let told = without_secrets(reason, self.url.secrets());
+        let letters = told.chars().filter(|letter| !letter.is_control()).take(REASON_MAX_LETTERS);
+        self.end.get_or_insert_with(|| PlayEnd::Failed(letters.collect()));
     }
 }
 

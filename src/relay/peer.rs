@@ -1,0 +1,383 @@
+//! WebRTC sessions with other servers, of the `webrtc` crate: an offer with all its candidates, the answer, and what becomes of the connection.
+//! For sending and receiving both; how offers and answers travel is [`super::endpoint`]'s.
+//!
+//! The crate runs each connection in a task of its own, behind bounded channels. What it is not trusted with: a panic there ends its task
+//! and nothing else, and is seen here as a write that fails; the state of a connection is watched, so no word of it is lost or piles up.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use rtc::{
+    ice::mdns::MulticastDnsMode,
+    interceptor::{Attribute, Interceptor, NackGeneratorBuilder, NackResponderBuilder, Packet, ReceiverReportBuilder},
+    interceptor::{Registry, Slot, StreamInfo, TaggedPacket},
+    media_stream::MediaStreamTrack,
+    peer_connection::{
+        configuration::{media_engine::MediaEngine, setting_engine::SettingEngineBuilder},
+        sdp::RTCSessionDescription,
+    },
+    rtcp::{
+        payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication},
+        sender_report::SenderReport,
+    },
+    rtp_transceiver::{
+        RTCRtpTransceiverDirection, RTCRtpTransceiverInit,
+        rtp_sender::{
+            RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+            RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
+        },
+    },
+    sansio::Protocol,
+};
+use sluice_signaling::sdp::{AcceptedCodec, NegotiatedMedia};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use webrtc::{
+    media_stream::{track_local::static_rtp::TrackLocalStaticRTP, track_remote::TrackRemote},
+    peer_connection::{
+        PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState,
+    },
+    runtime::TokioRuntime,
+};
+
+use crate::media::MediaKind;
+
+/// Until the addresses of this machine are known: nobody is asked for them.
+const GATHER_DEADLINE: Duration = Duration::from_secs(5);
+/// From the answer until media can flow.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// To say goodbye in.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+/// Silence after which a connection counts as shaky, and how long it may be that before it is lost.
+const SHAKY_AFTER: Duration = Duration::from_secs(5);
+const LOST_AFTER: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// Sockets of a connection, one for each address of this machine.
+const ADDRESSES_MAX: usize = 8;
+/// Packets kept for repeats, of each track: a second of 10 Mb/s. A power of two.
+const REPEAT_PACKETS: u16 = 1_024;
+/// A session has one track of pictures and one of sound.
+const TRACKS_MAX: usize = 2;
+
+/// A connection to another server.
+pub(super) struct Peer {
+    connection: Box<dyn PeerConnection>,
+    states: watch::Receiver<RTCPeerConnectionState>,
+    gathered: watch::Receiver<bool>,
+    /// Those that the other side sends, at most [`TRACKS_MAX`].
+    pub tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
+}
+
+/// What the connection tells.
+struct Told {
+    states: watch::Sender<RTCPeerConnectionState>,
+    gathered: watch::Sender<bool>,
+    tracks: mpsc::Sender<Arc<dyn TrackRemote>>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Told {
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        self.gathered.send_replace(state == RTCIceGatheringState::Complete);
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        self.states.send_replace(state);
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        let _ = self.tracks.try_send(track);
+    }
+}
+
+impl Peer {
+    /// `media`: the sections to be offered, with their codecs, as [`sluice_signaling::sdp::offered`] makes them. `loopback`: the server is on
+    /// this machine.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn new(media: &[NegotiatedMedia], loopback: bool) -> Result<Self, String> {
+        let mut engine = MediaEngine::default();
+        for section in media {
+            codecs(&mut engine, section).map_err(|error| format!("no offer: {error}"))?;
+        }
+        let registry = Registry::new()
+            .with(Slot::NackResponder, NackResponderBuilder::new().with_size(REPEAT_PACKETS).build())
+            .with(Slot::NackGenerator, NackGeneratorBuilder::new().build())
+            .with(Slot::ReceiverReport, ReceiverReportBuilder::new().build())
+            .with(Slot::Custom(usize::MAX), Feedback::default());
+        let settings = SettingEngineBuilder::new()
+            .with_ice_timeouts(Some(SHAKY_AFTER), Some(LOST_AFTER), Some(KEEP_ALIVE_INTERVAL))
+            .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+            .with_include_loopback_candidate(loopback)
+            .build();
+        let (states, states_told) = watch::channel(RTCPeerConnectionState::New);
+        let (gathered, gathered_told) = watch::channel(false);
+        let (tracks, tracks_told) = mpsc::channel(TRACKS_MAX);
+        let connection = PeerConnectionBuilder::new()
+            .with_media_engine(engine)
+            .with_setting_engine(settings)
+            .with_interceptor_registry(registry)
+            .with_handler(Arc::new(Told { states, gathered, tracks }))
+            .with_runtime(Arc::new(TokioRuntime))
+            .with_udp_addrs(addresses(loopback).into_iter().map(|ip| (ip, 0)).collect())
+            .build()
+            .await
+            .map_err(|error| format!("no WebRTC connection: {error}"))?;
+        let connection = Box::new(connection);
+        Ok(Self { connection, states: states_told, gathered: gathered_told, tracks: tracks_told })
+    }
+
+    /// Offers to send a track in this codec, under random names of its own.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn send(&self, kind: MediaKind, codec: &AcceptedCodec) -> Result<Sending, String> {
+        let ssrc = rand::random();
+        let rtx = codec.rtx_payload_type.map(|_| RTCRtpRtxParameters { ssrc: rand::random() });
+        let encoding = RTCRtpEncodingParameters {
+            rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), rtx, ..Default::default() },
+            codec: parameters(codec).rtp_codec,
+            ..Default::default()
+        };
+        let of_kind = rtp_kind(kind);
+        let track =
+            MediaStreamTrack::new("sluice".into(), kind.as_str().into(), kind.as_str().into(), of_kind, vec![encoding]);
+        let track = Arc::new(TrackLocalStaticRTP::new(track));
+        let only = RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Sendonly, ..Default::default() };
+        let added = self.connection.add_transceiver_from_track(track.clone(), Some(only)).await;
+        let transceiver = added.map_err(|error| format!("no offer: {error}"))?;
+        Ok(Sending { ssrc, track, transceiver })
+    }
+
+    /// Offers to receive a track.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn receive(&self, kind: MediaKind) -> Result<(), String> {
+        let only = RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() };
+        let added = self.connection.add_transceiver_from_kind(rtp_kind(kind), Some(only)).await;
+        added.map(|_| ()).map_err(|error| format!("no offer: {error}"))
+    }
+
+    /// The offer, with all addresses of this machine.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn offer(&mut self) -> Result<String, String> {
+        let told = |error: webrtc::error::Error| format!("no offer: {error}");
+        let offer = self.connection.create_offer(None).await.map_err(told)?;
+        self.connection.set_local_description(offer).await.map_err(told)?;
+        let gathered = timeout(GATHER_DEADLINE, self.gathered.wait_for(|gathered| *gathered)).await;
+        if !gathered.is_ok_and(|gathered| gathered.is_ok()) {
+            return Err("no offer: the addresses of this machine were not found out".into());
+        }
+        let offer = self.connection.local_description().await;
+        offer.map(|offer| offer.sdp).ok_or_else(|| "no offer: there is no description".into())
+    }
+
+    /// Takes the answer, and waits until media can flow.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn connect(&mut self, answer: String) -> Result<(), String> {
+        let answer = RTCSessionDescription::answer(answer).map_err(|error| format!("its answer is no SDP: {error}"))?;
+        let taken = self.connection.set_remote_description(answer).await;
+        taken.map_err(|error| format!("its answer cannot be used: {error}"))?;
+        let settled = |state: &RTCPeerConnectionState| *state == RTCPeerConnectionState::Connected || is_over(*state);
+        match timeout(CONNECT_DEADLINE, self.states.wait_for(settled)).await {
+            Ok(Ok(state)) if *state == RTCPeerConnectionState::Connected => Ok(()),
+            Ok(_) => Err("it answered, but no connection for media came up: is UDP let through?".into()),
+            Err(_) => Err("it answered, but no connection for media came up within 10 s: is UDP let through?".into()),
+        }
+    }
+
+    /// Waits until the connection is lost.
+    pub(super) async fn lost(&mut self) -> String {
+        match self.states.wait_for(|state| is_over(*state)).await.map(|state| *state) {
+            Ok(RTCPeerConnectionState::Closed) => "it closed the connection".into(),
+            Ok(_) => "the connection for media is lost".into(),
+            Err(_) => "the connection for media has failed".into(),
+        }
+    }
+
+    pub(super) async fn close(self) {
+        let _ = timeout(CLOSE_DEADLINE, self.connection.close()).await;
+    }
+}
+
+/// A track that is sent.
+pub(super) struct Sending {
+    pub ssrc: u32,
+    pub track: Arc<TrackLocalStaticRTP>,
+    transceiver: Arc<dyn webrtc::rtp_transceiver::RtpTransceiver>,
+}
+
+impl Sending {
+    /// The payload type that the answer chose; none: it refuses the track.
+    pub(super) async fn payload_type(&self) -> Option<u8> {
+        let direction = self.transceiver.current_direction().await.ok()?;
+        let sender = self.transceiver.sender().await.ok()??;
+        let codecs = sender.get_parameters().await.ok()?.rtp_parameters.codecs;
+        Some(codecs.first()?.payload_type).filter(|_| direction.has_send())
+    }
+}
+
+fn is_over(state: RTCPeerConnectionState) -> bool {
+    matches!(state, RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed)
+}
+
+fn rtp_kind(kind: MediaKind) -> RtpCodecKind {
+    match kind {
+        MediaKind::Audio => RtpCodecKind::Audio,
+        MediaKind::Video => RtpCodecKind::Video,
+    }
+}
+
+/// Registers what a section offers.
+fn codecs(engine: &mut MediaEngine, section: &NegotiatedMedia) -> Result<(), webrtc::error::Error> {
+    let kind = rtp_kind(section.kind);
+    for codec in &section.codecs {
+        engine.register_codec(parameters(codec), kind)?;
+        if let Some(payload_type) = codec.rtx_payload_type {
+            let rtx = RTCRtpCodec {
+                mime_type: "video/rtx".into(),
+                clock_rate: codec.codec.clock_rate_hz(),
+                sdp_fmtp_line: format!("apt={}", codec.payload_type),
+                ..Default::default()
+            };
+            engine.register_codec(RTCRtpCodecParameters { rtp_codec: rtx, payload_type }, kind)?;
+        }
+    }
+    // Which section a packet belongs to, for servers that do not go by what the offer says of SSRCs.
+    let uri = "urn:ietf:params:rtp-hdrext:sdes:mid".to_owned();
+    engine.register_header_extension(RTCRtpHeaderExtensionCapability { uri }, kind, None)
+}
+
+fn parameters(codec: &AcceptedCodec) -> RTCRtpCodecParameters {
+    let feedback = |typ: &str, parameter: &str| RTCPFeedback { typ: typ.into(), parameter: parameter.into() };
+    let kind = codec.codec.kind();
+    let rtcp_feedback = match kind {
+        MediaKind::Audio => Vec::new(),
+        MediaKind::Video => vec![feedback("nack", ""), feedback("nack", "pli"), feedback("ccm", "fir")],
+    };
+    let rtp_codec = RTCRtpCodec {
+        mime_type: format!("{}/{}", kind.as_str(), codec.codec.sdp_name()),
+        clock_rate: codec.codec.clock_rate_hz(),
+        channels: if kind == MediaKind::Audio { codec.channels.into() } else { 0 },
+        sdp_fmtp_line: codec.fmtp.clone(),
+        rtcp_feedback,
+    };
+    RTCRtpCodecParameters { rtp_codec, payload_type: codec.payload_type }
+}
+
+/// The addresses that connections are made from.
+fn addresses(loopback: bool) -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut own: Vec<_> = interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| is_usable(ip, loopback)).collect();
+    own.sort_by_key(|ip| (ip.is_loopback() != loopback, ip.is_ipv6()));
+    own.dedup();
+    own.truncate(ADDRESSES_MAX);
+    own
+}
+
+/// Link-local ones need a zone, which SDP cannot carry.
+fn is_usable(ip: &IpAddr, loopback: bool) -> bool {
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !ip.is_unspecified() && !is_link_local && (loopback || !ip.is_loopback())
+}
+
+/// Hands on requests for keyframes, to the tracks that are sent, and sender reports, of those that come. All else that the other side says is for
+/// those who act on it before: the last of them is here.
+#[derive(Default)]
+struct Feedback {
+    read: std::collections::VecDeque<TaggedPacket>,
+    write: std::collections::VecDeque<TaggedPacket>,
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for Feedback {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = rtc::shared::error::Error;
+    type Time = std::time::Instant;
+
+    fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Self::Error> {
+        if let Packet::Rtcp(packets) = &mut message.message.packet {
+            packets.retain(|packet| {
+                let packet = packet.as_any();
+                packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() || packet.is::<SenderReport>()
+            });
+            if packets.is_empty() {
+                return Ok(());
+            }
+            message.message.add(Attribute::DeliverToApplication);
+        }
+        self.read.push_back(message);
+        Ok(())
+    }
+
+    fn poll_read(&mut self) -> Option<Self::Rout> {
+        self.read.pop_front()
+    }
+
+    fn handle_write(&mut self, message: TaggedPacket) -> Result<(), Self::Error> {
+        self.write.push_back(message);
+        Ok(())
+    }
+
+    fn poll_write(&mut self) -> Option<Self::Wout> {
+        self.write.pop_front()
+    }
+}
+
+impl Interceptor for Feedback {
+    fn bind_local_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
+    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_signaling::sdp::offered;
+
+    use super::*;
+    use crate::media::{Codec, TrackFormat};
+
+    #[tokio::test]
+    async fn an_offer_has_each_track_in_its_codec_and_the_addresses_of_this_machine() {
+        let format = |codec, fmtp: &str, channels| TrackFormat { codec, fmtp: fmtp.into(), channels };
+        let live = [format(Codec::H264, "profile-level-id=640c1f", 1), format(Codec::Opus, "", 2)];
+        let mut media = offered(&live).media;
+        media.iter_mut().for_each(|section| section.codecs.truncate(1));
+        let mut peer = Peer::new(&media, true).await.unwrap();
+        for section in &media {
+            peer.send(section.kind, section.codecs.first().unwrap()).await.unwrap();
+        }
+        let offer = peer.offer().await.unwrap();
+        for line in [
+            "m=video 9 UDP/TLS/RTP/SAVPF 96 97",
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+            "a=rtpmap:96 H264/90000",
+            "a=fmtp:96 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640c1f",
+            "a=fmtp:97 apt=96",
+            "a=rtcp-fb:96 nack pli",
+            "a=rtpmap:111 opus/48000/2",
+            "a=sendonly",
+            "a=ssrc-group:FID",
+            "a=extmap:",
+            "a=candidate:",
+            "a=end-of-candidates",
+        ] {
+            assert!(offer.lines().any(|at| at.trim_end().starts_with(line)), "no {line} in\n{offer}");
+        }
+        assert_eq!(offer.matches("a=sendonly").count(), 2, "{offer}");
+        assert!(!offer.contains("m=application") && !offer.contains(".local"), "{offer}");
+        peer.close().await;
+    }
+}
