@@ -101,8 +101,7 @@ pub struct Metrics {
     pub viewers: Family<ProtocolLabel, Gauge>,
     /// From one publisher to the one that stood by.
     hand_overs: Family<PriorityLabel, Counter>,
-    /// Streams that are sent on now, one for each target.
-    pub relays: Gauge,
+    relays: Family<DirectionLabel, Gauge>,
     relay_connections: Family<RelayLabels, Counter>,
     pub relay_bytes: BothWays,
     pub rtp_packets: BothWays,
@@ -147,7 +146,7 @@ impl Metrics {
             publishers: Family::default(),
             viewers: Family::default(),
             hand_overs: Family::default(),
-            relays: Gauge::default(),
+            relays: Family::default(),
             relay_connections: Family::default(),
             relay_bytes,
             rtp_packets,
@@ -187,7 +186,11 @@ impl Metrics {
             "Times that a stream went over to the publisher that stood by",
             metrics.hand_overs.clone(),
         );
-        r.register("relays", "Streams that are sent on now, one for each target", metrics.relays.clone());
+        r.register(
+            "relays",
+            "Streams that are sent on to another server now, one for each target",
+            metrics.relays.clone(),
+        );
         r.register(
             "relay_connections",
             "Connections to other servers: those that came to carry a stream, that failed, and that ended as they should",
@@ -259,6 +262,7 @@ impl Metrics {
         for protocol in ["whip", "rtmp"] {
             metrics.publishers.get_or_create(&ProtocolLabel { protocol }).set(0);
         }
+        metrics.relays("push");
         for outcome in ["live", "failed", "ended"] {
             metrics.relay_connections.get_or_create(&RelayLabels { direction: "push", outcome }).inc_by(0);
         }
@@ -277,6 +281,11 @@ impl Metrics {
     /// A request was refused for its token; `reason` as `sluice_signaling::token::Denied::reason` has it.
     pub fn count_auth_failure(&self, reason: &'static str) {
         self.auth_failures.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Connections to other servers that carry a stream now; `direction` as in [`RelayLabels`].
+    pub fn relays(&self, direction: &'static str) -> Gauge {
+        self.relays.get_or_create_owned(&DirectionLabel { direction })
     }
 
     /// What became of a connection to another server; see [`RelayLabels`].
@@ -331,7 +340,7 @@ mod tests {
             "sluice_publishers{protocol=\"rtmp\"} 0",
             "sluice_viewers{protocol=\"whep\"} 0",
             "sluice_publisher_hand_overs_total{to=\"backup\"} 0",
-            "sluice_relays 0",
+            "sluice_relays{direction=\"push\"} 0",
             "sluice_relay_connections_total{direction=\"push\",outcome=\"failed\"} 0",
             "sluice_relay_bytes_total{direction=\"out\"} 0",
             "sluice_rtp_packets_total{direction=\"in\"} 7",

@@ -12,6 +12,9 @@ pub const HS256_SECRET_MIN_BYTES: usize = 32;
 /// STUN and TURN servers: browsers warn of more than four, and every answer names them all.
 const ICE_SERVERS_MAX: usize = 8;
 
+/// Targets of `relay.push`: each is looked at whenever a stream changes, and a glob stands for any number of streams.
+const PUSH_TARGETS_MAX: usize = 256;
+
 /// What is wrong with a setting, fit for the user.
 pub(super) struct Fault {
     pub key: &'static str,
@@ -27,6 +30,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     auth(config, &mut faults);
     output(config, &mut faults);
     rtmp(config, &mut faults);
+    relay(config, &mut faults);
     doors(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.level) {
         faults.push(Fault { key: "log.level", message: format!("{:?} is no filter: {error}", config.log.level) });
@@ -79,6 +83,16 @@ fn rtmp(config: &Config, faults: &mut Vec<Fault>) {
             let message = format!("{url:?} is no URL such as rtmp://b.example.net/live, without user and query");
             faults.push(Fault { key: "rtmp.reconnect_to", message });
         }
+    }
+}
+
+fn relay(config: &Config, faults: &mut Vec<Fault>) {
+    let targets = config.relay.push.len();
+    if targets > PUSH_TARGETS_MAX {
+        let message = format!(
+            "{targets} targets are listed; expected {PUSH_TARGETS_MAX} at most. A glob stands for all streams that are called so"
+        );
+        faults.push(Fault { key: "relay.push", message });
     }
 }
 
