@@ -14,6 +14,8 @@ const ICE_SERVERS_MAX: usize = 8;
 
 /// Sources of streams.
 const PULL_SOURCES_MAX: usize = 256;
+/// Targets of `relay.push`: each is looked at whenever a stream changes, and a glob stands for any number of streams.
+const PUSH_TARGETS_MAX: usize = 256;
 
 /// What is wrong with a setting, fit for the user.
 pub(super) struct Fault {
@@ -29,8 +31,9 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     ice(config, &mut faults);
     auth(config, &mut faults);
     output(config, &mut faults);
-    pull(config, &mut faults);
     rtmp(config, &mut faults);
+    relay(config, &mut faults);
+    pull(config, &mut faults);
     doors(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.level) {
         faults.push(Fault { key: "log.level", message: format!("{:?} is no filter: {error}", config.log.level) });
@@ -96,6 +99,16 @@ fn pull(config: &Config, faults: &mut Vec<Fault>) {
     let mut names = HashSet::new();
     if let Some(source) = sources.iter().find(|source| !names.insert(&source.stream)) {
         fault(format!("{} is there twice; a stream has one source", source.stream));
+    }
+}
+
+fn relay(config: &Config, faults: &mut Vec<Fault>) {
+    let targets = config.relay.push.len();
+    if targets > PUSH_TARGETS_MAX {
+        let message = format!(
+            "{targets} targets are listed; expected {PUSH_TARGETS_MAX} at most. A glob stands for all streams that are called so"
+        );
+        faults.push(Fault { key: "relay.push", message });
     }
 }
 

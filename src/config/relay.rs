@@ -51,6 +51,10 @@ pub enum InvalidPushTarget {
     Url,
     #[error("the URL begins with rtmp:// or rtmps://")]
     Scheme,
+    #[error(
+        "user and password in a URL are not sent; put what the target asks for into the key, such as rtmp://host/app/key?token=…"
+    )]
+    UserInfo,
     #[error("the URL has an application and a stream key behind its host: rtmp://host/app/key")]
     Path,
 }
@@ -89,6 +93,9 @@ impl FromStr for RtmpUrl {
             "rtmps" => true,
             _ => return Err(InvalidPushTarget::Scheme),
         };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(InvalidPushTarget::UserInfo);
+        }
         let host = match url.host().ok_or(InvalidPushTarget::Url)? {
             Host::Domain(name) => name.to_owned(),
             Host::Ipv4(address) => address.to_string(),
@@ -170,6 +177,8 @@ mod tests {
             ("a/b rtmp://h/live/k", InvalidPushTarget::Streams),
             ("cam1 h/live/k", InvalidPushTarget::Url),
             ("cam1 http://h/live/k", InvalidPushTarget::Scheme),
+            ("cam1 rtmp://me:secret@h/live/k", InvalidPushTarget::UserInfo),
+            ("cam1 rtmp://me@h/live/k", InvalidPushTarget::UserInfo),
             ("cam1 rtmp://h/live", InvalidPushTarget::Path),
             ("cam1 rtmp://h/live/", InvalidPushTarget::Path),
         ] {

@@ -169,6 +169,17 @@ fn values_out_of_range_name_the_range() {
 }
 
 #[test]
+fn targets_are_bounded_and_what_their_urls_hold_is_not_repeated() {
+    let targets = |count: usize| format!("[relay]\npush = [{}]\n", "'cam1 rtmp://h/live/k',".repeat(count));
+    refused(&targets(257), "sluice.toml:2: relay.push: 257 targets are listed", &["256 at most"]);
+    Config::load(&file(&targets(256))).unwrap();
+    let user = "[relay]\npush = ['cam1 rtmp://me:hunter2@h/live/k']\n";
+    let instead = ["user and password in a URL are not sent", "rtmp://host/app/key?token="];
+    refused(user, "sluice.toml:2: relay.push: ", &instead);
+    assert!(!Config::load(&file(user)).unwrap_err().to_string().contains("hunter2"));
+}
+
+#[test]
 fn open_auth_beyond_loopback_is_refused_with_both_ways_out() {
     let ways_out = ["auth.mode = \"jwt\"", "auth.allow_open = true"];
     refused("[http]\nlisten = '0.0.0.0:8080'\n", "sluice.toml:2: http.listen: 0.0.0.0:8080 can be reached", &ways_out);

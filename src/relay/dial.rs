@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -16,6 +17,12 @@ use crate::config::RtmpUrl;
 
 /// Until a connection stands, TLS included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A target that acknowledges nothing for so long has gone, whatever the kernel still takes for it.
+#[cfg(target_os = "linux")]
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Between looks at one that there is nothing to send to.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Both ways of a connection.
 pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -66,6 +73,7 @@ impl Connector {
         let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true);
         let peer = stream.peer_addr().map_err(|error| error.to_string())?;
+        watch(&stream);
         if !url.tls {
             return Ok((Box::new(stream), peer));
         }
@@ -73,5 +81,33 @@ impl Connector {
         let name = ServerName::try_from(url.host.clone()).map_err(|error| error.to_string())?;
         let encrypted = tls.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
         Ok((Box::new(encrypted), peer))
+    }
+}
+
+/// Lets the kernel notice that the other side has gone. Where it cannot, writing does, later.
+fn watch(stream: &TcpStream) {
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keep_alive);
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+        let _ = setsockopt(stream, TcpUserTimeout, &(SILENCE_MAX.as_millis() as u32));
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use nix::sys::socket::{getsockopt, sockopt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_watches_who_acknowledges_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        watch(&stream);
+        assert_eq!(getsockopt(&stream, sockopt::TcpUserTimeout), Ok(15_000));
+        assert_eq!(getsockopt(&stream, sockopt::KeepAlive), Ok(true));
+        assert_eq!(getsockopt(&stream, sockopt::TcpKeepIdle), Ok(5));
     }
 }

@@ -30,6 +30,11 @@ impl MessageWriter {
         std::mem::take(&mut self.out)
     }
 
+    /// Of what [`Self::take`] will give.
+    pub fn waiting_bytes(&self) -> usize {
+        self.out.len()
+    }
+
     /// From here on chunks have so many bytes, at most 2^31 - 1, and the peer is told.
     pub fn set_chunk_bytes(&mut self, bytes: u32) {
         // Cannot fail: the size is in range, and the message short.

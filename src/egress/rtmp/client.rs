@@ -93,6 +93,11 @@ impl PublishClient {
         self.writer.take()
     }
 
+    /// Of what [`Self::take_output`] will give.
+    pub fn output_bytes(&self) -> usize {
+        self.writer.waiting_bytes()
+    }
+
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.deadline
     }

@@ -67,8 +67,10 @@ pub struct Pull {
     /// Connections begun so far.
     pub attempts: u32,
     pub bytes_received: u64,
-    /// What went wrong last; null while it is live.
+    /// What is wrong at present.
     pub problem: Option<String>,
+    /// What went wrong last, also after it has been mended.
+    pub last_failure: Option<RelayFailure>,
 }
 
 /// A stream and who watches it.
@@ -92,7 +94,7 @@ pub struct Push {
     /// Its URL without the stream key.
     #[schema(example = "rtmp://a.example.net:1935/live2")]
     pub target: String,
-    /// `connecting`, `live` or `retrying`.
+    /// `connecting`, `live` or `retrying`; `waiting` where as many streams are sent on already as may be.
     #[schema(example = "live")]
     pub state: &'static str,
     /// Since when it is that.
@@ -101,8 +103,19 @@ pub struct Push {
     /// Connections begun so far.
     pub attempts: u32,
     pub bytes_sent: u64,
-    /// What went wrong last, or what of the stream is not sent.
+    /// What is wrong at present, or what of the stream is not sent.
     pub problem: Option<String>,
+    /// What went wrong last, also after it has been mended.
+    pub last_failure: Option<RelayFailure>,
+}
+
+/// Why a target was not sent a stream, or no longer; or why nothing came from a source.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RelayFailure {
+    #[schema(example = "it closed the connection")]
+    pub reason: String,
+    #[schema(example = "2026-01-31T12:00:05.000Z")]
+    pub at: String,
 }
 
 /// Pictures that are encoded anew.
@@ -328,6 +341,7 @@ impl From<PullReport> for Pull {
             attempts: report.attempts,
             bytes_received: report.received_bytes,
             problem: report.problem,
+            last_failure: report.last_failure.map(|(reason, at)| RelayFailure { reason, at: rfc3339(at) }),
         }
     }
 }
@@ -368,6 +382,7 @@ impl From<RelayReport> for Push {
             attempts: report.attempts,
             bytes_sent: report.sent_bytes,
             problem: report.problem,
+            last_failure: report.last_failure.map(|(reason, at)| RelayFailure { reason, at: rfc3339(at) }),
         }
     }
 }

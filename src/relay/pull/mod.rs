@@ -77,8 +77,10 @@ pub struct PullReport {
     pub attempts: u32,
     /// Of all connections.
     pub received_bytes: u64,
-    /// What went wrong last, in words.
+    /// What is wrong now, in words.
     pub problem: Option<String>,
+    /// What went wrong last, and when, whatever came after it.
+    pub last_failure: Option<(String, SystemTime)>,
 }
 
 /// Where a source's task is, for those who wait for its stream.
@@ -164,6 +166,7 @@ impl Pulls {
                 attempts: 0,
                 received_bytes: 0,
                 problem: None,
+                last_failure: None,
             };
             let source = Source {
                 stream: streams.get_or_create(&settings.stream),

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use sluice_signaling::priority::Priority;
@@ -96,7 +96,10 @@ impl SourceTask {
             }
             let wait = retry.next();
             warn!("not fetched: {ending}; trying again in {:.1} s", wait.as_secs_f64());
-            self.source.show(PullState::Retrying, |report| report.problem = Some(ending.to_string()));
+            self.source.show(PullState::Retrying, |report| {
+                report.problem = Some(ending.to_string());
+                report.last_failure = Some((ending.to_string(), SystemTime::now()));
+            });
             self.source.phase.send_replace(Phase::Decided);
             tokio::select! {
                 () = sleep(wait) => {}
@@ -158,7 +161,7 @@ impl<'a> Standing<'a> {
         if self.live_since.is_none() {
             self.live_since = Some(Instant::now());
             self.pulls.metrics.count_relay("pull", "live");
-            self.pulls.metrics.relays.inc();
+            self.pulls.metrics.relays("pull").inc();
             self.source.show(PullState::Live, |report| report.problem = None);
         }
         if self.decided {
@@ -189,7 +192,7 @@ impl<'a> Standing<'a> {
 
     fn end(self) {
         if self.live_since.is_some() {
-            self.pulls.metrics.relays.dec();
+            self.pulls.metrics.relays("pull").dec();
         }
     }
 }
