@@ -39,6 +39,17 @@ export interface Push {
   last_failure: { reason: string; at: string } | null;
 }
 
+/** A stream's source, as the API has it. */
+export interface PullState {
+  source: string;
+  on_demand: boolean;
+  state: string;
+  attempts: number;
+  bytes_received: number;
+  problem: string | null;
+  last_failure: { reason: string; at: string } | null;
+}
+
 /** The API's view of a stream, as far as tests look at it. */
 export interface StreamState {
   name: string;
