@@ -43,9 +43,9 @@ pub const OUTCOMES: [&str; 12] = [
     "unserved",
     "unanswered",
 ];
-const PROTOCOLS: [&str; 5] = ["whip", "whep", "rtmp", "rtmp-pull", "hls"];
+const PROTOCOLS: [&str; 6] = ["whip", "whep", "rtmp", "rtmp-pull", "whep-pull", "hls"];
 
-/// `protocol`: `whip`, `whep`, `rtmp`, `rtmp-pull`, `hls`. `outcome`: one of [`OUTCOMES`].
+/// `protocol`: `whip`, `whep`, `rtmp`, `rtmp-pull`, `whep-pull`, `hls`. `outcome`: one of [`OUTCOMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
     pub protocol: &'static str,
@@ -263,7 +263,7 @@ impl Metrics {
                 metrics.sessions.get_or_create(&OutcomeLabels { protocol, outcome }).inc_by(0);
             }
         }
-        for protocol in ["whip", "rtmp", "rtmp-pull"] {
+        for protocol in ["whip", "rtmp", "rtmp-pull", "whep-pull"] {
             metrics.publishers.get_or_create(&ProtocolLabel { protocol }).set(0);
         }
         for direction in ["push", "pull"] {

@@ -14,7 +14,7 @@ pub struct RelayConfig {
     /// Targets, each a stream's name or a glob, and a URL: `"cam1 rtmp://a.example.net/live2/KEY"`. Default: none. A stream is sent to each target
     /// that is for it, while it is live; each costs what is sent, and AAC encoding where the publisher sends Opus.
     pub push: Vec<PushTarget>,
-    /// Sources, each a stream's name, a URL, and perhaps `on-demand`: `"cam1 rtmp://a.example.net/live/KEY"`. Default: none. What comes from a
+    /// Sources, each a stream's name, a URL of RTMP or WHEP, and perhaps `bearer=TOKEN` and `on-demand`: `"cam1 rtmp://a.example.net/live/KEY"`. Default: none. What comes from a
     /// source is published here under that name, as long as nobody else does that; each costs what a publisher costs.
     pub pull: Vec<PullSource>,
 }

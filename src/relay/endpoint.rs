@@ -1,7 +1,7 @@
 //! WHIP and WHEP endpoints of other servers (RFC 9725, draft-ietf-wish-whep): an offer out, an answer in, and a goodbye at the end. Knows no
 //! media. What an endpoint says is bounded, and told without its secrets.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, header, redirect};
 
@@ -15,6 +15,8 @@ const GOODBYE_DEADLINE: Duration = Duration::from_secs(2);
 const BODY_MAX_BYTES: usize = 64 * 1024;
 /// A load balancer, and the server that it names (RFC 9725 section 4.5).
 const REDIRECTS_MAX: usize = 3;
+/// Letters kept of what a server calls itself.
+const SERVER_NAME_MAX_LETTERS: usize = 128;
 /// Letters kept of what the other side says.
 const DETAIL_MAX_LETTERS: usize = 200;
 
@@ -29,6 +31,31 @@ pub(super) struct Accepted {
     /// The answer's SDP.
     pub answer: String,
     pub session: Session,
+    /// Where the answer came from.
+    pub remote: Option<SocketAddr>,
+    /// What the server calls itself; empty when it does not.
+    pub server_name: String,
+}
+
+/// Why there is no session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// In words.
+    pub reason: String,
+    /// When the endpoint wants to be asked again.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self { reason, retry_after: None }
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
 }
 
 /// A session at an endpoint, until it is told goodbye.
@@ -56,6 +83,14 @@ impl Endpoints {
     /// # Errors
     /// Why there is no session, in words.
     pub(super) async fn open(&self, endpoint: &EndpointUrl, offer: String) -> Result<Accepted, String> {
+        self.ask(endpoint, offer).await.map_err(|refusal| refusal.reason)
+    }
+
+    /// Offers.
+    ///
+    /// # Errors
+    /// Why there is no session, and when to try again.
+    pub(super) async fn ask(&self, endpoint: &EndpointUrl, offer: String) -> Result<Accepted, Refusal> {
         let mut url = endpoint.url().clone();
         for _ in 0..=REDIRECTS_MAX {
             let request = self.client.post(url.clone()).header(header::CONTENT_TYPE, "application/sdp");
@@ -65,22 +100,28 @@ impl Endpoints {
                 StatusCode::CREATED => {
                     // Relative to where the last redirect led.
                     let location = location(&response, &url);
+                    let remote = response.remote_addr();
+                    let server = header_text(&response, header::SERVER).unwrap_or_default();
+                    let server_name = server.chars().take(SERVER_NAME_MAX_LETTERS).collect();
                     let answer = body(response).await?;
                     let session = Session { url: location, endpoint: endpoint.clone() };
-                    return Ok(Accepted { answer, session });
+                    return Ok(Accepted { answer, session, remote, server_name });
                 }
                 StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
                     let to = location(&response, &url).filter(|to| matches!(to.scheme(), "http" | "https"));
                     url = to.ok_or("it redirects without saying where")?;
                 }
                 status => {
+                    let seconds = header_text(&response, header::RETRY_AFTER).and_then(|text| text.parse().ok());
+                    let retry_after = seconds.map(Duration::from_secs);
                     let detail = body(response).await.ok().and_then(|body| detail(&body));
                     let detail = detail.map(|detail| without_secrets(&detail, endpoint.secrets()));
-                    return Err(refusal(status, endpoint.token().is_some(), detail.as_deref()));
+                    let reason = refusal(status, endpoint.token().is_some(), detail.as_deref());
+                    return Err(Refusal { reason, retry_after });
                 }
             }
         }
-        Err(format!("it redirects more than {REDIRECTS_MAX} times"))
+        Err(format!("it redirects more than {REDIRECTS_MAX} times").into())
     }
 
     /// Ends a session. Whatever is answered, there is nothing more to be done.
@@ -101,9 +142,12 @@ fn authorised(request: RequestBuilder, endpoint: &EndpointUrl, to: &Url) -> Requ
     }
 }
 
+fn header_text(response: &Response, name: header::HeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
 fn location(response: &Response, base: &Url) -> Option<Url> {
-    let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
-    base.join(location).ok()
+    base.join(header_text(response, header::LOCATION)?).ok()
 }
 
 async fn body(mut response: Response) -> Result<String, String> {
@@ -143,24 +187,24 @@ fn detail(body: &str) -> Option<String> {
     Some(letters.collect::<String>()).filter(|detail| !detail.is_empty())
 }
 
-/// What a status means for the one who has set the target.
+/// What a status means for the one who has set it.
 fn refusal(status: StatusCode, with_token: bool, detail: Option<&str>) -> String {
     let what = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if with_token => "the target refuses the token",
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if with_token => "it refuses the token",
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "the target wants a token; write it behind the URL, as bearer=TOKEN"
+            "it wants a token; write one behind the URL, as bearer=TOKEN"
         }
-        StatusCode::NOT_FOUND | StatusCode::GONE => "the target knows no such endpoint, or no such stream",
+        StatusCode::NOT_FOUND | StatusCode::GONE => "it knows no such endpoint, or no such stream",
         StatusCode::METHOD_NOT_ALLOWED => "there is no WHIP or WHEP endpoint at that URL",
-        StatusCode::CONFLICT => "the target has the stream already, or not yet",
+        StatusCode::CONFLICT => "it has the stream already, or not yet",
         StatusCode::NOT_ACCEPTABLE | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::UNPROCESSABLE_ENTITY => {
-            "the target takes none of these codecs"
+            "it takes none of these codecs"
         }
-        StatusCode::TOO_MANY_REQUESTS => "the target takes no more requests for now",
-        StatusCode::SERVICE_UNAVAILABLE => "the target takes no sessions at present",
-        status if status.is_redirection() => "the target redirects by a status that would not keep the offer",
-        status if status.is_server_error() => "the target failed",
-        _ => "the target refuses the offer",
+        StatusCode::TOO_MANY_REQUESTS => "it takes no more requests for now",
+        StatusCode::SERVICE_UNAVAILABLE => "it takes no sessions at present",
+        status if status.is_redirection() => "it redirects by a status that would not keep the offer",
+        status if status.is_server_error() => "it failed",
+        _ => "it refuses the offer",
     };
     let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
     format!("{what} ({status}){detail}")
@@ -232,14 +276,14 @@ mod tests {
     async fn refusals_are_told_in_words_without_secrets() {
         let problem = "403 Forbidden\n\n{\"title\":\"no\",\"detail\":\"a.b.c may not publish wxyz\"}";
         let (refused, _) = opened(vec![problem], Some("a.b.c")).await;
-        assert_eq!(refused.err().unwrap(), "the target refuses the token (403 Forbidden): … may not publish …");
+        assert_eq!(refused.err().unwrap(), "it refuses the token (403 Forbidden): … may not publish …");
         let (refused, _) = opened(vec!["401 Unauthorized"], None).await;
-        let told = "the target wants a token; write it behind the URL, as bearer=TOKEN (401 Unauthorized)";
+        let told = "it wants a token; write one behind the URL, as bearer=TOKEN (401 Unauthorized)";
         assert_eq!(refused.err().unwrap(), told);
         for (answer, told) in [
-            ("404 Not Found\n\n<html>", "the target knows no such endpoint, or no such stream (404 Not Found)"),
-            ("409 Conflict\n\nbusy", "the target has the stream already, or not yet (409 Conflict): busy"),
-            ("302 Found\nLocation: /x", "the target redirects by a status that would not keep the offer (302 Found)"),
+            ("404 Not Found\n\n<html>", "it knows no such endpoint, or no such stream (404 Not Found)"),
+            ("409 Conflict\n\nbusy", "it has the stream already, or not yet (409 Conflict): busy"),
+            ("302 Found\nLocation: /x", "it redirects by a status that would not keep the offer (302 Found)"),
             ("307 Temporary Redirect", "it redirects without saying where"),
         ] {
             assert_eq!(opened(vec![answer], None).await.0.err().unwrap(), told);

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rtc::{
     ice::mdns::MulticastDnsMode,
-    interceptor::{Attribute, Interceptor, NackGeneratorBuilder, NackResponderBuilder, Packet, ReceiverReportBuilder},
+    interceptor::{Attribute, Interceptor, NackResponderBuilder, Packet},
     interceptor::{Registry, Slot, StreamInfo, TaggedPacket},
     media_stream::MediaStreamTrack,
     peer_connection::{
@@ -60,6 +60,10 @@ const REPEAT_PACKETS: u16 = 1_024;
 /// A session has one track of pictures and one of sound.
 const TRACKS_MAX: usize = 2;
 
+/// Which section a packet belongs to, for servers that do not go by what the offer says of SSRCs.
+const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+const ABS_CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+
 /// A connection to another server.
 pub(super) struct Peer {
     connection: Box<dyn PeerConnection>,
@@ -98,14 +102,24 @@ impl Peer {
     /// # Errors
     /// In words.
     pub(super) async fn new(media: &[NegotiatedMedia], loopback: bool) -> Result<Self, String> {
+        Self::with(media, loopback, &[MID]).await
+    }
+
+    /// The same to receive: what the other side may say of its packets is wished for, too. Loss and reports are their reader's to see to.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn receiver(media: &[NegotiatedMedia], loopback: bool) -> Result<Self, String> {
+        Self::with(media, loopback, &[MID, ABS_CAPTURE_TIME]).await
+    }
+
+    async fn with(media: &[NegotiatedMedia], loopback: bool, extensions: &[&str]) -> Result<Self, String> {
         let mut engine = MediaEngine::default();
         for section in media {
-            codecs(&mut engine, section).map_err(|error| format!("no offer: {error}"))?;
+            codecs(&mut engine, section, extensions).map_err(|error| format!("no offer: {error}"))?;
         }
         let registry = Registry::new()
             .with(Slot::NackResponder, NackResponderBuilder::new().with_size(REPEAT_PACKETS).build())
-            .with(Slot::NackGenerator, NackGeneratorBuilder::new().build())
-            .with(Slot::ReceiverReport, ReceiverReportBuilder::new().build())
             .with(Slot::Custom(usize::MAX), Feedback::default());
         let settings = SettingEngineBuilder::new()
             .with_ice_timeouts(Some(SHAKY_AFTER), Some(LOST_AFTER), Some(KEEP_ALIVE_INTERVAL))
@@ -236,7 +250,11 @@ fn rtp_kind(kind: MediaKind) -> RtpCodecKind {
 }
 
 /// Registers what a section offers.
-fn codecs(engine: &mut MediaEngine, section: &NegotiatedMedia) -> Result<(), webrtc::error::Error> {
+fn codecs(
+    engine: &mut MediaEngine,
+    section: &NegotiatedMedia,
+    extensions: &[&str],
+) -> Result<(), webrtc::error::Error> {
     let kind = rtp_kind(section.kind);
     for codec in &section.codecs {
         engine.register_codec(parameters(codec), kind)?;
@@ -250,9 +268,11 @@ fn codecs(engine: &mut MediaEngine, section: &NegotiatedMedia) -> Result<(), web
             engine.register_codec(RTCRtpCodecParameters { rtp_codec: rtx, payload_type }, kind)?;
         }
     }
-    // Which section a packet belongs to, for servers that do not go by what the offer says of SSRCs.
-    let uri = "urn:ietf:params:rtp-hdrext:sdes:mid".to_owned();
-    engine.register_header_extension(RTCRtpHeaderExtensionCapability { uri }, kind, None)
+    for uri in extensions {
+        let uri = (*uri).to_owned();
+        engine.register_header_extension(RTCRtpHeaderExtensionCapability { uri }, kind, None)?;
+    }
+    Ok(())
 }
 
 fn parameters(codec: &AcceptedCodec) -> RTCRtpCodecParameters {

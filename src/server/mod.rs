@@ -121,7 +121,7 @@ impl Server {
         let http_stop = CancellationToken::new();
         let certificate = Certificate::generate()?;
         let pushes_by_tls = config.relay.push.iter().any(|target| target.url.tls);
-        let pulls_by_tls = config.relay.pull.iter().any(|source| source.url.is_tls());
+        let pulls_by_tls = config.relay.pull.iter().any(|source| source.url.is_rtmps());
         let connector = Connector::new(pushes_by_tls || pulls_by_tls)?;
         let packaging = packaging(config)?;
         if let Some(place) = &config.hls.output {

@@ -69,6 +69,8 @@ pub enum Protocol {
     Rtmp,
     /// Fetched from another server by RTMP.
     RtmpPull,
+    /// The same by WHEP.
+    WhepPull,
 }
 
 impl Protocol {
@@ -86,6 +88,7 @@ impl Protocol {
             Self::Whep => "whep",
             Self::Rtmp => "rtmp",
             Self::RtmpPull => "rtmp-pull",
+            Self::WhepPull => "whep-pull",
         }
     }
 

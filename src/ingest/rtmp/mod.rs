@@ -41,7 +41,7 @@ pub(crate) use self::session::tests as testing;
 pub use self::{
     ending::Ending,
     listener::{Door, serve},
-    pull::{PullContext, PullEnding, PullSession},
+    pull::{PullContext, PullSession},
     session::Session,
     tls::{Tls, TlsError},
 };

@@ -6,6 +6,7 @@
 
 mod rtmp;
 mod source;
+mod whep;
 #[cfg(test)]
 mod tests;
 

@@ -15,7 +15,10 @@ use tracing::{info, warn};
 use super::source::{Ended, LOOK_INTERVAL, Standing};
 use crate::{
     config::RtmpUrl,
-    ingest::rtmp::{PullContext, PullEnding, PullSession},
+    ingest::{
+        PullEnding,
+        rtmp::{PullContext, PullSession},
+    },
     media::SessionId,
     relay::dial::Connection,
     track::{EndReason, LayerIndex, Protocol, PublisherControl, TrackIndex},

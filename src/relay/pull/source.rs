@@ -9,11 +9,11 @@ use sluice_signaling::priority::Priority;
 use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
-use super::{Phase, PullState, Pulls, Source, rtmp};
+use super::{Phase, PullState, Pulls, Source, rtmp, whep};
 use crate::{
     config::SourceUrl,
-    ingest::rtmp::PullEnding,
-    relay::retry::{Retry, STEADY},
+    ingest::PullEnding,
+    relay::retry::{LONGEST, Retry, STEADY},
     track::EndReason,
 };
 
@@ -46,6 +46,7 @@ pub(super) struct Standing<'a> {
     first_kind_at: Option<Instant>,
     /// Those who wait for the stream were told.
     decided: bool,
+    retry_after: Option<Duration>,
 }
 
 impl SourceTask {
@@ -66,8 +67,10 @@ impl SourceTask {
             let mut standing = Standing::new(&source, &self.pulls);
             let ended = match &source.settings.url {
                 SourceUrl::Rtmp(url) => rtmp::fetch(url, &mut standing).await,
+                SourceUrl::Whep(endpoint) => whep::fetch(endpoint, &mut standing).await,
             };
             let live_for = standing.live_since.map(|since| since.elapsed());
+            let asked = standing.retry_after.map_or(Duration::ZERO, |asked| asked.min(LONGEST));
             standing.end();
             let ending = match ended {
                 Ended::Unwanted if self.pulls.stop.is_cancelled() => {
@@ -94,7 +97,7 @@ impl SourceTask {
             if live_for.is_some_and(|time| time >= STEADY) {
                 retry.reset();
             }
-            let wait = retry.next();
+            let wait = retry.next().max(asked);
             warn!("not fetched: {ending}; trying again in {:.1} s", wait.as_secs_f64());
             self.source.show(PullState::Retrying, |report| {
                 report.problem = Some(ending.to_string());
@@ -139,7 +142,7 @@ impl SourceTask {
 
 impl<'a> Standing<'a> {
     fn new(source: &'a Source, pulls: &'a Pulls) -> Self {
-        Self { source, pulls, live_since: None, first_kind_at: None, decided: false }
+        Self { source, pulls, live_since: None, first_kind_at: None, decided: false, retry_after: None }
     }
 
     pub(super) fn source(&self) -> &'a Source {
@@ -148,6 +151,11 @@ impl<'a> Standing<'a> {
 
     pub(super) fn pulls(&self) -> &'a Pulls {
         self.pulls
+    }
+
+    /// The source has said when it wants to be asked again.
+    pub(super) fn retry_after(&mut self, wait: Option<Duration>) {
+        self.retry_after = wait;
     }
 
     /// Bytes came.
