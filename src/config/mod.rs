@@ -30,7 +30,7 @@ pub use endpoint_url::{EndpointUrl, InvalidEndpoint};
 pub use keys::{Kind, SETTINGS, Setting};
 pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
 pub use output_place::{InvalidOutputPlace, OutputPlace};
-pub use relay::{InvalidPushTarget, PushTarget, RelayConfig, RtmpUrl};
+pub use relay::{InvalidPushTarget, PushTarget, PushUrl, RelayConfig, RtmpUrl};
 pub use secrets::without_secrets;
 pub use transcode::{Encoder, TranscodeConfig};
 pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};

@@ -60,6 +60,9 @@ const REPEAT_PACKETS: u16 = 1_024;
 /// A session has one track of pictures and one of sound.
 const TRACKS_MAX: usize = 2;
 
+/// RFC 9143 section 15.
+const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+
 /// A connection to another server.
 pub(super) struct Peer {
     connection: Box<dyn PeerConnection>,
@@ -222,6 +225,17 @@ impl Sending {
         let codecs = sender.get_parameters().await.ok()?.rtp_parameters.codecs;
         Some(codecs.first()?.payload_type).filter(|_| direction.has_send())
     }
+
+    /// The id of the extension that says which section a packet belongs to, and the section's name, where both sides have it.
+    pub(super) async fn mid(&self) -> Option<(u8, bytes::Bytes)> {
+        let sender = self.transceiver.sender().await.ok()??;
+        let extensions = sender.get_parameters().await.ok()?.rtp_parameters.header_extensions;
+        let id = extensions.iter().find(|extension| extension.uri == MID_URI)?.id;
+        // Those of a byte (RFC 8285 section 4.2).
+        let id = u8::try_from(id).ok().filter(|id| (1..=14).contains(id))?;
+        let mid = self.transceiver.mid().await.ok()??;
+        (1..=16).contains(&mid.len()).then(|| (id, mid.into()))
+    }
 }
 
 fn is_over(state: RTCPeerConnectionState) -> bool {
@@ -251,7 +265,7 @@ fn codecs(engine: &mut MediaEngine, section: &NegotiatedMedia) -> Result<(), web
         }
     }
     // Which section a packet belongs to, for servers that do not go by what the offer says of SSRCs.
-    let uri = "urn:ietf:params:rtp-hdrext:sdes:mid".to_owned();
+    let uri = MID_URI.to_owned();
     engine.register_header_extension(RTCRtpHeaderExtensionCapability { uri }, kind, None)
 }
 

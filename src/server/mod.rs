@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{AuthMode, Config, NotLive},
+    config::{AuthMode, Config, NotLive, PushTarget, PushUrl},
     egress::{
         hls::{PackagerSettings, WindowSettings},
         whep::SenderSettings,
@@ -33,7 +33,7 @@ use crate::{
     ingest::rtmp::{self, Door, RtmpContext, Tls, TlsError},
     metrics::Metrics,
     packaging::{Output, OutputError, Packaging, PackagingSettings},
-    relay::{Connector, Relays},
+    relay::{Connector, Endpoints, Relays},
     track::{HandOver, Streams},
     transcode::{Reencoding, ReencodingSettings, find_program},
     transport::{Certificate, TransportError},
@@ -67,6 +67,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("relay.push: no TLS to other servers: {0}")]
     RelayTls(#[from] tokio_rustls::rustls::Error),
+    #[error("relay.push: no HTTP to other servers: {0}")]
+    RelayHttp(#[from] reqwest::Error),
     #[error(transparent)]
     Output(#[from] OutputError),
     #[error("no certificate for DTLS: {0}")]
@@ -119,7 +121,10 @@ impl Server {
         let drain = CancellationToken::new();
         let http_stop = CancellationToken::new();
         let certificate = Certificate::generate()?;
-        let connector = Connector::new(config.relay.push.iter().any(|target| target.url.tls))?;
+        let over_tls = |target: &PushTarget| matches!(&target.url, PushUrl::Rtmp(url) if url.tls);
+        let connector = Connector::new(config.relay.push.iter().any(over_tls))?;
+        let over_http = |target: &PushTarget| matches!(target.url, PushUrl::Whip(_));
+        let endpoints = Endpoints::new(config.relay.push.iter().any(over_http))?;
         let packaging = packaging(config)?;
         if let Some(place) = &config.hls.output {
             info!(%place, "HLS is stored, too: who can read there needs no token");
@@ -140,8 +145,8 @@ impl Server {
         let reencoding = reencoding(config, &streams, &metrics, &drain);
         let reencodes = reencoding.is_some();
         let reencoder = reencoding.clone().map(|reencoding| tokio::spawn(reencoding.run(changes.clone())));
-        let relays =
-            Relays::new(config.relay.push.clone(), connector, streams.clone(), metrics.clone(), drain.child_token());
+        let (targets, stop) = (config.relay.push.clone(), drain.child_token());
+        let relays = Relays::new(targets, connector, endpoints, streams.clone(), metrics.clone(), stop);
         let relay = tokio::spawn(relays.clone().run(changes.clone()));
         let rtmp = rtmp_listener.map(|listener| {
             let door = Door { listener, tls: tls.clone(), plain: config.rtmp.plain };
