@@ -32,7 +32,7 @@ pub use keys::{Kind, SETTINGS, Setting};
 pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
 pub use output_place::{InvalidOutputPlace, OutputPlace};
 pub use pull::{InvalidPullSource, PullSource, SourceUrl};
-pub use relay::{InvalidPushTarget, PushTarget, RelayConfig, RtmpUrl};
+pub use relay::{InvalidPushTarget, PushTarget, PushUrl, RelayConfig, RtmpUrl};
 pub use secrets::without_secrets;
 pub use transcode::{Encoder, TranscodeConfig};
 pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};

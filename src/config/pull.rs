@@ -37,13 +37,17 @@ pub enum InvalidPullSource {
     Scheme,
     #[error("the URL has an application and a stream key behind its host: rtmp://host/app/key")]
     Path,
-    #[error("user and password in a URL are not sent: write a token behind the URL, as bearer=TOKEN, or by RTMP behind the key, as ?token=TOKEN")]
+    #[error(
+        "user and password in a URL are not sent: write a token behind the URL, as bearer=TOKEN, or by RTMP behind the key, as ?token=TOKEN"
+    )]
     UserInfo,
     #[error("behind the URL comes nothing but bearer=TOKEN and on-demand")]
     Word,
     #[error("a word is there twice")]
     Twice,
-    #[error("bearer=TOKEN is for WHEP, which is http:// and https://; by RTMP a token is part of the key, as ?token=TOKEN")]
+    #[error(
+        "bearer=TOKEN is for WHEP, which is http:// and https://; by RTMP a token is part of the key, as ?token=TOKEN"
+    )]
     Bearer,
     #[error("a token has letters, digits and -._~+/= only, as bearer=TOKEN")]
     Token,
@@ -101,13 +105,6 @@ impl PullSource {
     }
 }
 
-impl SourceUrl {
-    /// RTMPS.
-    pub fn is_rtmps(&self) -> bool {
-        matches!(self, Self::Rtmp(url) if url.tls)
-    }
-}
-
 /// Without what may be secret.
 impl fmt::Display for SourceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,7 +141,6 @@ mod tests {
     fn a_source_is_a_name_a_url_and_words() {
         let source: PullSource = "cam1 rtmps://user.example.net/live/KEY?token=x.y on-demand".parse().unwrap();
         assert_eq!((source.stream.as_str(), source.on_demand), ("cam1", true));
-        assert!(source.url.is_rtmps());
         assert!(!"cam1 rtmp://h/app/key".parse::<PullSource>().unwrap().on_demand);
         let source: PullSource = "cam3 https://h.example.net/whep/cam3 on-demand bearer=abc.def".parse().unwrap();
         let SourceUrl::Whep(endpoint) = &source.url else { panic!() };

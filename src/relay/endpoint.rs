@@ -23,7 +23,7 @@ const DETAIL_MAX_LETTERS: usize = 200;
 /// Asks endpoints.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
-    client: Client,
+    client: Option<Client>,
 }
 
 /// What an endpoint made of an offer.
@@ -66,16 +66,21 @@ pub(super) struct Session {
 }
 
 impl Endpoints {
+    /// `wanted`: there are endpoints to be asked.
+    ///
     /// # Errors
-    /// When the system has no certificates to trust.
-    pub fn new() -> Result<Self, reqwest::Error> {
+    /// When there are, and the system has no certificates to trust.
+    pub fn new(wanted: bool) -> Result<Self, reqwest::Error> {
+        if !wanted {
+            return Ok(Self { client: None });
+        }
         let client = Client::builder()
             // Followed by hand: a POST stays one, and its token goes to nobody in the clear.
             .redirect(redirect::Policy::none())
             .timeout(REQUEST_DEADLINE)
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client })
+        Ok(Self { client: Some(client) })
     }
 
     /// Offers.
@@ -91,9 +96,10 @@ impl Endpoints {
     /// # Errors
     /// Why there is no session, and when to try again.
     pub(super) async fn ask(&self, endpoint: &EndpointUrl, offer: String) -> Result<Accepted, Refusal> {
+        let client = self.client.as_ref().ok_or("there is no HTTP client")?;
         let mut url = endpoint.url().clone();
         for _ in 0..=REDIRECTS_MAX {
-            let request = self.client.post(url.clone()).header(header::CONTENT_TYPE, "application/sdp");
+            let request = client.post(url.clone()).header(header::CONTENT_TYPE, "application/sdp");
             let response = authorised(request, endpoint, &url).body(offer.clone()).send().await;
             let response = response.map_err(|error| unreachable(&error))?;
             match response.status() {
@@ -126,8 +132,8 @@ impl Endpoints {
 
     /// Ends a session. Whatever is answered, there is nothing more to be done.
     pub(super) async fn close(&self, session: &Session) {
-        let Some(url) = &session.url else { return };
-        let request = authorised(self.client.delete(url.clone()), &session.endpoint, url);
+        let (Some(client), Some(url)) = (&self.client, &session.url) else { return };
+        let request = authorised(client.delete(url.clone()), &session.endpoint, url);
         let _ = request.timeout(GOODBYE_DEADLINE).send().await;
     }
 }
@@ -247,7 +253,7 @@ mod tests {
     async fn opened(answers: Vec<&'static str>, token: Option<&str>) -> (Result<Accepted, String>, Vec<String>) {
         let (port, requests) = server(answers).await;
         let endpoint = EndpointUrl::new(&format!("http://127.0.0.1:{port}/whip/cam1?key=wxyz"), token).unwrap();
-        let accepted = Endpoints::new().unwrap().open(&endpoint, "v=0 offer".into()).await;
+        let accepted = Endpoints::new(true).unwrap().open(&endpoint, "v=0 offer".into()).await;
         (accepted, requests.await.unwrap())
     }
 
@@ -260,7 +266,7 @@ mod tests {
         ];
         let (port, requests) = server(answers).await;
         let endpoint = EndpointUrl::new(&format!("http://127.0.0.1:{port}/whip/cam1"), Some("a.b.c")).unwrap();
-        let endpoints = Endpoints::new().unwrap();
+        let endpoints = Endpoints::new(true).unwrap();
         let accepted = endpoints.open(&endpoint, "v=0 offer".into()).await.unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(accepted.answer, "v=0 answer");
         endpoints.close(&accepted.session).await;
@@ -295,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn who_cannot_be_reached_is_told_without_the_url() {
         let endpoint = EndpointUrl::new("http://127.0.0.1:1/whip/secret-name", None).unwrap();
-        let why = Endpoints::new().unwrap().open(&endpoint, String::new()).await.err().unwrap();
+        let why = Endpoints::new(true).unwrap().open(&endpoint, String::new()).await.err().unwrap();
         assert!(why.contains("refused") && !why.contains("secret-name"), "{why}");
     }
 

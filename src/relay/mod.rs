@@ -1,8 +1,8 @@
 //! Streams sent on to other servers (`relay.push`), in a task for each stream and target; and streams fetched from them (`pull`).
 //!
-//! In: streams of the track tree, by their frame lanes. Out: RTMP and RTMPS connections to servers of others. A task begins when a stream is
-//! published that a target is for, connects again for as long as it is, and ends when its publisher has been away for a while. Knows no
-//! ingest. What a target says can end the connection to it and nothing else.
+//! In: streams of the track tree. Out: RTMP and RTMPS connections to servers of others, of what the frame lane has; and WHIP sessions, of what
+//! workers get. A task begins when a stream is published that a target is for, connects again for as long as it is, and ends when its
+//! publisher has been away for a while. Knows no ingest. What a target says can end the connection to it and nothing else.
 #![allow(clippy::disallowed_methods, reason = "an I/O room: it owns connections, tasks, and their clock")]
 
 mod dial;
@@ -15,8 +15,14 @@ mod retry;
 mod rtmp;
 #[cfg(test)]
 mod tests;
+mod whip;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -27,7 +33,7 @@ use crate::{
     config::PushTarget,
     media::StreamName,
     metrics::Metrics,
-    track::{Stream, Streams},
+    track::{Stream, Streams, WorkerIndex},
 };
 
 pub use dial::Connector;
@@ -41,10 +47,14 @@ use report::Shown;
 /// Tasks at one time, over all streams and targets: each holds a frame lane's queue, a connection, and what waits to be sent.
 const TASKS_MAX: usize = 1_024;
 
+/// What comes by packets is subscribed to like a worker's viewers do. A server has at most 256 of them, and as many targets.
+const FIRST_WORKER: u16 = 1_024;
+
 /// See the module.
 pub struct Relays {
     targets: Vec<PushTarget>,
     connector: Connector,
+    endpoints: Endpoints,
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
     /// By stream and number of the target; at most [`TASKS_MAX`].
@@ -66,13 +76,14 @@ impl Relays {
     pub fn new(
         targets: Vec<PushTarget>,
         connector: Connector,
+        endpoints: Endpoints,
         streams: Arc<Streams>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let (pushes, waiting) = (Mutex::default(), Mutex::default());
         let (ended, tasks) = (Notify::new(), TaskTracker::new());
-        Arc::new(Self { targets, connector, streams, metrics, pushes, waiting, ended, tasks, stop })
+        Arc::new(Self { targets, connector, endpoints, streams, metrics, pushes, waiting, ended, tasks, stop })
     }
 
     /// Begins what is wanted, until the server stops. `changes` marks that streams have changed.
@@ -130,6 +141,8 @@ impl Relays {
                 stream: stream.clone(),
                 url: target.url.clone(),
                 connector: self.connector.clone(),
+                endpoints: self.endpoints.clone(),
+                worker: WorkerIndex(FIRST_WORKER + at as u16),
                 shown,
                 stop: self.stop.clone(),
             };
@@ -144,5 +157,12 @@ impl Relays {
                 .instrument(span),
             );
         }
+    }
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -60,9 +60,9 @@ const REPEAT_PACKETS: u16 = 1_024;
 /// A session has one track of pictures and one of sound.
 const TRACKS_MAX: usize = 2;
 
-/// Which section a packet belongs to, for servers that do not go by what the offer says of SSRCs.
-const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
-const ABS_CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+/// Which section a packet belongs to (RFC 9143 section 15), for servers that do not go by what the offer says of SSRCs.
+const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+const ABS_CAPTURE_TIME_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
 
 /// A connection to another server.
 pub(super) struct Peer {
@@ -102,7 +102,7 @@ impl Peer {
     /// # Errors
     /// In words.
     pub(super) async fn new(media: &[NegotiatedMedia], loopback: bool) -> Result<Self, String> {
-        Self::with(media, loopback, &[MID]).await
+        Self::with(media, loopback, &[MID_URI]).await
     }
 
     /// The same to receive: what the other side may say of its packets is wished for, too. Loss and reports are their reader's to see to.
@@ -110,7 +110,7 @@ impl Peer {
     /// # Errors
     /// In words.
     pub(super) async fn receiver(media: &[NegotiatedMedia], loopback: bool) -> Result<Self, String> {
-        Self::with(media, loopback, &[MID, ABS_CAPTURE_TIME]).await
+        Self::with(media, loopback, &[MID_URI, ABS_CAPTURE_TIME_URI]).await
     }
 
     async fn with(media: &[NegotiatedMedia], loopback: bool, extensions: &[&str]) -> Result<Self, String> {
@@ -235,6 +235,17 @@ impl Sending {
         let sender = self.transceiver.sender().await.ok()??;
         let codecs = sender.get_parameters().await.ok()?.rtp_parameters.codecs;
         Some(codecs.first()?.payload_type).filter(|_| direction.has_send())
+    }
+
+    /// The id of the extension that says which section a packet belongs to, and the section's name, where both sides have it.
+    pub(super) async fn mid(&self) -> Option<(u8, bytes::Bytes)> {
+        let sender = self.transceiver.sender().await.ok()??;
+        let extensions = sender.get_parameters().await.ok()?.rtp_parameters.header_extensions;
+        let id = extensions.iter().find(|extension| extension.uri == MID_URI)?.id;
+        // Those of a byte (RFC 8285 section 4.2).
+        let id = u8::try_from(id).ok().filter(|id| (1..=14).contains(id))?;
+        let mid = self.transceiver.mid().await.ok()??;
+        (1..=16).contains(&mid.len()).then(|| (id, mid.into()))
     }
 }
 

@@ -11,21 +11,31 @@ use tracing::{info, warn};
 
 use super::{
     dial::Connector,
+    endpoint::Endpoints,
     report::{Live, Shown},
     retry::{Retry, STEADY},
-    rtmp,
+    rtmp, whip,
 };
-use crate::{config::RtmpUrl, track::Stream};
+use crate::{
+    config::PushUrl,
+    track::{Stream, WorkerIndex},
+};
 
 /// For how long the target keeps the stream after its publisher has left: encoders that reconnect are back sooner.
 const AWAY_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether the publisher is there.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A publisher that changes its formats again and again has a session begun so often.
+const RENEWAL_INTERVAL: Duration = Duration::from_millis(500);
+
 pub(super) struct Push {
     pub stream: Arc<Stream>,
-    pub url: RtmpUrl,
+    pub url: PushUrl,
     pub connector: Connector,
+    pub endpoints: Endpoints,
+    /// In whose name packets are subscribed to: no worker's, and no other target's of the stream.
+    pub worker: WorkerIndex,
     pub shown: Shown,
     pub stop: CancellationToken,
 }
@@ -35,6 +45,8 @@ pub(super) struct Push {
 pub(super) enum Ended {
     /// The stream is not to be sent any more.
     Unwanted,
+    /// What is sent now needs another session.
+    Outdated,
     /// In words.
     Failed(String),
 }
@@ -72,10 +84,24 @@ impl Push {
         loop {
             self.shown.connecting();
             let mut progress = Progress::default();
-            let ended = rtmp::connection(&self, &mut progress).await;
-            let Ended::Failed(reason) = ended else {
-                self.shown.ended();
-                return info!("no longer sent on");
+            let ended = match &self.url {
+                PushUrl::Rtmp(url) => rtmp::connection(&self, url, &mut progress).await,
+                PushUrl::Whip(endpoint) => whip::connection(&self, endpoint, &mut progress).await,
+            };
+            let reason = match ended {
+                Ended::Failed(reason) => reason,
+                Ended::Unwanted => {
+                    self.shown.ended();
+                    return info!("no longer sent on");
+                }
+                Ended::Outdated => {
+                    self.shown.ended();
+                    info!("sent on anew, as what is sent has changed");
+                    tokio::select! {
+                        () = sleep(RENEWAL_INTERVAL) => continue,
+                        () = self.stop.cancelled() => return,
+                    }
+                }
             };
             if progress.live.is_some_and(|(since, _)| since.elapsed() >= STEADY) {
                 retry.reset();

@@ -16,8 +16,10 @@ use tokio::{
 use super::{
     dial::Connection,
     push::{Ended, LOOK_INTERVAL, Progress, Push},
+    wait_until,
 };
 use crate::{
+    config::RtmpUrl,
     egress::rtmp::{Feed, PublishClient, PublishState},
     track::{FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, FrameSubscription, Stream},
 };
@@ -43,19 +45,19 @@ struct Outbox {
 }
 
 /// Until the stream ends, or the connection.
-pub(super) async fn connection(push: &Push, progress: &mut Progress) -> Ended {
+pub(super) async fn connection(push: &Push, url: &RtmpUrl, progress: &mut Progress) -> Ended {
     let connected = tokio::select! {
-        connected = push.connector.connect(&push.url) => connected,
+        connected = push.connector.connect(url) => connected,
         () = push.stop.cancelled() => return Ended::Unwanted,
     };
     match connected {
-        Ok(connection) => drive(push, connection, progress).await,
+        Ok(connection) => drive(push, url, connection, progress).await,
         Err(reason) => Ended::Failed(reason),
     }
 }
 
-async fn drive(push: &Push, mut connection: Box<dyn Connection>, progress: &mut Progress) -> Ended {
-    let mut client = PublishClient::new(push.url.clone(), Instant::now());
+async fn drive(push: &Push, url: &RtmpUrl, mut connection: Box<dyn Connection>, progress: &mut Progress) -> Ended {
+    let mut client = PublishClient::new(url.clone(), Instant::now());
     let mut outbox = Outbox { rest: Bytes::new(), flushes: false, moved: TokioInstant::now() };
     let ended = exchange(push, &mut *connection, &mut client, &mut outbox, progress).await;
     client.say_goodbye();
@@ -179,13 +181,6 @@ fn subscribe(stream: &Arc<Stream>) -> (FrameSubscription, mpsc::Receiver<FrameDe
 async fn next(lane: &mut Option<(FrameSubscription, mpsc::Receiver<FrameDelivery>)>) -> Option<FrameDelivery> {
     match lane {
         Some((_, deliveries)) => deliveries.recv().await,
-        None => pending().await,
-    }
-}
-
-async fn wait_until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due.into()).await,
         None => pending().await,
     }
 }

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{super::report::Shown, *};
 use crate::{
+    config::PushUrl,
     ingest::rtmp::{Session, testing},
     media::{SessionId, testing::epoch},
     metrics::Metrics,
-    relay::Connector,
-    track::{EndReason, LayerIndex, PublisherControl, TrackIndex},
+    relay::{Connector, Endpoints},
+    track::{EndReason, LayerIndex, PublisherControl, TrackIndex, WorkerIndex},
 };
 
 const PIPE_BYTES: usize = 64 * 1024;
@@ -48,8 +49,10 @@ fn near() -> Near {
     }
     let push = Push {
         stream: context.streams.get(&"cam1".parse().unwrap()).unwrap(),
-        url: "rtmp://far.example.net/live/copy".parse().unwrap(),
+        url: PushUrl::Rtmp("rtmp://far.example.net/live/copy".parse().unwrap()),
         connector: Connector::new(false).unwrap(),
+        endpoints: Endpoints::new(false).unwrap(),
+        worker: WorkerIndex(0),
         shown: Shown::new("far".into(), Metrics::new()),
         stop: CancellationToken::new(),
     };
@@ -71,7 +74,10 @@ async fn accept(mut pipe: DuplexStream) -> (DuplexStream, Session) {
 }
 
 fn begin(push: Push, pipe: DuplexStream) -> JoinHandle<Ended> {
-    tokio::spawn(async move { drive(&push, Box::new(pipe), &mut Progress::default()).await })
+    tokio::spawn(async move {
+        let PushUrl::Rtmp(url) = &push.url else { return Ended::Unwanted };
+        drive(&push, url, Box::new(pipe), &mut Progress::default()).await
+    })
 }
 
 #[tokio::test(start_paused = true)]

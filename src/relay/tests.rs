@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connector, RelayState, Relays, TASKS_MAX, report::Shown};
+use super::{Connector, Endpoints, RelayState, Relays, TASKS_MAX, report::Shown};
 use crate::{
     config::RtmpUrl,
     egress::rtmp::{Feed, PublishClient, PublishState},
@@ -174,8 +174,9 @@ async fn a_stream_that_finds_no_room_waits_which_is_said_once_and_shown() {
     let stream = near.streams.get(&"cam1".parse().unwrap()).unwrap();
     let targets = vec!["cam* rtmp://far.example.net/live/copy".parse().unwrap()];
     let metrics = Metrics::new();
-    let connector = Connector::new(false).unwrap();
-    let relays = Relays::new(targets, connector, near.streams.clone(), metrics.clone(), CancellationToken::new());
+    let (connector, endpoints) = (Connector::new(false).unwrap(), Endpoints::new(false).unwrap());
+    let relays =
+        Relays::new(targets, connector, endpoints, near.streams.clone(), metrics.clone(), CancellationToken::new());
     let others = (0..TASKS_MAX)
         .map(|at| ((format!("other{at}").parse().unwrap(), 0), Shown::new("far".into(), metrics.clone())));
     relays.pushes.lock().extend(others);

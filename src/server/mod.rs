@@ -33,7 +33,7 @@ use crate::{
     ingest::rtmp::{self, Door, RtmpContext, Tls, TlsError},
     metrics::Metrics,
     packaging::{Output, OutputError, Packaging, PackagingSettings},
-    relay::{Connector, Pulls, Relays},
+    relay::{Connector, Endpoints, Pulls, Relays},
     track::{HandOver, Streams},
     transcode::{Reencoding, ReencodingSettings, find_program},
     transport::{Certificate, TransportError},
@@ -67,6 +67,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("relay: no TLS to other servers: {0}")]
     RelayTls(#[from] tokio_rustls::rustls::Error),
+    #[error("relay: no HTTP to other servers: {0}")]
+    RelayHttp(#[from] reqwest::Error),
     #[error(transparent)]
     Output(#[from] OutputError),
     #[error("no certificate for DTLS: {0}")]
@@ -120,9 +122,8 @@ impl Server {
         let drain = CancellationToken::new();
         let http_stop = CancellationToken::new();
         let certificate = Certificate::generate()?;
-        let pushes_by_tls = config.relay.push.iter().any(|target| target.url.tls);
-        let pulls_by_tls = config.relay.pull.iter().any(|source| source.url.is_rtmps());
-        let connector = Connector::new(pushes_by_tls || pulls_by_tls)?;
+        let connector = Connector::new(config.relay.has_rtmps())?;
+        let endpoints = Endpoints::new(config.relay.has_endpoints())?;
         let packaging = packaging(config)?;
         if let Some(place) = &config.hls.output {
             info!(%place, "HLS is stored, too: who can read there needs no token");
@@ -136,7 +137,7 @@ impl Server {
         let reencodes = reencoding.is_some();
         let pulls = Pulls::new(
             config.relay.pull.clone(),
-            connector.clone(),
+            (connector.clone(), endpoints.clone()),
             streams.clone(),
             metrics.clone(),
             reencodes,
@@ -153,8 +154,8 @@ impl Server {
         let packaging = Arc::new(Packaging::new(packaging, streams.clone(), metrics.clone(), drain.child_token()));
         let reencoder = reencoding.clone().map(|reencoding| tokio::spawn(reencoding.run(changes.clone())));
         let pull = tokio::spawn(pulls.clone().run(changes.clone()));
-        let relays =
-            Relays::new(config.relay.push.clone(), connector, streams.clone(), metrics.clone(), drain.child_token());
+        let (targets, stop) = (config.relay.push.clone(), drain.child_token());
+        let relays = Relays::new(targets, connector, endpoints, streams.clone(), metrics.clone(), stop);
         let relay = tokio::spawn(relays.clone().run(changes.clone()));
         let rtmp = rtmp_listener.map(|listener| {
             let door = Door { listener, tls: tls.clone(), plain: config.rtmp.plain };

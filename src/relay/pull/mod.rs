@@ -6,9 +6,9 @@
 
 mod rtmp;
 mod source;
-mod whep;
 #[cfg(test)]
 mod tests;
+mod whep;
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, info_span};
 
-use super::Connector;
+use super::{Connector, Endpoints};
 use crate::{
     config::PullSource,
     media::StreamName,
@@ -135,6 +135,7 @@ pub struct Pulls {
     /// As many as `relay.pull` has.
     sources: HashMap<StreamName, Arc<Source>>,
     connector: Connector,
+    endpoints: Endpoints,
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
     reencodes: bool,
@@ -151,7 +152,7 @@ impl Pulls {
     /// `reencodes`: streams with B-frames are encoded anew for WebRTC viewers.
     pub fn new(
         sources: Vec<PullSource>,
-        connector: Connector,
+        (connector, endpoints): (Connector, Endpoints),
         streams: Arc<Streams>,
         metrics: Arc<Metrics>,
         reencodes: bool,
@@ -180,7 +181,7 @@ impl Pulls {
             (source.settings.stream.clone(), Arc::new(source))
         };
         let sources = sources.into_iter().map(source).collect();
-        Arc::new(Self { sources, connector, streams, metrics, reencodes, stop })
+        Arc::new(Self { sources, connector, endpoints, streams, metrics, reencodes, stop })
     }
 
     /// Fetches what is to be fetched, until the server stops. `changes` marks that streams have changed.

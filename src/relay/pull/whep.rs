@@ -8,10 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use rtc::{
-    rtcp,
-    shared::marshal::Marshal,
-};
+use rtc::{rtcp, shared::marshal::Marshal};
 use sluice_signaling::{
     priority::Priority,
     sdp::{AcceptedCodec, ExtensionIds, Feedback, MediaOffer, Negotiated, NegotiatedMedia, negotiate_answer},
@@ -26,7 +23,10 @@ use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use super::source::{Ended, LOOK_INTERVAL, Standing};
 use crate::{
     config::{EndpointUrl, OnConflict},
-    ingest::{PullEnding, whip::{ReceiverCounters, WhipReceiver}},
+    ingest::{
+        PullEnding,
+        whip::{ReceiverCounters, WhipReceiver},
+    },
     media::{Codec, MediaKind, SessionId},
     metrics::{Metrics, ProtocolLabel},
     relay::peer::Peer,
@@ -289,7 +289,12 @@ impl Fetching {
         receiver.flush(now).map_err(|_| PullEnding::Ended(EndReason::Superseded))
     }
 
-    fn take_event(&mut self, now: Instant, event: TrackRemoteEvent, standing: &mut Standing<'_>) -> Result<(), PullEnding> {
+    fn take_event(
+        &mut self,
+        now: Instant,
+        event: TrackRemoteEvent,
+        standing: &mut Standing<'_>,
+    ) -> Result<(), PullEnding> {
         match event {
             TrackRemoteEvent::OnRtpPacket(mut packet) => {
                 self.heard = now;

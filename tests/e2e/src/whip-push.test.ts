@@ -1,0 +1,91 @@
+// A stream is sent on to other servers by WHIP (relay.push with an http:// or https:// URL).
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { flv } from "./support/ffmpeg.ts";
+import { freePort, type Push, Server } from "./support/server.ts";
+import { Stage } from "./support/stage.ts";
+import { SECRET, sign } from "./support/token.ts";
+import { measureFor, until } from "./support/wait.ts";
+
+const stage = Stage.set();
+
+/** A server that sends streams on to these targets. */
+async function sender(...targets: string[]): Promise<Server> {
+  const server = await Server.start({ RELAY__PUSH: targets.join(",") });
+  stage.closeLater(async () => void (await server.stop()));
+  return server;
+}
+
+const push = async (server: Server, stream: string, at = 0): Promise<Push | undefined> => (await server.stream(stream))?.pushes[at];
+
+test(
+  "What comes by RTMP is sent on by WHIP with a token, is seen and heard there, and survives the loss of the other server",
+  stage.act(async () => {
+    const guarded = { AUTH__MODE: "jwt", AUTH__HS256_SECRET: SECRET, HTTP__LISTEN: `127.0.0.1:${await freePort()}` };
+    let far = await Server.start(guarded);
+    stage.closeLater(() => far.process.kill("SIGKILL") as unknown as void);
+    const bearer = sign({ stream: "copy", can: ["publish", "subscribe"] });
+    const near = await sender(`cam* ${far.whip("copy")} bearer=${bearer}`, `cam* ${far.whip("copy")} bearer=not.a.token`);
+    await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(near.rtmp("cam1")));
+    const copy = await until("the copy is live", () => far.stream("copy", bearer), { withinMs: 15_000 });
+    assert.equal(copy.publisher?.protocol, "whip");
+    const viewer = await stage.viewer();
+    await viewer.start(`${far.whep("copy")}?token=${bearer}`);
+    await viewer.sees(1);
+    await viewer.reset();
+    await measureFor(3000);
+    const { shown, unreadable, stats } = await viewer.report();
+    assert.ok(shown.length > 60, `${shown.length} pictures in 3 s: ${JSON.stringify(stats)}`);
+    assert.equal(unreadable, 0);
+    assert.ok(stats.audioEnergy > 0.0005, `sound: energy ${stats.audioEnergy}`);
+
+    const live = await push(near, "cam1");
+    assert.deepEqual([live?.state, live?.attempts, live?.problem], ["live", 1, null]);
+    assert.ok((live?.bytes_sent ?? 0) > 10_000);
+    assert.match(live?.target ?? "", /^http:\/\/127\.0\.0\.1:\d+\/…$/);
+    const refused = await push(near, "cam1", 1);
+    assert.equal(refused?.state, "retrying");
+    assert.match(refused?.problem ?? "", /^the target refuses the token \(401/);
+    assert.match(await near.metrics(), /sluice_relays\{direction="push"\} 1/);
+
+    // The other server dies, and comes back at the same address.
+    far.process.kill("SIGKILL");
+    await until("it is tried again", async () => (await push(near, "cam1"))?.state === "retrying", { withinMs: 20_000 });
+    far = await Server.start(guarded);
+    await until("the copy is live again", () => far.stream("copy", bearer), { withinMs: 25_000 });
+    const again = await until("that is known", async () => {
+      const known = await push(near, "cam1");
+      return known?.state === "live" ? known : undefined;
+    });
+    assert.ok(again.last_failure?.reason, "what went wrong is remembered");
+    const log = near.log.join("\n");
+    assert.ok(!log.includes(bearer) && !log.includes("not.a.token") && !log.includes("/whip/copy"), "a token or a path is in the log");
+  }),
+);
+
+test(
+  "A browser's VP8 is sent on as it is, keyframes are asked for, and the session ends with the stream",
+  stage.act(async () => {
+    const far = await Server.start();
+    stage.closeLater(async () => void (await far.stop()));
+    const near = await sender(`room ${far.whip("copy")}`);
+    await stage.publisher({ endpoint: near.whip("room"), source: 2, codec: "VP8" });
+    const copy = await until("the copy is live", () => far.stream("copy"), { withinMs: 15_000 });
+    assert.deepEqual(copy.tracks.map((track) => track.codec).toSorted(), ["VP8", "opus"]);
+    // The other server asks for a keyframe for each viewer who comes, and gets it through.
+    for (let at = 0; at < 2; at++) {
+      const viewer = await stage.viewer();
+      await viewer.start(far.whep("copy"));
+      await viewer.sees(2, 15_000);
+      await viewer.reset();
+      await measureFor(2000);
+      const { shown, stats } = await viewer.report();
+      assert.ok(shown.length > 40, `${shown.length} pictures in 2 s: ${JSON.stringify(stats)}`);
+      assert.ok(stats.audioEnergy > 0.0005, `sound: energy ${stats.audioEnergy}`);
+    }
+    await fetch(`${near.url}/api/v1/streams/room/publisher`, { method: "DELETE" });
+    await until("the copy has ended", async () => (await far.stream("copy")) === undefined, { withinMs: 20_000 });
+    assert.equal(await far.metric("sluice_sessions_total", 'protocol="whip",outcome="ended"'), 1);
+  }),
+);
