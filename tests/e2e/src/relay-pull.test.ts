@@ -171,3 +171,64 @@ async function offer(): Promise<string> {
     return connection.localDescription?.sdp ?? "";
   });
 }
+
+test(
+  "What another Sluice has is fetched by WHEP, is seen and heard, and comes back; on demand it is fetched for the first viewer; a wrong token is told",
+  stage.act(async () => {
+    const ports = { HTTP__LISTEN: `127.0.0.1:${await freePort()}`, RTMP__LISTEN: `127.0.0.1:${await freePort()}` };
+    const settings = { ...ports, AUTH__MODE: "jwt", AUTH__HS256_SECRET: SECRET };
+    let far = await Server.start(settings);
+    stage.closeLater(() => far.process.kill("SIGKILL") as unknown as void);
+    const [publishes, watches] = (["publish", "subscribe"] as const).map((right) => sign({ stream: "*", can: [right] }));
+    const near = await fetcher([
+      `cam1 ${far.whep("cam1")} bearer=${watches}`,
+      `cam2 ${far.whep("cam1")} on-demand bearer=${watches}`,
+      `room ${far.whep("room")} bearer=${watches}`,
+      `closed ${far.whep("cam1")} bearer=not.a.token`,
+    ]);
+    const early = await becomes(near, "cam1", "retrying");
+    assert.match(early.problem ?? "", /409.*nobody publishes/);
+    const refused = await pull(near, "closed");
+    assert.match(refused.problem ?? "", /^it refuses the token \(401/);
+    assert.ok(!JSON.stringify(refused).includes("not.a.token"));
+
+    const first = await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(far.rtmp("cam1", publishes)));
+    const live = await until("it is live", () => near.stream("cam1"), { withinMs: 20_000 });
+    assert.equal(live.publisher?.protocol, "whep-pull");
+    const viewer = await stage.viewer();
+    await viewer.start(near.whep("cam1"));
+    await viewer.sees(1);
+    await viewer.reset();
+    await measureFor(3000);
+    const { shown, unreadable, stats } = await viewer.report();
+    assert.ok(shown.length > 60, `${shown.length} pictures in 3 s: ${JSON.stringify(stats)}`);
+    assert.equal(unreadable, 0);
+    assert.ok(stats.audioEnergy > 0.0005, `sound: energy ${stats.audioEnergy}`);
+
+    assert.deepEqual([(await pull(near, "cam2")).state, (await pull(near, "cam2")).attempts], ["idle", 0]);
+    const late = await stage.viewer();
+    await late.start(near.whep("cam2"));
+    await late.sees(1);
+    await late.close();
+
+    // A browser there, with VP8; its keyframes come when asked for.
+    await stage.publisher({ endpoint: far.whip("room"), source: 2, codec: "VP8", token: publishes });
+    await until("the room is live", () => near.stream("room"), { withinMs: 20_000 });
+    const second = await stage.viewer();
+    await second.start(near.whep("room"));
+    await second.sees(2);
+    assert.equal((await near.stream("room"))?.tracks[0]?.codec, "VP8");
+
+    // The other server dies, and comes back at the same address.
+    far.process.kill("SIGKILL");
+    await becomes(near, "cam1", "retrying", 20_000);
+    await first.kill();
+    far = await Server.start(settings);
+    await stage.ffmpeg({ source: 3, gopSeconds: 1 }, flv(far.rtmp("cam1", publishes)));
+    await viewer.sees(3, 30_000);
+    await becomes(near, "cam2", "idle", 30_000);
+    const log = near.log.join("\n");
+    assert.ok(!log.includes(watches as string) && !log.includes("not.a.token"), "a token is in the log");
+    assert.equal(await near.metric("sluice_relays", 'direction="pull"'), 1);
+  }),
+);
