@@ -7,11 +7,13 @@
 
 mod dial;
 mod endpoint;
+mod feedback;
 mod peer;
 mod push;
 mod report;
 mod retry;
 mod rtmp;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod whip;
