@@ -258,6 +258,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn when_to_ask_again_is_heard() {
+        let (port, _) =
+            server(vec!["409 Conflict\nRetry-After: 7\n\nnot live", "503 Busy\nRetry-After: tomorrow\n\n"]).await;
+        let endpoint = EndpointUrl::new(&format!("http://127.0.0.1:{port}/whep/cam1"), None).unwrap();
+        let endpoints = Endpoints::new(true).unwrap();
+        for seconds in [Some(7), None] {
+            let refused = endpoints.ask(&endpoint, "v=0 offer".into()).await.err().unwrap();
+            assert_eq!(refused.retry_after, seconds.map(Duration::from_secs), "{refused:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn an_offer_is_answered_after_redirects_and_the_session_deleted_where_it_is() {
         let answers = vec![
             "307 Temporary Redirect\nLocation: http://localhost:{port}/edge/cam1",

@@ -7,12 +7,14 @@
 
 mod dial;
 mod endpoint;
+mod feedback;
 mod peer;
 mod pull;
 mod push;
 mod report;
 mod retry;
 mod rtmp;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod whip;

@@ -1,23 +1,20 @@
 //! WebRTC sessions with other servers, of the `webrtc` crate: an offer with all its candidates, the answer, and what becomes of the connection.
 //! For sending and receiving both; how offers and answers travel is [`super::endpoint`]'s.
 //!
-//! The crate runs each connection in a task of its own, behind bounded channels. What it is not trusted with: a panic there ends its task
-//! and nothing else, and is seen here as a write that fails; the state of a connection is watched, so no word of it is lost or piles up.
+//! The crate runs each connection in a task of its own, behind bounded channels. What it is not trusted with: datagrams are looked at before it sees
+//! them ([`super::sockets`]), and so are requests for repeats ([`super::feedback`]); a panic there ends its task and nothing else, and is seen here as a
+//! write that fails; the state of a connection is watched, so no word of it is lost or piles up.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use rtc::{
     ice::mdns::MulticastDnsMode,
-    interceptor::{Attribute, Interceptor, NackResponderBuilder, Packet},
-    interceptor::{Registry, Slot, StreamInfo, TaggedPacket},
+    interceptor::{NackResponderBuilder, Registry, Slot},
     media_stream::MediaStreamTrack,
     peer_connection::{
         configuration::{media_engine::MediaEngine, setting_engine::SettingEngineBuilder},
         sdp::RTCSessionDescription,
-    },
-    rtcp::{
-        payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication},
-        sender_report::SenderReport,
     },
     rtp_transceiver::{
         RTCRtpTransceiverDirection, RTCRtpTransceiverInit,
@@ -26,7 +23,6 @@ use rtc::{
             RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
         },
     },
-    sansio::Protocol,
 };
 use sluice_signaling::sdp::{AcceptedCodec, NegotiatedMedia};
 use tokio::{
@@ -38,9 +34,12 @@ use webrtc::{
     peer_connection::{
         PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState,
     },
-    runtime::TokioRuntime,
 };
 
+use super::{
+    feedback::{Feedback, LAST_SLOT, REPEAT_SLOT, Repeats},
+    sockets::{Door, Guarded},
+};
 use crate::media::MediaKind;
 
 /// Until the addresses of this machine are known: nobody is asked for them.
@@ -78,6 +77,7 @@ struct Told {
     states: watch::Sender<RTCPeerConnectionState>,
     gathered: watch::Sender<bool>,
     tracks: mpsc::Sender<Arc<dyn TrackRemote>>,
+    door: Arc<Mutex<Door>>,
 }
 
 #[async_trait::async_trait]
@@ -87,6 +87,9 @@ impl PeerConnectionEventHandler for Told {
     }
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        if state == RTCPeerConnectionState::Connected {
+            self.door.lock().connected();
+        }
         self.states.send_replace(state);
     }
 
@@ -120,7 +123,8 @@ impl Peer {
         }
         let registry = Registry::new()
             .with(Slot::NackResponder, NackResponderBuilder::new().with_size(REPEAT_PACKETS).build())
-            .with(Slot::Custom(usize::MAX), Feedback::default());
+            .with(REPEAT_SLOT, Repeats::default())
+            .with(LAST_SLOT, Feedback::default());
         let settings = SettingEngineBuilder::new()
             .with_ice_timeouts(Some(SHAKY_AFTER), Some(LOST_AFTER), Some(KEEP_ALIVE_INTERVAL))
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
@@ -129,12 +133,14 @@ impl Peer {
         let (states, states_told) = watch::channel(RTCPeerConnectionState::New);
         let (gathered, gathered_told) = watch::channel(false);
         let (tracks, tracks_told) = mpsc::channel(TRACKS_MAX);
+        let runtime = Guarded::default();
+        let told = Told { states, gathered, tracks, door: runtime.door() };
         let connection = PeerConnectionBuilder::new()
             .with_media_engine(engine)
             .with_setting_engine(settings)
             .with_interceptor_registry(registry)
-            .with_handler(Arc::new(Told { states, gathered, tracks }))
-            .with_runtime(Arc::new(TokioRuntime))
+            .with_handler(Arc::new(told))
+            .with_runtime(Arc::new(runtime))
             .with_udp_addrs(addresses(loopback).into_iter().map(|ip| (ip, 0)).collect())
             .build()
             .await
@@ -320,57 +326,6 @@ fn is_usable(ip: &IpAddr, loopback: bool) -> bool {
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
     };
     !ip.is_unspecified() && !is_link_local && (loopback || !ip.is_loopback())
-}
-
-/// Hands on requests for keyframes, to the tracks that are sent, and sender reports, of those that come. All else that the other side says is for
-/// those who act on it before: the last of them is here.
-#[derive(Default)]
-struct Feedback {
-    read: std::collections::VecDeque<TaggedPacket>,
-    write: std::collections::VecDeque<TaggedPacket>,
-}
-
-impl Protocol<TaggedPacket, TaggedPacket, ()> for Feedback {
-    type Rout = TaggedPacket;
-    type Wout = TaggedPacket;
-    type Eout = ();
-    type Error = rtc::shared::error::Error;
-    type Time = std::time::Instant;
-
-    fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Self::Error> {
-        if let Packet::Rtcp(packets) = &mut message.message.packet {
-            packets.retain(|packet| {
-                let packet = packet.as_any();
-                packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() || packet.is::<SenderReport>()
-            });
-            if packets.is_empty() {
-                return Ok(());
-            }
-            message.message.add(Attribute::DeliverToApplication);
-        }
-        self.read.push_back(message);
-        Ok(())
-    }
-
-    fn poll_read(&mut self) -> Option<Self::Rout> {
-        self.read.pop_front()
-    }
-
-    fn handle_write(&mut self, message: TaggedPacket) -> Result<(), Self::Error> {
-        self.write.push_back(message);
-        Ok(())
-    }
-
-    fn poll_write(&mut self) -> Option<Self::Wout> {
-        self.write.pop_front()
-    }
-}
-
-impl Interceptor for Feedback {
-    fn bind_local_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
-    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
 }
 
 #[cfg(test)]

@@ -25,13 +25,14 @@ test(
     const guarded = { AUTH__MODE: "jwt", AUTH__HS256_SECRET: SECRET, HTTP__LISTEN: `127.0.0.1:${await freePort()}` };
     let far = await Server.start(guarded);
     stage.closeLater(() => far.process.kill("SIGKILL") as unknown as void);
-    const bearer = sign({ stream: "copy", can: ["publish", "subscribe"] });
+    const bearer = sign({ stream: "copy", can: ["publish"] });
+    const watcher = sign({ stream: "copy", can: ["subscribe", "admin"] });
     const near = await sender(`cam* ${far.whip("copy")} bearer=${bearer}`, `cam* ${far.whip("copy")} bearer=not.a.token`);
     await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(near.rtmp("cam1")));
-    const copy = await until("the copy is live", () => far.stream("copy", bearer), { withinMs: 15_000 });
+    const copy = await until("the copy is live", () => far.stream("copy", watcher), { withinMs: 15_000 });
     assert.equal(copy.publisher?.protocol, "whip");
     const viewer = await stage.viewer();
-    await viewer.start(`${far.whep("copy")}?token=${bearer}`);
+    await viewer.start(`${far.whep("copy")}?token=${watcher}`);
     await viewer.sees(1);
     await viewer.reset();
     await measureFor(3000);
@@ -53,7 +54,7 @@ test(
     far.process.kill("SIGKILL");
     await until("it is tried again", async () => (await push(near, "cam1"))?.state === "retrying", { withinMs: 20_000 });
     far = await Server.start(guarded);
-    await until("the copy is live again", () => far.stream("copy", bearer), { withinMs: 25_000 });
+    await until("the copy is live again", () => far.stream("copy", watcher), { withinMs: 25_000 });
     const again = await until("that is known", async () => {
       const known = await push(near, "cam1");
       return known?.state === "live" ? known : undefined;
