@@ -4,8 +4,9 @@ use sluice_signaling::sdp::offered;
 
 use super::*;
 use crate::{
+    codec::PictureSize,
     media::{Codec, TrackFormat, testing::epoch},
-    track::{Batch, ClockReference, Snapshot, TrackSnapshot},
+    track::{Batch, ClockReference, LayerSnapshot, LayerState, Snapshot, TrackSnapshot},
 };
 
 const PICTURE: Duration = Duration::from_millis(40);
@@ -189,4 +190,54 @@ fn a_browser_is_asked_for_keyframes_and_of_rtmp_the_last_one_is_sent_again() {
         assert_eq!(scene.sent.len(), 12, "once in two seconds");
     }
     assert!(scene.goes_on(), "{:?}", scene.sent);
+}
+
+#[test]
+fn of_layers_the_highest_that_is_sent_is_sent_on_and_others_are_not_asked_for() {
+    const LOW: LayerIndex = LayerIndex(0);
+    const HIGH: LayerIndex = LayerIndex(1);
+    let mut scene = Scene::new(&[Codec::H264]);
+    let state = |rid: &str, width, active| LayerState {
+        size: Some(PictureSize { width, height: width / 2 }),
+        active,
+        ..LayerState::named(rid)
+    };
+    let states = |high| [state("l", 320, true), state("h", 1_280, high)];
+    let layers = states(true).map(|state| LayerSnapshot {
+        packets: (state.rid == Some("h".into())).then(Vec::new),
+        state,
+        clock: None,
+    });
+    let track = TrackSnapshot { epoch: 0, format: format(Codec::H264), layers: layers.to_vec() };
+    let snapshot = Snapshot { publication: 1, sound_lags: false, tracks: vec![track.clone()] };
+    scene.take(Delivery::Snapshot(Arc::new(snapshot.clone())));
+    (scene.seq, scene.ticks) = (5_000, 77_000_000);
+    let picture = |scene: &mut Scene, layer, keyframe| {
+        scene.now += PICTURE;
+        scene.ticks += PICTURE_TICKS;
+        scene.seq += 1;
+        let packets = vec![scene.packet(scene.seq - 1, keyframe, true)];
+        scene.take(Delivery::Packets(Arc::new([Batch { track: TrackIndex(0), layer, packets }])));
+    };
+    picture(&mut scene, HIGH, true);
+    assert_eq!((scene.sent.len(), scene.feed.layers_wanted(scene.now)), (1, None));
+    // The high one stops: the low one is asked for, and taken at its keyframe.
+    scene.take(Delivery::Layers { track: TrackIndex(0), states: Arc::new(states(false)) });
+    let both = [LOW, HIGH].into_iter().collect();
+    assert_eq!(scene.feed.layers_wanted(scene.now), Some((1, TrackIndex(0), both)));
+    assert_eq!(scene.feed.layers_wanted(scene.now), None, "once");
+    let layers = states(false).map(|state| LayerSnapshot { packets: Some(Vec::new()), state, clock: None });
+    let track = TrackSnapshot { layers: layers.to_vec(), ..track };
+    scene.take(Delivery::Snapshot(Arc::new(Snapshot { tracks: vec![track], ..snapshot })));
+    assert_eq!(scene.feed.wants_keyframe(), Some((TrackIndex(0), LOW)));
+    picture(&mut scene, LOW, true);
+    picture(&mut scene, LOW, false);
+    assert_eq!(scene.sent.len(), 3);
+    assert!(scene.goes_on(), "{:?}", scene.sent);
+    scene.now += Duration::from_secs(3);
+    assert_eq!(
+        scene.feed.layers_wanted(scene.now),
+        Some((1, TrackIndex(0), LayerSet::of(LOW))),
+        "the other is let go of"
+    );
 }

@@ -95,14 +95,14 @@ fn watch(stream: &TcpStream) {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
-    use nix::sys::socket::{getsockopt, sockopt};
-
-    use super::*;
-
+    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn the_kernel_watches_who_acknowledges_nothing() {
+        use nix::sys::socket::{getsockopt, sockopt};
+
+        use super::{TcpStream, watch};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         watch(&stream);

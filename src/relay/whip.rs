@@ -171,11 +171,18 @@ impl Session {
         let mut look = interval(LOOK_INTERVAL);
         let mut report = interval(REPORT_INTERVAL);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reported = 0;
         loop {
             match timeout(STALL_DEADLINE, self.send(push, &mut feed)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => return Ended::Failed(reason),
                 Err(_) => return Ended::Failed("nothing could be sent for 10 s".into()),
+            }
+            // The first report of a track goes out with its first packets: without, lips would wait for it.
+            let begun = feed.reports(Instant::now()).count();
+            if begun > reported {
+                reported = begun;
+                report.reset_immediately();
             }
             // Tracks that the target refuses stay out; others need another session.
             if feed.misfit().is_some_and(|kind| agreed.iter().any(|media| media.kind == kind) || self.refusal.is_none())

@@ -1,10 +1,8 @@
 //! Sources that cannot be reached, and who is told.
 
-use sluice_signaling::sdp::{MediaOffer, negotiate_egress};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::media::{Codec, MediaKind, TrackFormat};
 
 fn pulls(sources: &[String]) -> (Arc<Pulls>, CancellationToken) {
     let stop = CancellationToken::new();
@@ -63,30 +61,4 @@ async fn streams_that_are_fetched_are_known_and_others_are_nobody_s_business() {
     // Those that are fetched all the time are not waited for.
     pulls.want(&name("cam1")).await;
     pulls.want(&name("cam3")).await;
-}
-
-#[tokio::test]
-async fn an_offer_has_all_that_can_be_taken_and_nothing_is_sent() {
-    let offer = whep::testing::offer().await;
-    assert_eq!(offer.matches("a=recvonly").count(), 2, "{offer}");
-    for line in ["a=rtpmap:127 opus/48000/2", "packetization-mode=0", "a=fmtp:97 apt=96", "a=rtcp-fb:96 nack pli"] {
-        assert!(offer.contains(line), "no {line} in\n{offer}");
-    }
-    assert!(offer.contains("abs-capture-time") && !offer.contains("m=application"), "{offer}");
-    let offer = MediaOffer::parse(&offer).unwrap();
-    for (codec, fmtp) in [
-        (Codec::H264, "packetization-mode=1;profile-level-id=640c1f"),
-        (Codec::H264, "packetization-mode=1;profile-level-id=4d0028"),
-        (Codec::Vp8, ""),
-        (Codec::Vp9, "profile-id=0"),
-        (Codec::Vp9, "profile-id=2"),
-        (Codec::Av1, "profile=0"),
-        (Codec::Hevc, "profile-id=1;tier-flag=0;level-id=120;tx-mode=SRST"),
-    ] {
-        let live = [TrackFormat { codec, fmtp: fmtp.into(), channels: 1 }];
-        let media = negotiate_egress(&offer, &live).unwrap().media;
-        let pictures = media.iter().find(|section| section.kind == MediaKind::Video).unwrap();
-        assert_eq!(pictures.codecs[0].codec, codec);
-        assert!(pictures.codecs[0].rtx_payload_type.is_some());
-    }
 }
