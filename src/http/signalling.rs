@@ -157,7 +157,12 @@ async fn fetch_on_demand(door: &Door, state: &AppState, request: &plain::Request
     }
     let presenter = Presenter::new(request.authorization, request.query_token, request.from.ip(), request.origin);
     if state.authenticator.authorise(&presenter, door.right, &stream, now()).is_ok() {
-        state.pulls.want(&stream).await;
+        // Where too many wait already, this one is answered as things stand.
+        if let (Some(comes), Ok(_place)) =
+            (state.pulls.want(&stream), state.packaging.waiting().enter(request.from.ip()))
+        {
+            comes.await;
+        }
     }
 }
 

@@ -87,7 +87,10 @@ async fn answer_playlist(
     };
     let opened = match state.packaging.open(stream) {
         Ok(_) | Err(NotPackaged::NotLive) if state.pulls.is_on_demand(stream) => {
-            access.while_it_lasts(state.pulls.want(stream)).await?;
+            if let Some(comes) = state.pulls.want(stream) {
+                let _place = state.packaging.waiting().enter(from.ip()).map_err(too_many_waiting)?;
+                access.while_it_lasts(comes).await?;
+            }
             state.packaging.open(stream)
         }
         opened => opened,

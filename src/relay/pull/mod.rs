@@ -212,19 +212,21 @@ impl Pulls {
         Some(format!("the source {source}: {}", problem.as_deref().unwrap_or("it has not sent anything yet")))
     }
 
-    /// Somebody wants to watch the stream, and may. Where that needs a source that is connected on demand, this waits until the stream's formats are
-    /// known, or the source has failed, at most [`HELD_MAX`]. Otherwise it returns at once.
-    pub async fn want(&self, stream: &StreamName) {
-        let Some(source) = self.sources.get(stream).filter(|source| source.settings.on_demand) else { return };
+    /// Somebody wants to watch the stream, and may. Where that needs a source that is connected on demand, what is returned ends when the stream's
+    /// formats are known, or the source has failed, after [`HELD_MAX`] at the latest; `None`: there is nothing to wait for.
+    pub fn want(&self, stream: &StreamName) -> Option<impl Future<Output = ()>> {
+        let source = self.sources.get(stream).filter(|source| source.settings.on_demand)?;
         let mut phase = source.phase.subscribe();
         source.want();
         if source.stream.formats().is_some() {
-            return;
+            return None;
         }
-        let decided = phase.wait_for(|phase| *phase == Phase::Decided);
-        tokio::select! {
-            _ = timeout(HELD_MAX, decided) => {}
-            () = self.stop.cancelled() => {}
-        }
+        Some(async move {
+            let decided = phase.wait_for(|phase| *phase == Phase::Decided);
+            tokio::select! {
+                _ = timeout(HELD_MAX, decided) => {}
+                () = self.stop.cancelled() => {}
+            }
+        })
     }
 }
