@@ -236,6 +236,19 @@ fn what_a_source_plays_is_published_as_what_a_publisher_sends() {
 }
 
 #[test]
+fn what_only_enhanced_rtmp_has_is_taken_too() {
+    let mut pair = Pair::playing();
+    let head = b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0";
+    pair.media(ms(0), kind::AUDIO, 0, [&[0x90][..], b"Opus", head].concat());
+    for at in 0..3 {
+        pair.media(ms(20 * at), kind::AUDIO, 20 * at as u32, [&[0x91][..], b"Opus", &[0xfc, 0xff, 0xfe]].concat());
+    }
+    let state = pair.stream().state();
+    assert_eq!((state.tracks[0].format.codec, state.tracks[0].packets), (Codec::Opus, 3));
+    assert_eq!(pair.session.poll_sound().map(|_| ()), None, "nothing is to be made of it");
+}
+
+#[test]
 fn windows_are_acknowledged_and_pings_answered() {
     let mut pair = Pair::playing();
     let window = rml_rtmp::messages::RtmpMessage::WindowAcknowledgement { size: 1 };

@@ -52,7 +52,7 @@ pub(super) async fn fetch(url: &RtmpUrl, standing: &mut Standing<'_>) -> Ended {
     };
     let (mut connection, peer) = match connected {
         Ok(connected) => connected,
-        Err(reason) => return Ended::Lost(PullEnding::Failed(reason)),
+        Err(reason) => return Ended::Lost(PullEnding::Failed(format!("it cannot be reached: {reason}"))),
     };
     let (end, ends) = watch::channel(None);
     let id = SessionId::random();

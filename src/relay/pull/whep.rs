@@ -278,7 +278,8 @@ impl Fetching {
             Some(None) => return Err(PullEnding::Over("it ended a track".into())),
             None => {}
         }
-        for track in self.tracks.clone() {
+        for at in 0..self.tracks.len() {
+            let Some(track) = self.tracks.get(at).cloned() else { break };
             for _ in 0..BATCH_PACKETS_MAX {
                 let Some(Some(event)) = track.poll().now_or_never() else { break };
                 self.take_event(now, event, standing)?;
