@@ -57,10 +57,9 @@ impl Door {
         self.dtls.connected();
     }
 
-    fn sends_to(&mut self, to: SocketAddr) {
-        if !self.known.contains(&to) && !self.known.is_full() {
-            self.known.push(to);
-        }
+    /// Whether it may be sent there: an answer can name any number of addresses, and of anybody.
+    fn sends_to(&mut self, to: SocketAddr) -> bool {
+        self.known.contains(&to) || self.known.try_push(to).is_ok()
     }
 
     /// How much of a datagram may pass, after it was rewritten where some may not; none: nothing.
@@ -103,7 +102,9 @@ impl AsyncUdpSocket for GuardedSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        self.door.lock().sends_to(transmit.destination);
+        if !self.door.lock().sends_to(transmit.destination) {
+            return Poll::Ready(Ok(transmit.contents.len()));
+        }
         // One address that cannot be reached says nothing about the others: what is not sent is lost, as it may be on the way.
         let _ = ready!(self.socket.poll_send_to(cx, transmit.contents, transmit.destination));
         Poll::Ready(Ok(transmit.contents.len()))
@@ -199,17 +200,17 @@ mod tests {
         let mut media = [0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 1];
         assert_eq!(door.admit(&mut stun, address(1)), Some(20));
         assert_eq!(door.admit(&mut media, address(1)), None);
-        door.sends_to(address(1));
+        assert!(door.sends_to(address(1)));
         assert_eq!(door.admit(&mut media, address(1)), Some(13));
         assert_eq!(door.admit(&mut media, address(2)), None);
-        (0..1_000).for_each(|port| door.sends_to(address(port)));
-        assert_eq!(door.known.len(), ADDRESSES_MAX);
+        assert_eq!((0..1_000).filter(|port| door.sends_to(address(*port))).count(), ADDRESSES_MAX);
+        assert!(door.sends_to(address(1)) && !door.sends_to(address(999)));
     }
 
     #[test]
     fn records_that_hurt_are_cut_out() {
         let mut door = Door::default();
-        door.sends_to(address(1));
+        assert!(door.sends_to(address(1)));
         // A hello of no bytes, whole; and a part of none, of which there may be any number.
         let sound = record(22, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let unsound = record(22, &[1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn ssrcs_are_bounded() {
         let mut door = Door::default();
-        door.sends_to(address(1));
+        assert!(door.sends_to(address(1)));
         let passed = (0..1_000u32).filter(|ssrc| {
             let mut media = [&[0x80, 96, 0, 1, 0, 0, 0, 0][..], &ssrc.to_be_bytes(), &[1]].concat();
             door.admit(&mut media, address(1)).is_some()
