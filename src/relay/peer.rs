@@ -39,7 +39,7 @@ use webrtc::{
 use super::{
     answer::readable,
     feedback::{Feedback, LAST_SLOT, REPEAT_SLOT, Repeats},
-    sockets::{Door, Guarded},
+    sockets::{Door, End, Guarded},
 };
 use crate::media::MediaKind;
 
@@ -66,6 +66,7 @@ const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// A connection to another server.
 pub(super) struct Peer {
     connection: Box<dyn PeerConnection>,
+    _end: End,
     offered: Vec<NegotiatedMedia>,
     states: watch::Receiver<RTCPeerConnectionState>,
     gathered: watch::Receiver<bool>,
@@ -126,6 +127,7 @@ impl Peer {
         let (gathered, gathered_told) = watch::channel(false);
         let (tracks, tracks_told) = mpsc::channel(TRACKS_MAX);
         let runtime = Guarded::default();
+        let end = runtime.end();
         let told = Told { states, gathered, tracks, door: runtime.door() };
         let connection = PeerConnectionBuilder::new()
             .with_media_engine(engine)
@@ -139,7 +141,7 @@ impl Peer {
             .map_err(|error| format!("no WebRTC connection: {error}"))?;
         let connection = Box::new(connection);
         let offered = media.to_vec();
-        Ok(Self { connection, offered, states: states_told, gathered: gathered_told, tracks: tracks_told })
+        Ok(Self { connection, _end: end, offered, states: states_told, gathered: gathered_told, tracks: tracks_told })
     }
 
     /// Offers to send a track in this codec, under random names of its own.
@@ -382,6 +384,25 @@ mod tests {
         let types = [sendings[0].payload_type().await, sendings[1].payload_type().await];
         assert_eq!(types, [None, Some(111)]);
         peer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_dropped_leaves_nothing_behind() {
+        let media = offered(&[format(Codec::Opus, "", 2)]).media;
+        let mut peer = Peer::new(&media, true).await.unwrap();
+        peer.send(MediaKind::Audio, media[0].codecs.first().unwrap()).await.unwrap();
+        let offer = peer.offer().await.unwrap();
+        let candidate = offer.lines().find(|line| line.contains(" 127.0.0.1 ")).unwrap();
+        let port: u16 = candidate.split(' ').nth(5).unwrap().parse().unwrap();
+        let is_free = || std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        assert!(!is_free());
+        drop(peer);
+        let freed = async {
+            while !is_free() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), freed).await.unwrap();
     }
 
     #[tokio::test]

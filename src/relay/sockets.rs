@@ -16,7 +16,7 @@ use std::{
 
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
-use tokio::{io::ReadBuf, net::UdpSocket};
+use tokio::{io::ReadBuf, net::UdpSocket, task::AbortHandle};
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime, TokioRuntime,
     Transmit,
@@ -29,16 +29,49 @@ const ADDRESSES_MAX: usize = 32;
 /// Of one connection: two tracks, their retransmissions, and what a server that was started anew sends instead.
 const SSRCS_MAX: usize = 32;
 
-/// A runtime for one connection: tokio's, with sockets that are guarded.
+/// A runtime for one connection: tokio's, with sockets that are guarded, and tasks that end with the connection.
 #[derive(Debug, Default)]
 pub(super) struct Guarded {
     door: Arc<Mutex<Door>>,
+    tasks: Arc<Tasks>,
 }
 
 impl Guarded {
-    /// The handshake is over.
     pub(super) fn door(&self) -> Arc<Mutex<Door>> {
         self.door.clone()
+    }
+
+    /// Ends what this runtime is given to do, once it is dropped.
+    pub(super) fn end(&self) -> End {
+        End(self.tasks.clone())
+    }
+}
+
+/// What the crate has begun for a connection. It leaves its task and sockets behind (0.21) when a connection is dropped without being closed,
+/// as one is that was never answered.
+#[derive(Debug)]
+pub(super) struct End(Arc<Tasks>);
+
+type Tasks = Mutex<Vec<AbortHandle>>;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.lock().drain(..).for_each(|task| task.abort());
+    }
+}
+
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl JoinHandle for Task {
+    fn detach(&self) {}
+
+    fn abort(&self) {
+        self.0.abort();
+    }
+
+    fn is_finished(&self) -> bool {
+        self.0.is_finished()
     }
 }
 
@@ -138,7 +171,11 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl Runtime for Guarded {
     fn spawn(&self, future: Boxed<'static, ()>) -> Box<dyn JoinHandle> {
-        TokioRuntime.spawn(future)
+        let task = tokio::spawn(future).abort_handle();
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task.clone());
+        Box::new(Task(task))
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
