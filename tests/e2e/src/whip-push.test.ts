@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Viewer } from "./support/browser.ts";
 import { FfmpegPublisher, flv } from "./support/ffmpeg.ts";
 import { record } from "./support/figures.ts";
 import { HlsPlayer, play, soundAfterPicture } from "./support/hls-player.ts";
-import { assertPlays, watchUndisturbed } from "./support/measure.ts";
 import { freePort, type Push, Server } from "./support/server.ts";
 import { Stage } from "./support/stage.ts";
 import { SECRET, sign } from "./support/token.ts";
@@ -19,6 +19,16 @@ async function sender(...targets: string[]): Promise<Server> {
   const server = await Server.start({ RELAY__PUSH: targets.join(",") });
   stage.closeLater(async () => void (await server.stop()));
   return server;
+}
+
+/** Whatever else this machine does: half of the pictures of three seconds, and the sound. */
+async function seenAndHeard(viewer: Viewer): Promise<void> {
+  await viewer.reset();
+  await measureFor(3000);
+  const { shown, unreadable, stats } = await viewer.report();
+  assert.ok(shown.length > 45, `${shown.length} pictures in 3 s: ${JSON.stringify(stats)}`);
+  assert.ok(unreadable <= 1, `${unreadable} pictures were damaged`);
+  assert.ok(stats.audioEnergy > 0.0005, `sound: energy ${stats.audioEnergy}`);
 }
 
 const push = async (server: Server, stream: string, at = 0): Promise<Push | undefined> => (await server.stream(stream))?.pushes[at];
@@ -38,8 +48,7 @@ test(
     const viewer = await stage.viewer();
     await viewer.start(`${far.whep("copy")}?token=${watcher}`);
     await viewer.sees(1);
-    const watched = await watchUndisturbed(viewer, 4000);
-    assertPlays(watched, 4000);
+    await seenAndHeard(viewer);
     // Pictures of a WHIP stream wait for no sound; by HLS both are where the sender reports say that they belong.
     const player = await HlsPlayer.open(stage.pages);
     stage.closeLater(() => player.close());
@@ -89,8 +98,7 @@ test(
       const viewer = await stage.viewer();
       await viewer.start(far.whep("copy"));
       await viewer.sees(2, 15_000);
-      const watched = await watchUndisturbed(viewer, 4000);
-      assertPlays(watched, 4000);
+      await seenAndHeard(viewer);
       await viewer.close();
     }
     const session = (await far.stream("copy"))?.publisher?.session;
