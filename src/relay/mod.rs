@@ -5,6 +5,7 @@
 //! publisher has been away for a while. Knows no ingest. What a target says can end the connection to it and nothing else.
 #![allow(clippy::disallowed_methods, reason = "an I/O room: it owns connections, tasks, and their clock")]
 
+mod answer;
 mod dial;
 mod endpoint;
 mod feedback;

@@ -37,8 +37,9 @@ use webrtc::{
 };
 
 use super::{
+    answer::readable,
     feedback::{Feedback, LAST_SLOT, REPEAT_SLOT, Repeats},
-    sockets::{Door, Guarded},
+    sockets::{Door, End, Guarded},
 };
 use crate::media::MediaKind;
 
@@ -66,6 +67,8 @@ const ABS_CAPTURE_TIME_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext
 /// A connection to another server.
 pub(super) struct Peer {
     connection: Box<dyn PeerConnection>,
+    _end: End,
+    offered: Vec<NegotiatedMedia>,
     states: watch::Receiver<RTCPeerConnectionState>,
     gathered: watch::Receiver<bool>,
     /// Those that the other side sends, at most [`TRACKS_MAX`].
@@ -135,6 +138,7 @@ impl Peer {
         let (gathered, gathered_told) = watch::channel(false);
         let (tracks, tracks_told) = mpsc::channel(TRACKS_MAX);
         let runtime = Guarded::default();
+        let end = runtime.end();
         let told = Told { states, gathered, tracks, door: runtime.door() };
         let connection = PeerConnectionBuilder::new()
             .with_media_engine(engine)
@@ -147,7 +151,8 @@ impl Peer {
             .await
             .map_err(|error| format!("no WebRTC connection: {error}"))?;
         let connection = Box::new(connection);
-        Ok(Self { connection, states: states_told, gathered: gathered_told, tracks: tracks_told })
+        let offered = media.to_vec();
+        Ok(Self { connection, _end: end, offered, states: states_told, gathered: gathered_told, tracks: tracks_told })
     }
 
     /// Offers to send a track in this codec, under random names of its own.
@@ -204,7 +209,8 @@ impl Peer {
     /// # Errors
     /// In words.
     pub(super) async fn connect(&mut self, answer: String) -> Result<(), String> {
-        let answer = RTCSessionDescription::answer(answer).map_err(|error| format!("its answer is no SDP: {error}"))?;
+        let answer = RTCSessionDescription::answer(readable(&answer, &self.offered))
+            .map_err(|error| format!("its answer is no SDP: {error}"))?;
         let taken = self.connection.set_remote_description(answer).await;
         taken.map_err(|error| format!("its answer cannot be used: {error}"))?;
         let settled = |state: &RTCPeerConnectionState| *state == RTCPeerConnectionState::Connected || is_over(*state);
@@ -339,7 +345,6 @@ mod tests {
 
     #[tokio::test]
     async fn an_offer_has_each_track_in_its_codec_and_the_addresses_of_this_machine() {
-        let format = |codec, fmtp: &str, channels| TrackFormat { codec, fmtp: fmtp.into(), channels };
         let live = [format(Codec::H264, "profile-level-id=640c1f", 1), format(Codec::Opus, "", 2)];
         let mut media = offered(&live).media;
         media.iter_mut().for_each(|section| section.codecs.truncate(1));
@@ -367,5 +372,60 @@ mod tests {
         assert_eq!(offer.matches("a=sendonly").count(), 2, "{offer}");
         assert!(!offer.contains("m=application") && !offer.contains(".local"), "{offer}");
         peer.close().await;
+    }
+
+    fn format(codec: Codec, fmtp: &str, channels: u8) -> TrackFormat {
+        TrackFormat { codec, fmtp: fmtp.into(), channels }
+    }
+
+    /// A server that takes sound only, and names an address that nobody has.
+    const ANSWER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 1\r\na=ice-lite\r\n\
+        m=video 0 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=inactive\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\na=recvonly\r\na=rtcp-mux\r\n\
+        a=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef01234567\r\na=setup:passive\r\n\
+        a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\n\
+        a=rtpmap:111 opus/48000/2\r\na=candidate:1 1 udp 2130706431 127.0.0.1 9 typ host\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_answer_refuses_is_known_and_a_server_that_cannot_be_reached_is_given_up() {
+        let live = [format(Codec::H264, "", 1), format(Codec::Opus, "", 2)];
+        let media = offered(&live).media;
+        let mut peer = Peer::new(&media, true).await.unwrap();
+        let mut sendings = Vec::new();
+        for section in &media {
+            sendings.push(peer.send(section.kind, section.codecs.first().unwrap()).await.unwrap());
+        }
+        peer.offer().await.unwrap();
+        let failed = peer.connect(ANSWER.into()).await.unwrap_err();
+        assert!(failed.contains("is UDP let through?"), "{failed}");
+        let types = [sendings[0].payload_type().await, sendings[1].payload_type().await];
+        assert_eq!(types, [None, Some(111)]);
+        peer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_dropped_leaves_nothing_behind() {
+        let media = offered(&[format(Codec::Opus, "", 2)]).media;
+        let mut peer = Peer::new(&media, true).await.unwrap();
+        peer.send(MediaKind::Audio, media[0].codecs.first().unwrap()).await.unwrap();
+        let offer = peer.offer().await.unwrap();
+        let candidate = offer.lines().find(|line| line.contains(" 127.0.0.1 ")).unwrap();
+        let port: u16 = candidate.split(' ').nth(5).unwrap().parse().unwrap();
+        let is_free = || std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        assert!(!is_free());
+        drop(peer);
+        let freed = async {
+            while !is_free() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), freed).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_none_is_refused() {
+        let mut peer = Peer::new(&offered(&[format(Codec::Opus, "", 2)]).media, true).await.unwrap();
+        peer.offer().await.unwrap();
+        assert!(peer.connect("<html>".into()).await.is_err());
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
-use tokio::{io::ReadBuf, net::UdpSocket};
+use tokio::{io::ReadBuf, net::UdpSocket, task::AbortHandle};
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime, TokioRuntime,
     Transmit,
@@ -29,16 +29,49 @@ const ADDRESSES_MAX: usize = 32;
 /// Of one connection: two tracks, their retransmissions, and what a server that was started anew sends instead.
 const SSRCS_MAX: usize = 32;
 
-/// A runtime for one connection: tokio's, with sockets that are guarded.
+/// A runtime for one connection: tokio's, with sockets that are guarded, and tasks that end with the connection.
 #[derive(Debug, Default)]
 pub(super) struct Guarded {
     door: Arc<Mutex<Door>>,
+    tasks: Arc<Tasks>,
 }
 
 impl Guarded {
-    /// The handshake is over.
     pub(super) fn door(&self) -> Arc<Mutex<Door>> {
         self.door.clone()
+    }
+
+    /// Ends what this runtime is given to do, once it is dropped.
+    pub(super) fn end(&self) -> End {
+        End(self.tasks.clone())
+    }
+}
+
+/// What the crate has begun for a connection. It leaves its task and sockets behind (0.21) when a connection is dropped without being closed,
+/// as one is that was never answered.
+#[derive(Debug)]
+pub(super) struct End(Arc<Tasks>);
+
+type Tasks = Mutex<Vec<AbortHandle>>;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.lock().drain(..).for_each(|task| task.abort());
+    }
+}
+
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl JoinHandle for Task {
+    fn detach(&self) {}
+
+    fn abort(&self) {
+        self.0.abort();
+    }
+
+    fn is_finished(&self) -> bool {
+        self.0.is_finished()
     }
 }
 
@@ -57,10 +90,9 @@ impl Door {
         self.dtls.connected();
     }
 
-    fn sends_to(&mut self, to: SocketAddr) {
-        if !self.known.contains(&to) && !self.known.is_full() {
-            self.known.push(to);
-        }
+    /// Whether it may be sent there: an answer can name any number of addresses, and of anybody.
+    fn sends_to(&mut self, to: SocketAddr) -> bool {
+        self.known.contains(&to) || self.known.try_push(to).is_ok()
     }
 
     /// How much of a datagram may pass, after it was rewritten where some may not; none: nothing.
@@ -103,7 +135,9 @@ impl AsyncUdpSocket for GuardedSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        self.door.lock().sends_to(transmit.destination);
+        if !self.door.lock().sends_to(transmit.destination) {
+            return Poll::Ready(Ok(transmit.contents.len()));
+        }
         // One address that cannot be reached says nothing about the others: what is not sent is lost, as it may be on the way.
         let _ = ready!(self.socket.poll_send_to(cx, transmit.contents, transmit.destination));
         Poll::Ready(Ok(transmit.contents.len()))
@@ -137,7 +171,11 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl Runtime for Guarded {
     fn spawn(&self, future: Boxed<'static, ()>) -> Box<dyn JoinHandle> {
-        TokioRuntime.spawn(future)
+        let task = tokio::spawn(future).abort_handle();
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task.clone());
+        Box::new(Task(task))
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
@@ -199,17 +237,17 @@ mod tests {
         let mut media = [0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 1];
         assert_eq!(door.admit(&mut stun, address(1)), Some(20));
         assert_eq!(door.admit(&mut media, address(1)), None);
-        door.sends_to(address(1));
+        assert!(door.sends_to(address(1)));
         assert_eq!(door.admit(&mut media, address(1)), Some(13));
         assert_eq!(door.admit(&mut media, address(2)), None);
-        (0..1_000).for_each(|port| door.sends_to(address(port)));
-        assert_eq!(door.known.len(), ADDRESSES_MAX);
+        assert_eq!((0..1_000).filter(|port| door.sends_to(address(*port))).count(), ADDRESSES_MAX);
+        assert!(door.sends_to(address(1)) && !door.sends_to(address(999)));
     }
 
     #[test]
     fn records_that_hurt_are_cut_out() {
         let mut door = Door::default();
-        door.sends_to(address(1));
+        assert!(door.sends_to(address(1)));
         // A hello of no bytes, whole; and a part of none, of which there may be any number.
         let sound = record(22, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let unsound = record(22, &[1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -223,7 +261,7 @@ mod tests {
     #[test]
     fn ssrcs_are_bounded() {
         let mut door = Door::default();
-        door.sends_to(address(1));
+        assert!(door.sends_to(address(1)));
         let passed = (0..1_000u32).filter(|ssrc| {
             let mut media = [&[0x80, 96, 0, 1, 0, 0, 0, 0][..], &ssrc.to_be_bytes(), &[1]].concat();
             door.admit(&mut media, address(1)).is_some()
