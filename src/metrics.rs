@@ -43,9 +43,9 @@ pub const OUTCOMES: [&str; 12] = [
     "unserved",
     "unanswered",
 ];
-const PROTOCOLS: [&str; 4] = ["whip", "whep", "rtmp", "hls"];
+const PROTOCOLS: [&str; 6] = ["whip", "whep", "rtmp", "rtmp-pull", "whep-pull", "hls"];
 
-/// `protocol`: `whip`, `whep`, `rtmp`, `hls`. `outcome`: one of [`OUTCOMES`].
+/// `protocol`: `whip`, `whep`, `rtmp`, `rtmp-pull`, `whep-pull`, `hls`. `outcome`: one of [`OUTCOMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
     pub protocol: &'static str,
@@ -65,7 +65,10 @@ pub struct OutputLabels {
     pub outcome: &'static str,
 }
 
-/// `direction`: `push`. `outcome`: `live`, `failed`, `ended`.
+/// What becomes of connections to other servers.
+const RELAY_OUTCOMES: [&str; 3] = ["live", "failed", "ended"];
+
+/// `direction`: `push`, `pull`. `outcome`: one of [`RELAY_OUTCOMES`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RelayLabels {
     pub direction: &'static str,
@@ -101,8 +104,7 @@ pub struct Metrics {
     pub viewers: Family<ProtocolLabel, Gauge>,
     /// From one publisher to the one that stood by.
     hand_overs: Family<PriorityLabel, Counter>,
-    /// Streams that are sent on now, one for each target.
-    pub relays: Gauge,
+    relays: Family<DirectionLabel, Gauge>,
     relay_connections: Family<RelayLabels, Counter>,
     pub relay_bytes: BothWays,
     pub rtp_packets: BothWays,
@@ -138,7 +140,8 @@ impl Metrics {
         let rtp_packets = both_ways(r, "rtp_packets", "RTP packets; in: also those made of what RTMP publishers send");
         let rtp_bytes = both_ways(r, "rtp_bytes", "Bytes of RTP packets, as they are on the network or would be");
         let rtmp_bytes = both_ways(r, "rtmp_bytes", "Bytes of RTMP connections");
-        let relay_bytes = both_ways(r, "relay_bytes", "Bytes of streams that are sent on to other servers");
+        let relay_bytes =
+            both_ways(r, "relay_bytes", "Bytes of streams that are sent on to other servers, or fetched from them");
         let nack = both_ways(r, "nack", "Packets asked for again by NACK");
         let pli = both_ways(r, "pli", "Keyframe requests");
         let metrics = Self {
@@ -147,7 +150,7 @@ impl Metrics {
             publishers: Family::default(),
             viewers: Family::default(),
             hand_overs: Family::default(),
-            relays: Gauge::default(),
+            relays: Family::default(),
             relay_connections: Family::default(),
             relay_bytes,
             rtp_packets,
@@ -187,7 +190,11 @@ impl Metrics {
             "Times that a stream went over to the publisher that stood by",
             metrics.hand_overs.clone(),
         );
-        r.register("relays", "Streams that are sent on now, one for each target", metrics.relays.clone());
+        r.register(
+            "relays",
+            "Streams that are sent on to another server now, one for each target, or fetched from one",
+            metrics.relays.clone(),
+        );
         r.register(
             "relay_connections",
             "Connections to other servers: those that came to carry a stream, that failed, and that ended as they should",
@@ -256,11 +263,16 @@ impl Metrics {
                 metrics.sessions.get_or_create(&OutcomeLabels { protocol, outcome }).inc_by(0);
             }
         }
-        for protocol in ["whip", "rtmp"] {
+        for protocol in ["whip", "rtmp", "rtmp-pull", "whep-pull"] {
             metrics.publishers.get_or_create(&ProtocolLabel { protocol }).set(0);
         }
-        for outcome in ["live", "failed", "ended"] {
-            metrics.relay_connections.get_or_create(&RelayLabels { direction: "push", outcome }).inc_by(0);
+        for direction in ["push", "pull"] {
+            metrics.relays(direction);
+        }
+        for (direction, outcome) in
+            ["push", "pull"].into_iter().flat_map(|way| RELAY_OUTCOMES.map(|outcome| (way, outcome)))
+        {
+            metrics.relay_connections.get_or_create(&RelayLabels { direction, outcome }).inc_by(0);
         }
         for to in ["primary", "backup"] {
             metrics.hand_overs_to(to);
@@ -277,6 +289,11 @@ impl Metrics {
     /// A request was refused for its token; `reason` as `sluice_signaling::token::Denied::reason` has it.
     pub fn count_auth_failure(&self, reason: &'static str) {
         self.auth_failures.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Connections to other servers that carry a stream now; `direction` as in [`RelayLabels`].
+    pub fn relays(&self, direction: &'static str) -> Gauge {
+        self.relays.get_or_create_owned(&DirectionLabel { direction })
     }
 
     /// What became of a connection to another server; see [`RelayLabels`].
@@ -331,7 +348,7 @@ mod tests {
             "sluice_publishers{protocol=\"rtmp\"} 0",
             "sluice_viewers{protocol=\"whep\"} 0",
             "sluice_publisher_hand_overs_total{to=\"backup\"} 0",
-            "sluice_relays 0",
+            "sluice_relays{direction=\"push\"} 0",
             "sluice_relay_connections_total{direction=\"push\",outcome=\"failed\"} 0",
             "sluice_relay_bytes_total{direction=\"out\"} 0",
             "sluice_rtp_packets_total{direction=\"in\"} 7",

@@ -130,6 +130,11 @@ pub trait MediaPlane: Send + Sync {
     /// The formats of a live stream, video first; `None` when nobody publishes it.
     fn live_formats(&self, stream: &StreamName) -> Option<Vec<TrackFormat>>;
 
+    /// Why a stream that nobody publishes is not live, where more is known than that: it was to be fetched from elsewhere. In words.
+    fn why_not_live(&self, _stream: &StreamName) -> Option<String> {
+        None
+    }
+
     /// The video codecs that every viewer of the stream has agreed to; `None` when it has no viewers of pictures. Called once for
     /// each publisher that comes.
     fn viewer_codecs(&self, stream: &StreamName) -> Option<Vec<Codec>>;

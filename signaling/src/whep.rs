@@ -21,7 +21,8 @@ fn negotiate(call: &Call<'_>, stream: &StreamName, offer: &MediaOffer) -> Result
         // Whatever comes: all that both sides have is agreed on, and the publisher's choice decides.
         None if call.settings.wait_until_live => Vec::new(),
         None => {
-            let detail = format!("nobody publishes {:?} at the moment", stream.as_str());
+            let nobody = || format!("nobody publishes {:?} at the moment", stream.as_str());
+            let detail = call.plane.why_not_live(stream).unwrap_or_else(nobody);
             let problem = Problem::new(409, "not-live", "The stream is not live", detail);
             return Err(problem.retry_after(call.settings.not_live_retry_after_s));
         }

@@ -38,6 +38,11 @@ fn a_stream_that_is_not_live_is_409_with_retry_after() {
     let response = ask(&FakePlane::default(), &post(CHROMIUM_WATCH));
     assert_problem(&response, 409, "not-live");
     assert_eq!(response.header_value("retry-after"), Some("2"));
+    assert!(text(&response).contains("nobody publishes"));
+    let fetched = FakePlane { why_not_live: Some("the source a: it refuses".into()), ..FakePlane::default() };
+    let response = ask(&fetched, &post(CHROMIUM_WATCH));
+    assert_problem(&response, 409, "not-live");
+    assert!(text(&response).contains("the source a: it refuses"), "{}", text(&response));
     // What would fail anyway is said first.
     assert_problem(&ask(&FakePlane::default(), &post("hello")), 400, "malformed-sdp");
 }

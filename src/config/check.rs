@@ -1,6 +1,6 @@
 //! What a configuration must fulfil as a whole: values in range, and no door open to strangers by accident.
 
-use std::{net::SocketAddr, ops::RangeInclusive};
+use std::{collections::HashSet, net::SocketAddr, ops::RangeInclusive};
 
 use tracing_subscriber::EnvFilter;
 
@@ -14,6 +14,10 @@ const ICE_SERVERS_MAX: usize = 8;
 
 /// Sizes of a ladder: layers of a track are few.
 pub const LADDER_MAX_RUNGS: usize = 3;
+/// Sources of streams.
+const PULL_SOURCES_MAX: usize = 256;
+/// Targets of `relay.push`: each is looked at whenever a stream changes, and a glob stands for any number of streams.
+const PUSH_TARGETS_MAX: usize = 256;
 
 /// What is wrong with a setting, fit for the user.
 pub(super) struct Fault {
@@ -31,6 +35,8 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     output(config, &mut faults);
     rtmp(config, &mut faults);
     ladder(config, &mut faults);
+    relay(config, &mut faults);
+    pull(config, &mut faults);
     doors(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.level) {
         faults.push(Fault { key: "log.level", message: format!("{:?} is no filter: {error}", config.log.level) });
@@ -97,6 +103,29 @@ fn ladder(config: &Config, faults: &mut Vec<Fault>) {
         if ladder[..at].iter().any(|other| other.short_side == rung.short_side) {
             fault(format!("{} is there twice", rung.name()));
         }
+    }
+}
+
+/// A stream has one source, and sources are few: each has a task, and may have a connection, all the time.
+fn pull(config: &Config, faults: &mut Vec<Fault>) {
+    let sources = &config.relay.pull;
+    let mut fault = |message| faults.push(Fault { key: "relay.pull", message });
+    if sources.len() > PULL_SOURCES_MAX {
+        fault(format!("{} sources are listed; expected {PULL_SOURCES_MAX} at most", sources.len()));
+    }
+    let mut names = HashSet::new();
+    if let Some(source) = sources.iter().find(|source| !names.insert(&source.stream)) {
+        fault(format!("{} is there twice; a stream has one source", source.stream));
+    }
+}
+
+fn relay(config: &Config, faults: &mut Vec<Fault>) {
+    let targets = config.relay.push.len();
+    if targets > PUSH_TARGETS_MAX {
+        let message = format!(
+            "{targets} targets are listed; expected {PUSH_TARGETS_MAX} at most. A glob stands for all streams that are called so"
+        );
+        faults.push(Fault { key: "relay.push", message });
     }
 }
 

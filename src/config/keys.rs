@@ -138,7 +138,8 @@ settings! {
     hls.streams_max: Whole, "a number of streams, 1 to 100000";
     hls.waiting_max: Whole, "a number of requests, 1 to 1000000";
     hls.client_waiting_max: Whole, "a number of requests, 1 to 1000000";
-    relay.push: Secrets, "a list of streams and URLs, such as [\"cam1 rtmp://a.example.net/live2/KEY\"]";
+    relay.push: Secrets, "a list of streams and URLs, such as [\"cam1 rtmp://a.example.net/live2/KEY\", \"cam1 https://b.example.net/whip/cam1 bearer=TOKEN\"]";
+    relay.pull: Secrets, "a list of streams and URLs, such as [\"cam1 rtmp://a.example.net/live/KEY on-demand\", \"cam2 https://b.example.net/whep/cam2 bearer=TOKEN\"]";
     transcode.b_frames: Switch, "true or false";
     transcode.ffmpeg: Text, "a program such as \"/usr/bin/ffmpeg\"";
     transcode.encoder: Text, "\"auto\", \"x264\", \"nvenc\", \"qsv\" or \"vaapi\"";

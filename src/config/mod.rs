@@ -8,10 +8,13 @@
 
 mod advertise;
 mod check;
+mod endpoint_url;
 mod keys;
 mod load;
 mod output_place;
+mod pull;
 mod relay;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod transcode;
@@ -24,10 +27,13 @@ use sluice_signaling::{ice_server::IceServerUri, redirect::NodeUrl};
 
 pub use advertise::{Advertise, InvalidAdvertise};
 pub use check::{HS256_SECRET_MIN_BYTES, LADDER_MAX_RUNGS};
+pub use endpoint_url::{EndpointUrl, InvalidEndpoint};
 pub use keys::{Kind, SETTINGS, Setting};
 pub use load::{ConfigErrors, ConfigProblem, Origin, Sources};
 pub use output_place::{InvalidOutputPlace, OutputPlace};
-pub use relay::{InvalidPushTarget, PushTarget, RelayConfig, RtmpUrl};
+pub use pull::{InvalidPullSource, PullSource, SourceUrl};
+pub use relay::{InvalidPushTarget, PushTarget, PushUrl, RelayConfig, RtmpUrl};
+pub use secrets::without_secrets;
 pub use transcode::{Encoder, InvalidRung, Rung, TranscodeConfig};
 pub use trusted_proxy::{InvalidTrustedProxy, TrustedProxy};
 

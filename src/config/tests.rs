@@ -64,7 +64,7 @@ fn every_field_is_a_setting_and_every_setting_a_field() {
     section!(config.publish: PublishConfig { on_conflict, hand_back_s });
     section!(config.whep: WhepConfig { not_live, wait_max_s });
     section!(config.hls: HlsConfig { enabled, always_on, output, part_ms, segment_s, window_segments, dvr_s, window_max_mb, opus, idle_s, away_s, streams_max, waiting_max, client_waiting_max });
-    section!(config.relay: RelayConfig { push });
+    section!(config.relay: RelayConfig { push, pull });
     section!(config.transcode: TranscodeConfig { b_frames, ffmpeg, encoder, streams_max, ladder });
     section!(config.log: LogConfig { format, level });
     assert_eq!(keys, SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>());
@@ -135,6 +135,10 @@ fn a_value_of_the_wrong_kind_names_its_line_and_what_is_expected() {
         "sluice.toml:2: hls.output: there is nothing",
         &["hls.enabled"],
     );
+    let twice = "[relay]\npull = ['a rtmp://h/live/KEY', 'a rtmp://g/live/KEY']\n";
+    refused(twice, "sluice.toml:2: relay.pull: a is there twice", &["one source"]);
+    refused("[relay]\npull = ['a* rtmp://h/live/KEY']\n", "sluice.toml:2: relay.pull: expected a list", &["no glob"]);
+    assert!(!problems(&file("[relay]\npull = ['a rtmp://u:KEY@h/live/k']\n")).join(" ").contains("KEY@"));
     refused("[rtmp]\nplain = false\n", "sluice.toml:2: rtmp.plain: without rtmp.tls nothing would be taken", &[]);
     refused("[http]\noverflow_to = 'b'\n", "sluice.toml:2: http.overflow_to: expected a URL such as", &["\"b\""]);
     refused("[auth]\nmode = 'jtw'\n", "sluice.toml:2: auth.mode: expected \"open\" or \"jwt\"", &["jtw"]);
@@ -162,6 +166,17 @@ fn values_out_of_range_name_the_range() {
     refused("[http]\nconnections_max = 0\n", "sluice.toml:2: http.connections_max: ", &["1 to 65536"]);
     refused("[http]\nclient_requests_burst = 0\n", "sluice.toml:2: http.client_requests_burst: ", &["1 to 100000"]);
     refused("[log]\nlevel = 'a=b=c'\n", "sluice.toml:2: log.level: ", &["no filter"]);
+}
+
+#[test]
+fn targets_are_bounded_and_what_their_urls_hold_is_not_repeated() {
+    let targets = |count: usize| format!("[relay]\npush = [{}]\n", "'cam1 rtmp://h/live/k',".repeat(count));
+    refused(&targets(257), "sluice.toml:2: relay.push: 257 targets are listed", &["256 at most"]);
+    Config::load(&file(&targets(256))).unwrap();
+    let user = "[relay]\npush = ['cam1 rtmp://me:hunter2@h/live/k']\n";
+    let instead = ["user and password in a URL are not sent", "rtmp://host/app/key?token="];
+    refused(user, "sluice.toml:2: relay.push: ", &instead);
+    assert!(!Config::load(&file(user)).unwrap_err().to_string().contains("hunter2"));
 }
 
 #[test]

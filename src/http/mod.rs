@@ -30,7 +30,12 @@ use axum::{Router, http::Method, middleware, response::Response};
 use sluice_signaling::{media_plane::MediaPlane, token::Authenticator};
 
 use crate::{
-    config::TrustedProxy, metrics::Metrics, packaging::Packaging, relay::Relays, track::Streams, transcode::Reencoding,
+    config::TrustedProxy,
+    metrics::Metrics,
+    packaging::Packaging,
+    relay::{Pulls, Relays},
+    track::Streams,
+    transcode::Reencoding,
 };
 
 pub use events::EventPlaces;
@@ -50,6 +55,7 @@ pub struct Services {
     /// `None` where streams with B-frames are not encoded anew.
     pub reencoding: Option<Arc<Reencoding>>,
     pub relays: Arc<Relays>,
+    pub pulls: Arc<Pulls>,
     /// Knows the viewers, for the API.
     pub sessions: Arc<dyn Sessions>,
     pub signalling: sluice_signaling::endpoint::Settings,

@@ -35,6 +35,7 @@ use crate::{
     config::OnConflict,
     egress::whep::Undecodable,
     metrics::Metrics,
+    relay::Pulls,
     track::{EndReason, Protocol, StreamBusy, Streams},
     transport::{Certificate, DtlsRole, TransportConfig},
     worker::{IceSession, Pending, SessionEntry, SessionInfo, Workers},
@@ -54,6 +55,7 @@ pub struct Plane {
     certificate: Arc<Certificate>,
     on_conflict: OnConflict,
     metrics: Arc<Metrics>,
+    pulls: Arc<Pulls>,
     counter_offers: Mutex<CounterOffers>,
     draining: AtomicBool,
 }
@@ -65,9 +67,10 @@ impl Plane {
         certificate: Arc<Certificate>,
         on_conflict: OnConflict,
         metrics: Arc<Metrics>,
+        pulls: Arc<Pulls>,
     ) -> Self {
-        let counter_offers = Mutex::default();
-        Self { streams, workers, certificate, on_conflict, metrics, counter_offers, draining: AtomicBool::new(false) }
+        let (counter_offers, draining) = (Mutex::default(), AtomicBool::new(false));
+        Self { streams, workers, certificate, on_conflict, metrics, pulls, counter_offers, draining }
     }
 
     /// From now on every new session is refused.
@@ -160,6 +163,10 @@ impl Plane {
 impl MediaPlane for Plane {
     fn live_formats(&self, stream: &StreamName) -> Option<Vec<TrackFormat>> {
         self.streams.get(stream)?.formats()
+    }
+
+    fn why_not_live(&self, stream: &StreamName) -> Option<String> {
+        self.pulls.why_not_live(stream)
     }
 
     fn viewer_codecs(&self, stream: &StreamName) -> Option<Vec<Codec>> {

@@ -21,13 +21,14 @@ use sluice_signaling::{
     extensions::Resource,
     http::{self as plain, BODY_MAX_BYTES},
     media_plane::Direction,
+    token::Presenter,
     whep::WHEP,
     whip::WHIP,
 };
 use tracing::{Span, field::display};
 
 use super::{AppState, cors, events, now, presented, problem, problem::Refusal, rate_limit};
-use crate::track::Protocol;
+use crate::{media::StreamName, track::Protocol};
 
 /// How long a body may take: an offer is a few packets, even over a slow phone.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -124,6 +125,7 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
         body: &body,
         ..plain::Request::new(plain::Method::from_name(head.method.as_str()), stream, session, from)
     };
+    fetch_on_demand(door, state, &request).await;
     let response = door.answer(&request, &state.authenticator, &*state.plane, &state.signalling, now());
     if let Some(session) = response.session {
         span.record("session", display(session));
@@ -142,6 +144,25 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
     match (response.session, response.events) {
         (Some(session), Some(id)) => events::respond(state, stream, session, id, response),
         _ => problem::written(response),
+    }
+}
+
+/// A viewer who may watch waits for a stream whose source is connected on demand. Whatever else the request is, the answer says it.
+async fn fetch_on_demand(door: &Door, state: &AppState, request: &plain::Request<'_>) {
+    let is_viewer =
+        door.direction == Direction::Egress && request.method == plain::Method::Post && request.session.is_none();
+    let (true, Ok(stream)) = (is_viewer, request.stream.parse::<StreamName>()) else { return };
+    if !state.pulls.is_on_demand(&stream) || state.plane.unavailable().is_some() {
+        return;
+    }
+    let presenter = Presenter::new(request.authorization, request.query_token, request.from.ip(), request.origin);
+    if state.authenticator.authorise(&presenter, door.right, &stream, now()).is_ok() {
+        // Where too many wait already, this one is answered as things stand.
+        if let (Some(comes), Ok(_place)) =
+            (state.pulls.want(&stream), state.packaging.waiting().enter(request.from.ip()))
+        {
+            comes.await;
+        }
     }
 }
 

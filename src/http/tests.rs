@@ -31,7 +31,7 @@ use crate::{
     egress::whep::ViewerPath,
     media::{ExtendedSeq, SessionId, StreamName, testing},
     packaging,
-    relay::{Connector, Relays},
+    relay::{Connector, Endpoints, Pulls, Relays},
     track::{
         Batch, EndReason, LayerIndex, Notice, Protocol, Publication, PublisherControl, PublisherInfo, TrackIndex,
         TrackPacket,
@@ -143,8 +143,17 @@ pub(super) fn house(authenticator: Authenticator, fake: Fake) -> House {
         relays: Relays::new(
             Vec::new(),
             Connector::new(false).unwrap(),
+            Endpoints::new(false).unwrap(),
             streams.clone(),
             metrics.clone(),
+            Default::default(),
+        ),
+        pulls: Pulls::new(
+            Vec::new(),
+            (Connector::new(false).unwrap(), Endpoints::new(false).unwrap()),
+            streams.clone(),
+            metrics.clone(),
+            false,
             Default::default(),
         ),
         sessions: fake.clone(),

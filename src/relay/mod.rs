@@ -1,17 +1,31 @@
-//! Streams sent on to other servers (`relay.push`), in a task for each stream and target.
+//! Streams sent on to other servers (`relay.push`), in a task for each stream and target; and streams fetched from them (`pull`).
 //!
-//! In: streams of the track tree, by their frame lanes. Out: RTMP and RTMPS connections to servers of others. A task begins when a stream is
-//! published that a target is for, connects again for as long as it is, and ends when its publisher has been away for a while. Knows no
-//! ingest. What a target says can end the connection to it and nothing else.
+//! In: streams of the track tree. Out: RTMP and RTMPS connections to servers of others, of what the frame lane has; and WHIP sessions, of what
+//! workers get. A task begins when a stream is published that a target is for, connects again for as long as it is, and ends when its
+//! publisher has been away for a while. Knows no ingest. What a target says can end the connection to it and nothing else.
 #![allow(clippy::disallowed_methods, reason = "an I/O room: it owns connections, tasks, and their clock")]
 
+mod answer;
 mod dial;
+mod endpoint;
+mod feedback;
+mod peer;
+mod pull;
 mod push;
+mod report;
 mod retry;
+mod rtmp;
+mod sockets;
 #[cfg(test)]
 mod tests;
+mod whip;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -22,61 +36,31 @@ use crate::{
     config::PushTarget,
     media::StreamName,
     metrics::Metrics,
-    track::{Stream, Streams},
+    track::{Stream, Streams, WorkerIndex},
 };
 
 pub use dial::Connector;
+pub use endpoint::Endpoints;
+pub use pull::{PullReport, PullState, Pulls};
+pub use report::{RelayReport, RelayState};
+
 use push::Push;
+use report::Shown;
 
 /// Tasks at one time, over all streams and targets: each holds a frame lane's queue, a connection, and what waits to be sent.
 const TASKS_MAX: usize = 1_024;
-
-/// How it stands with a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RelayState {
-    Connecting,
-    /// The target takes the stream.
-    Live,
-    /// The connection was lost, or did not come up; another try is waited for.
-    Retrying,
-}
-
-impl RelayState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Live => "live",
-            Self::Retrying => "retrying",
-        }
-    }
-}
-
-/// A target of a stream, as the API shows it.
-#[derive(Debug, Clone)]
-pub struct RelayReport {
-    /// Its URL without the key.
-    pub target: String,
-    pub state: RelayState,
-    /// Since when it is that.
-    pub since: SystemTime,
-    /// Connections begun so far.
-    pub attempts: u32,
-    /// Of all connections.
-    pub sent_bytes: u64,
-    /// What went wrong last, or what is left out, in words.
-    pub problem: Option<String>,
-}
-
-type Shown = Arc<Mutex<RelayReport>>;
 
 /// See the module.
 pub struct Relays {
     targets: Vec<PushTarget>,
     connector: Connector,
+    endpoints: Endpoints,
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
     /// By stream and number of the target; at most [`TASKS_MAX`].
     pushes: Mutex<HashMap<(StreamName, usize), Shown>>,
+    /// Those that found no room, and since when; at most [`TASKS_MAX`], the others are waiting unsaid.
+    waiting: Mutex<HashMap<(StreamName, usize), SystemTime>>,
     ended: Notify,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -92,20 +76,22 @@ impl Relays {
     pub fn new(
         targets: Vec<PushTarget>,
         connector: Connector,
+        endpoints: Endpoints,
         streams: Arc<Streams>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let (pushes, ended, tasks) = (Mutex::default(), Notify::new(), TaskTracker::new());
-        Arc::new(Self { targets, connector, streams, metrics, pushes, ended, tasks, stop })
+        let (pushes, waiting) = (Mutex::default(), Mutex::default());
+        let (ended, tasks) = (Notify::new(), TaskTracker::new());
+        Arc::new(Self { targets, connector, endpoints, streams, metrics, pushes, waiting, ended, tasks, stop })
     }
 
     /// Begins what is wanted, until the server stops. `changes` marks that streams have changed.
     pub async fn run(self: Arc<Self>, mut changes: watch::Receiver<()>) {
         loop {
-            for stream in self.streams.all() {
-                self.begin(&stream);
-            }
+            let streams = self.streams.all();
+            streams.iter().for_each(|stream| self.begin(stream));
+            self.waiting.lock().retain(|(name, _), _| streams.iter().any(|stream| stream.name() == name));
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 changed = changes.changed() => if changed.is_err() { break },
@@ -118,41 +104,46 @@ impl Relays {
 
     /// Where a stream is sent to, in the order of the settings.
     pub fn reports(&self, stream: &StreamName) -> Vec<RelayReport> {
-        let pushes = self.pushes.lock();
-        let of_stream = (0..self.targets.len()).filter_map(|target| pushes.get(&(stream.clone(), target)));
-        of_stream.map(|shown| shown.lock().clone()).collect()
+        let (pushes, waiting) = (self.pushes.lock(), self.waiting.lock());
+        let report = |(at, target): (usize, &PushTarget)| {
+            let key = (stream.clone(), at);
+            let shown = pushes.get(&key).map(Shown::report);
+            shown.or_else(|| {
+                let since = *waiting.get(&key)?;
+                let problem = Some(format!("{TASKS_MAX} others are sent on already, which is the most"));
+                Some(RelayReport { problem, ..RelayReport::new(target.url.to_string(), RelayState::Waiting, since) })
+            })
+        };
+        self.targets.iter().enumerate().filter_map(report).collect()
     }
 
     fn begin(self: &Arc<Self>, stream: &Arc<Stream>) {
-        if !stream.is_live() {
-            return;
-        }
+        let is_live = stream.is_live();
         for (at, target) in self.targets.iter().enumerate().filter(|(_, target)| target.is_for(stream.name())) {
             let key = (stream.name().clone(), at);
-            let mut pushes = self.pushes.lock();
-            if pushes.contains_key(&key) {
+            let (mut pushes, mut waiting) = (self.pushes.lock(), self.waiting.lock());
+            if !is_live || pushes.contains_key(&key) {
+                waiting.remove(&key);
                 continue;
             }
             if pushes.len() >= TASKS_MAX {
-                warn!(stream = %stream.name(), target = %target.url, "not sent on: {TASKS_MAX} streams are already");
+                if waiting.len() < TASKS_MAX && !waiting.contains_key(&key) {
+                    warn!(stream = %stream.name(), target = %target.url, "not sent on: {TASKS_MAX} others are already");
+                    waiting.insert(key, SystemTime::now());
+                }
                 continue;
             }
-            let shown = Arc::new(Mutex::new(RelayReport {
-                target: target.url.to_string(),
-                state: RelayState::Connecting,
-                since: SystemTime::now(),
-                attempts: 0,
-                sent_bytes: 0,
-                problem: None,
-            }));
+            waiting.remove(&key);
+            let shown = Shown::new(target.url.to_string(), self.metrics.clone());
             pushes.insert(key.clone(), shown.clone());
-            drop(pushes);
+            drop((pushes, waiting));
             let push = Push {
                 stream: stream.clone(),
                 url: target.url.clone(),
                 connector: self.connector.clone(),
+                endpoints: self.endpoints.clone(),
+                worker: WorkerIndex(WorkerIndex::FIRST_RELAY + at as u16),
                 shown,
-                metrics: self.metrics.clone(),
                 stop: self.stop.clone(),
             };
             let this = self.clone();
@@ -166,5 +157,12 @@ impl Relays {
                 .instrument(span),
             );
         }
+    }
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }

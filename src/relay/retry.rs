@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(10);
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 /// A connection that was live for so long makes the next failure a first one.
 pub(super) const STEADY: Duration = Duration::from_secs(60);
 

@@ -7,12 +7,15 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
+use super::{Connector, Endpoints, RelayState, Relays, TASKS_MAX, report::Shown};
 use crate::{
     config::RtmpUrl,
     egress::rtmp::{Feed, PublishClient, PublishState},
     ingest::rtmp::{RtmpContext, Session, testing},
     media::{MediaKind, SessionId, testing::epoch},
+    metrics::Metrics,
     track::{
         EndReason, FrameDelivery, FrameInterest, FrameSubscription, LayerIndex, Original, Originals, PublisherControl,
         Stream, TrackIndex,
@@ -160,5 +163,49 @@ fn a_far_side_that_says_nothing_is_given_up() {
     assert_eq!(client.state(), &PublishState::Failed("it did not answer within 10 s".into()));
     let mut deaf = PublishClient::new("rtmp://far.example.net/live/copy".parse().unwrap(), epoch());
     deaf.handle_bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-    assert!(matches!(deaf.state(), PublishState::Failed(_)) || deaf.state() == &PublishState::Beginning);
+    let PublishState::Failed(reason) = deaf.state() else { panic!("{:?}", deaf.state()) };
+    assert!(reason.starts_with("what answers speaks no RTMP"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_stream_that_finds_no_room_waits_which_is_said_once_and_shown() {
+    let near = testing::open();
+    let _publisher = testing::live(&near, "cam1");
+    let stream = near.streams.get(&"cam1".parse().unwrap()).unwrap();
+    let targets = vec!["cam* rtmp://far.example.net/live/copy".parse().unwrap()];
+    let metrics = Metrics::new();
+    let (connector, endpoints) = (Connector::new(false).unwrap(), Endpoints::new(false).unwrap());
+    let relays =
+        Relays::new(targets, connector, endpoints, near.streams.clone(), metrics.clone(), CancellationToken::new());
+    let others = (0..TASKS_MAX)
+        .map(|at| ((format!("other{at}").parse().unwrap(), 0), Shown::new("far".into(), metrics.clone())));
+    relays.pushes.lock().extend(others);
+    relays.begin(&stream);
+    let since = relays.waiting.lock().values().copied().collect::<Vec<_>>();
+    relays.begin(&stream);
+    let report = relays.reports(stream.name()).remove(0);
+    assert_eq!((report.state, report.attempts, vec![report.since]), (RelayState::Waiting, 0, since));
+    assert_eq!(report.problem.unwrap(), "1024 others are sent on already, which is the most");
+    assert_eq!(report.target, "rtmp://far.example.net:1935/live");
+
+    relays.pushes.lock().remove(&("other7".parse().unwrap(), 0));
+    relays.begin(&stream);
+    assert_eq!(relays.reports(stream.name()).remove(0).state, RelayState::Connecting);
+    assert!(relays.waiting.lock().is_empty());
+}
+
+#[test]
+fn what_went_wrong_is_remembered_after_it_was_mended() {
+    let shown = Shown::new("far".into(), Metrics::new());
+    shown.connecting();
+    shown.retrying("it closed the connection".into());
+    let failed = shown.report();
+    assert_eq!(failed.problem.as_deref(), Some("it closed the connection"));
+    shown.connecting();
+    let live = shown.live();
+    let report = shown.report();
+    assert_eq!((report.state, report.attempts, report.problem), (RelayState::Live, 2, None));
+    assert_eq!(report.last_failure, failed.last_failure);
+    assert_eq!(report.last_failure.unwrap().0, "it closed the connection");
+    drop(live);
 }

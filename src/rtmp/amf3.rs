@@ -3,7 +3,7 @@
 //! Strings, objects and traits may be references to ones before. So a message of some kilobytes could grow to any size: what strings come to
 //! is bounded, and a reference to an object is null.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use rml_rtmp::rml_amf0::Amf0Value;
 
@@ -16,12 +16,11 @@ const TEXT_MAX_BYTES: usize = 64 * 1024;
 #[derive(Default)]
 pub(super) struct References {
     strings: Vec<String>,
-    traits: Vec<Traits>,
+    traits: Vec<Rc<Traits>>,
     text_bytes: usize,
 }
 
 /// Of a class: its sealed members, and whether others follow by name.
-#[derive(Clone)]
 struct Traits {
     members: Vec<String>,
     is_dynamic: bool,
@@ -147,14 +146,16 @@ impl Reader<'_> {
                 self.count_value(0)?;
                 members.push(self.amf3_text()?);
             }
-            let traits = Traits { members, is_dynamic: head & DYNAMIC != 0 };
+            let traits = Rc::new(Traits { members, is_dynamic: head & DYNAMIC != 0 });
             self.references.traits.push(traits.clone());
             traits
         };
         let mut properties = HashMap::new();
-        for member in traits.members {
+        for member in &traits.members {
+            // Each object of the class has names of its own, whether it says them or refers to them.
+            self.count_text(member.len())?;
             let value = self.amf3_value(depth + 1)?;
-            properties.insert(member, value);
+            properties.insert(member.clone(), value);
         }
         if traits.is_dynamic {
             properties.extend(self.named(depth)?);
@@ -207,6 +208,29 @@ mod tests {
             })
             .collect();
         assert_eq!(members, [Amf0Value::Number(5.0), Amf0Value::Number(6.0)]);
+    }
+
+    /// An array of objects of one class, with a member of so many bytes; the first says the class, the others refer to it.
+    fn objects_of_one_class(objects: usize, name_bytes: usize) -> Vec<u8> {
+        let u29 = |value: usize| [0x80 | (value >> 14) as u8, 0x80 | (value >> 7) as u8, value as u8 & 0x7f];
+        let mut bytes =
+            [&[0x09][..], &u29(objects << 1 | 1), &[0x01, 0x0a, 0x13, 0x01], &u29(name_bytes << 1 | 1)].concat();
+        bytes.extend(vec![b'a'; name_bytes]);
+        bytes.push(0x01);
+        bytes.extend([0x0a, 0x01, 0x01].repeat(objects - 1));
+        bytes
+    }
+
+    #[test]
+    fn names_of_members_are_counted_for_each_object_that_has_them() {
+        // 32 KiB of a peer's bytes, which would become 7.5 MB.
+        assert_eq!(read(&objects_of_one_class(250, 30_000)), Err(BadAmf::TooMany));
+        let name_bytes = 1_000;
+        // Counted once more where the class is said.
+        let objects = TEXT_MAX_BYTES / name_bytes - 1;
+        let Ok(Amf0Value::StrictArray(values)) = read(&objects_of_one_class(objects, name_bytes)) else { panic!() };
+        assert_eq!(values.len(), objects);
+        assert_eq!(read(&objects_of_one_class(objects + 1, name_bytes)), Err(BadAmf::TooMany));
     }
 
     #[test]

@@ -4,8 +4,10 @@
 
 pub mod amf;
 mod amf3;
+mod caller;
 mod chunk;
 mod output;
 
+pub use caller::{Caller, Heard, information};
 pub use chunk::{BadChunk, ChunkReader, Message, PARTIAL_MAX_BYTES, kind};
 pub use output::MessageWriter;

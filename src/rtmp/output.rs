@@ -30,6 +30,11 @@ impl MessageWriter {
         std::mem::take(&mut self.out)
     }
 
+    /// Of what [`Self::take`] will give.
+    pub fn waiting_bytes(&self) -> usize {
+        self.out.len()
+    }
+
     /// From here on chunks have so many bytes, at most 2^31 - 1, and the peer is told.
     pub fn set_chunk_bytes(&mut self, bytes: u32) {
         // Cannot fail: the size is in range, and the message short.
@@ -67,7 +72,17 @@ impl MessageWriter {
         stream_id: Option<u32>,
         timestamp: Option<RtmpTimestamp>,
     ) {
-        self.message(RtmpMessage::UserControl { event_type, stream_id, buffer_length: None, timestamp }, 0);
+        self.user_control_with(event_type, stream_id, None, timestamp);
+    }
+
+    pub fn user_control_with(
+        &mut self,
+        event_type: UserControlEventType,
+        stream_id: Option<u32>,
+        buffer_length: Option<u32>,
+        timestamp: Option<RtmpTimestamp>,
+    ) {
+        self.message(RtmpMessage::UserControl { event_type, stream_id, buffer_length, timestamp }, 0);
     }
 
     pub fn message(&mut self, message: RtmpMessage, stream_id: u32) {

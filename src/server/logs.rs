@@ -36,14 +36,14 @@ pub fn begin(config: &LogConfig) -> Result<LogLevel, LogError> {
     Ok(LogLevel(handle))
 }
 
-/// The configured filter, with one crate quietened unless the filter names it: it warns of every browser's hello, whose
-/// DTLS 1.3 extensions it does not know (`rtc-dtls` 0.21).
+/// Crates that are quiet unless the filter names them. `rtc-dtls` (0.21) warns of every browser's hello, whose DTLS 1.3 extensions it does not know;
+/// the others, which connections to other servers are made of, have a line for whatever a datagram may be wrong about.
+const QUIET: [(&str, &str); 3] = [("rtc_dtls", "error"), ("rtc", "off"), ("webrtc::", "off")];
+
 fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    if level.contains("rtc_dtls") {
-        EnvFilter::try_new(level)
-    } else {
-        EnvFilter::try_new(format!("{level},rtc_dtls=error"))
-    }
+    let unnamed = QUIET.iter().filter(|(name, _)| !level.contains(name));
+    let quiet = unnamed.map(|(name, level)| format!(",{}={level}", name.trim_end_matches(':'))).collect::<String>();
+    EnvFilter::try_new(format!("{level}{quiet}"))
 }
 
 impl LogLevel {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{AuthMode, Config, NotLive},
+    config::{AuthMode, Config, NotLive, PullSource},
     egress::{
         hls::{PackagerSettings, WindowSettings},
         whep::SenderSettings,
@@ -33,7 +33,7 @@ use crate::{
     ingest::rtmp::{self, Door, RtmpContext, Tls, TlsError},
     metrics::Metrics,
     packaging::{Output, OutputError, Packaging, PackagingSettings},
-    relay::{Connector, Relays},
+    relay::{Connector, Endpoints, Pulls, Relays},
     track::{HandOver, Streams},
     transcode::{Reencoding, ReencodingSettings, find_program},
     transport::{Certificate, TransportError},
@@ -65,8 +65,10 @@ pub enum StartError {
     Secret(#[from] WeakSecret),
     #[error("rtmp.tls: {0}")]
     Tls(#[from] TlsError),
-    #[error("relay.push: no TLS to other servers: {0}")]
+    #[error("relay: no TLS to other servers: {0}")]
     RelayTls(#[from] tokio_rustls::rustls::Error),
+    #[error("relay: no HTTP to other servers: {0}")]
+    RelayHttp(#[from] reqwest::Error),
     #[error(transparent)]
     Output(#[from] OutputError),
     #[error("no certificate for DTLS: {0}")]
@@ -91,6 +93,7 @@ pub struct Server {
     rtmp: Option<JoinHandle<()>>,
     reencoder: Option<JoinHandle<()>>,
     relay: JoinHandle<()>,
+    pull: JoinHandle<()>,
     http: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
 }
@@ -119,7 +122,8 @@ impl Server {
         let drain = CancellationToken::new();
         let http_stop = CancellationToken::new();
         let certificate = Certificate::generate()?;
-        let connector = Connector::new(config.relay.push.iter().any(|target| target.url.tls))?;
+        let connector = Connector::new(config.relay.has_rtmps())?;
+        let endpoints = Endpoints::new(config.relay.has_endpoints())?;
         let packaging = packaging(config)?;
         if let Some(place) = &config.hls.output {
             info!(%place, "HLS is stored, too: who can read there needs no token");
@@ -129,19 +133,29 @@ impl Server {
         // It starts threads, so nothing that can fail comes after it.
         let workers = workers(config, &streams, &metrics)?;
         let addresses = Addresses { http: http_address, rtmp: rtmp_address, webrtc: workers.local_addr() };
+        let reencoding = reencoding(config, &streams, &metrics, &drain);
+        let reencodes = config.transcode.b_frames && reencoding.is_some();
+        let pulls = Pulls::new(
+            config.relay.pull.clone(),
+            (connector.clone(), endpoints.clone()),
+            streams.clone(),
+            metrics.clone(),
+            reencodes,
+            drain.child_token(),
+        );
         let plane = Arc::new(Plane::new(
             streams.clone(),
             workers.clone(),
             certificate,
             config.publish.on_conflict,
             metrics.clone(),
+            pulls.clone(),
         ));
         let packaging = Arc::new(Packaging::new(packaging, streams.clone(), metrics.clone(), drain.child_token()));
-        let reencoding = reencoding(config, &streams, &metrics, &drain);
-        let reencodes = config.transcode.b_frames && reencoding.is_some();
         let reencoder = reencoding.clone().map(|reencoding| tokio::spawn(reencoding.run(changes.clone())));
-        let relays =
-            Relays::new(config.relay.push.clone(), connector, streams.clone(), metrics.clone(), drain.child_token());
+        let pull = tokio::spawn(pulls.clone().run(changes.clone()));
+        let (targets, stop) = (config.relay.push.clone(), drain.child_token());
+        let relays = Relays::new(targets, connector, endpoints, streams.clone(), metrics.clone(), stop);
         let relay = tokio::spawn(relays.clone().run(changes.clone()));
         let rtmp = rtmp_listener.map(|listener| {
             let door = Door { listener, tls: tls.clone(), plain: config.rtmp.plain };
@@ -164,6 +178,7 @@ impl Server {
             packaging: packaging.clone(),
             reencoding,
             relays,
+            pulls,
             sessions: workers.clone(),
             events: EventPlaces::new(changes, drain.clone(), config.http.connections_max),
             signalling: Settings {
@@ -187,6 +202,7 @@ impl Server {
             rtmp,
             reencoder,
             relay,
+            pull,
             http: tokio::spawn(http),
             housekeeping: tokio::spawn(keep_house(
                 streams,
@@ -225,7 +241,7 @@ impl Server {
         let workers = self.workers;
         let sessions = async {
             let tasks = async {
-                for task in [self.rtmp, self.reencoder, Some(self.relay)].into_iter().flatten() {
+                for task in [self.rtmp, self.reencoder, Some(self.relay), Some(self.pull)].into_iter().flatten() {
                     let _ = task.await;
                 }
             };
@@ -272,7 +288,8 @@ fn reencoding(
 ) -> Option<Arc<Reencoding>> {
     let transcode = &config.transcode;
     // B-frames come by RTMP only.
-    let b_frames = transcode.b_frames && config.rtmp.enabled;
+    let rtmp = config.rtmp.enabled || config.relay.pull.iter().any(PullSource::is_rtmp);
+    let b_frames = transcode.b_frames && rtmp;
     if !b_frames && transcode.ladder.is_empty() {
         return None;
     }

@@ -51,9 +51,19 @@ pub use standby::{HandOver, StandbyState};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackIndex(pub u8);
 
-/// One of the server's workers.
+/// One of the server's workers; from [`WorkerIndex::FIRST_RELAY`] on, who sends streams on to other servers by packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerIndex(pub u16);
+
+impl WorkerIndex {
+    /// More than there are workers.
+    pub const FIRST_RELAY: u16 = 1_024;
+
+    /// It sends the highest layer on, and chooses no other.
+    fn is_relay(self) -> bool {
+        self.0 >= Self::FIRST_RELAY
+    }
+}
 
 /// Tracks a publication may have: one video, one audio.
 pub const TRACKS_MAX: usize = 2;
@@ -67,6 +77,10 @@ pub enum Protocol {
     Whip,
     Whep,
     Rtmp,
+    /// Fetched from another server by RTMP.
+    RtmpPull,
+    /// The same by WHEP.
+    WhepPull,
 }
 
 impl Protocol {
@@ -83,18 +97,20 @@ impl Protocol {
             Self::Whip => "whip",
             Self::Whep => "whep",
             Self::Rtmp => "rtmp",
+            Self::RtmpPull => "rtmp-pull",
+            Self::WhepPull => "whep-pull",
         }
     }
 
     /// The sound arrives noticeably later than the pictures it belongs to: RTMP encoders send it interleaved with the
     /// pictures, and it is transcoded. Players should hold pictures back for it.
     pub fn sound_lags(self) -> bool {
-        self == Self::Rtmp
+        matches!(self, Self::Rtmp | Self::RtmpPull)
     }
 
     /// Frame readers get its access units as they came, not what WebRTC viewers are sent.
     pub fn hands_over_originals(self) -> bool {
-        self == Self::Rtmp
+        matches!(self, Self::Rtmp | Self::RtmpPull)
     }
 }
 

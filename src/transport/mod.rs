@@ -32,6 +32,7 @@ use sluice_signaling::sdp::Fingerprint;
 pub use self::{
     certificate::Certificate,
     classify::{DatagramKind, classify},
+    dtls::DtlsGuard,
     error::TransportError,
     session::Transport,
     srtp::{SrtpProfile, SrtpSealer},

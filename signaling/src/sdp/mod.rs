@@ -26,7 +26,7 @@ pub use self::{
     answer::{answer, cname},
     counter_offer::{counter_offer, offered},
     h264::H264Profile,
-    negotiate::{negotiate_egress, negotiate_ingest},
+    negotiate::{negotiate_answer, negotiate_egress, negotiate_ingest},
     offer::{MediaFlow, MediaOffer, MediaSection, OfferedCodec, OfferedLayer},
 };
 use crate::{

@@ -57,6 +57,23 @@ pub fn negotiate_ingest(offer: &MediaOffer, viewers: Option<&[Codec]>) -> Result
     Ok(Negotiated { media: media.collect::<Result<_, _>>()? })
 }
 
+/// What an answer comes to that another server gave to an offer of ours to receive: what it may send, by the offer's payload types. Sections that it
+/// declines, or sends nothing in, have no codecs. Never simulcast: nobody offers to receive it.
+pub fn negotiate_answer(answer: &MediaOffer) -> Negotiated {
+    let media = answer.media().map(|(kind, section)| {
+        if section.rejected || !matches!(section.flow, MediaFlow::SendOnly | MediaFlow::SendRecv) {
+            return declined(kind, section);
+        }
+        NegotiatedMedia {
+            extensions: ExtensionIds { playout_delay: None, ..section.extensions },
+            remote_ssrcs: section.ssrcs.clone(),
+            codecs: codecs(section, Direction::Ingest),
+            ..declined(kind, section)
+        }
+    });
+    Negotiated { media: media.collect() }
+}
+
 /// What a viewer's offer comes to. Codecs of the live stream come first, then all others in common: the next publisher may
 /// bring one of them. A section of a kind that is not live is accepted too, and stays silent until it is.
 ///

@@ -156,6 +156,8 @@ pub struct Open {
 /// Holds sessions, and a log of what it was asked.
 #[derive(Default)]
 pub struct FakePlane {
+    /// Why the stream is not live, where that is known.
+    pub why_not_live: Option<String>,
     pub live: Option<Vec<TrackFormat>>,
     pub unavailable: Option<Problem>,
     pub refuse: Option<Problem>,
@@ -189,6 +191,10 @@ impl FakePlane {
 impl MediaPlane for FakePlane {
     fn live_formats(&self, _stream: &StreamName) -> Option<Vec<TrackFormat>> {
         self.live.clone()
+    }
+
+    fn why_not_live(&self, _stream: &StreamName) -> Option<String> {
+        self.why_not_live.clone()
     }
 
     fn viewer_codecs(&self, _stream: &StreamName) -> Option<Vec<Codec>> {

@@ -17,7 +17,7 @@ use rml_rtmp::{
 
 use super::Outgoing;
 use crate::{
-    config::RtmpUrl,
+    config::{RtmpUrl, without_secrets},
     rtmp::{ChunkReader, Message, MessageWriter, amf, kind},
 };
 
@@ -91,6 +91,11 @@ impl PublishClient {
     /// Bytes to be sent, possibly none.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.writer.take()
+    }
+
+    /// Of what [`Self::take_output`] will give.
+    pub fn output_bytes(&self) -> usize {
+        self.writer.waiting_bytes()
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -227,16 +232,8 @@ impl PublishClient {
     fn refused(&mut self, values: &[Amf0Value]) {
         let code = property(values, "code").unwrap_or("no code");
         let reason = property(values, "description").unwrap_or("no description");
-        let mut told = format!("it refuses: {code}: {reason}");
-        // It may repeat the key, or a part: the longest first, for one may be in another. Nobody could read on without the shortest.
-        let key = self.url.key.as_str();
-        let (name, query) = key.split_once('?').unwrap_or((key, ""));
-        let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
-        let mut secrets: Vec<_> = values.chain([key, name]).filter(|secret| secret.len() > 3).collect();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        for secret in secrets {
-            told = told.replace(secret, "…");
-        }
+        // It may repeat the key, or a part.
+        let told = without_secrets(&format!("it refuses: {code}: {reason}"), self.url.secrets());
         self.fail(&told);
     }
 
@@ -260,5 +257,24 @@ fn property<'a>(values: &'a [Amf0Value], name: &str) -> Option<&'a str> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::testing::epoch;
+
+    #[test]
+    fn the_key_its_name_and_a_token_in_it_are_told_to_nobody() {
+        for repeated in ["cam1?token=abcd.efgh&x=1", "cam1", "abcd.efgh"] {
+            let url = "rtmp://far.example.net/live/cam1?token=abcd.efgh&x=1".parse().unwrap();
+            let mut client = PublishClient::new(url, epoch());
+            let description = format!("{repeated} may not be published");
+            let information = HashMap::from([("description".to_owned(), text(&description))]);
+            client.refused(&[Amf0Value::Object(information)]);
+            let told = "it refuses: no code: … may not be published";
+            assert_eq!(client.state(), &PublishState::Failed(told.into()), "{repeated}");
+        }
     }
 }

@@ -5,10 +5,10 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::packets::Packets;
+use super::{metadata::on_meta_data, packets::Packets};
 use crate::{
     codec::opus::{self, PacketTimes},
-    media::MediaKind,
+    media::{AccessUnit, MediaKind},
     rtmp::kind,
     track::{FrameDelivery, Original, OriginalFormat, Originals, OriginalsSnapshot},
     transcode::OpusToAac,
@@ -16,6 +16,11 @@ use crate::{
 
 /// Between the last message of one publisher and the first of the next.
 const NEXT_PUBLISHER_MS: i64 = 40;
+/// Times may go back by so much, as clocks are measured better: what comes goes on a millisecond after what was sent until time has caught up.
+/// Further back is a clock that was set anew: pictures and sound both go on from where they are.
+const STEP_BACK_MAX_MS: i64 = 1_000;
+/// Sound that comes with the first picture may belong so long before it.
+const BEFORE_MAX_MS: i64 = 10_000;
 /// Messages that wait to be sent: a group of pictures, and its sound.
 const OUTGOING_MAX: usize = 2_048;
 
@@ -51,7 +56,8 @@ pub struct Feed {
     /// The publication's time that is the target's [`Self::begin_ms`].
     base_ms: Option<i64>,
     begin_ms: i64,
-    last_ms: i64,
+    /// Of pictures and of sound, on the target's clock; below [`Self::begin_ms`] before the publication's first.
+    last_ms: [i64; 2],
     lane: Lane,
     sent_formats: [Option<Bytes>; 2],
     refusals: [Option<String>; 2],
@@ -135,7 +141,8 @@ impl Feed {
         let first = self.publication.is_none();
         self.publication = Some(publication);
         self.base_ms = None;
-        self.begin_ms = if first { 0 } else { self.last_ms + NEXT_PUBLISHER_MS };
+        self.begin_ms = if first { 0 } else { self.last_ms[0].max(self.last_ms[1]) + NEXT_PUBLISHER_MS };
+        self.last_ms = [self.begin_ms - 1; 2];
         self.refusals = Default::default();
         self.waits = true;
         true
@@ -146,9 +153,15 @@ impl Feed {
         if let Lane::Packets(packets) = &mut self.lane {
             packets.assemble(now, |time_ms, frame| frames.push((time_ms, frame)));
         }
+        self.begin_with(frames.iter().map(|(time_ms, _)| *time_ms));
         for (time_ms, frame) in frames {
             self.place(time_ms, &frame);
         }
+    }
+
+    /// Of what is there to begin with, pictures may be older than the sound that is handed out before them.
+    fn begin_with(&mut self, times_ms: impl Iterator<Item = i64>) {
+        self.base_ms = self.base_ms.or_else(|| times_ms.min());
     }
 
     fn take_snapshot(&mut self, snapshot: &OriginalsSnapshot) {
@@ -157,8 +170,15 @@ impl Feed {
         }
         // What is live begins with the last keyframe.
         let pictures = |unit: &&Original| unit.format.kind() == MediaKind::Video;
-        let from = snapshot.units.iter().rposition(|unit| pictures(&unit) && unit.unit.keyframe).unwrap_or(0);
-        snapshot.units.iter().skip(from).for_each(|unit| self.take_original(unit));
+        let from = snapshot.units.iter().rposition(|unit| pictures(&unit) && unit.unit.keyframe);
+        let live = || snapshot.units.iter().skip(from.unwrap_or(0));
+        // Sound may come later than the picture that it belongs to; what belongs before it is not sent.
+        let first = from.and_then(|from| snapshot.units.get(from));
+        match first {
+            Some(first) => self.begin_with(std::iter::once(first.unit.decode_time_ticks as i64)),
+            None => self.begin_with(live().map(|unit| unit.unit.decode_time_ticks as i64)),
+        }
+        live().for_each(|unit| self.take_original(unit));
     }
 
     fn take_original(&mut self, original: &Original) {
@@ -179,24 +199,21 @@ impl Feed {
         let mut frames = Vec::new();
         match &*original.format {
             OriginalFormat::Avc(record) => {
-                if is_new {
+                let AccessUnit { keyframe, composition_offset_ticks: composition_ms, .. } = original.unit;
+                if is_new || keyframe {
                     frames.push((time_ms, Frame::PictureFormat(record.clone())));
                 }
-                let composition_ms = original.unit.composition_offset_ticks;
-                frames.push((time_ms, Frame::Picture { composition_ms, keyframe: original.unit.keyframe, data }));
+                frames.push((time_ms, Frame::Picture { composition_ms, keyframe, data }));
             }
             OriginalFormat::Aac(config) => {
-                if is_new {
-                    frames.push((time_ms, Frame::SoundFormat(config.clone())));
-                }
+                frames.push((time_ms, Frame::SoundFormat(config.clone())));
                 frames.push((time_ms, Frame::Sound(data)));
             }
             OriginalFormat::Opus { .. } => {
                 if is_new {
                     *opus = OpusToAac::new().ok().map(|to_aac| Box::new((PacketTimes::default(), to_aac)));
-                    frames
-                        .extend(opus.iter().map(|opus| (time_ms, Frame::SoundFormat(opus.1.configuration().clone()))));
                 }
+                frames.extend(opus.iter().map(|opus| (time_ms, Frame::SoundFormat(opus.1.configuration().clone()))));
                 if let Some((times, to_aac)) = opus.as_deref_mut()
                     && let Some(placed) = times.place(time_ms * TICKS_PER_MS, &data)
                 {
@@ -225,32 +242,67 @@ impl Feed {
                 return;
             }
         }
-        let base_ms = *self.base_ms.get_or_insert(time_ms);
-        let at_ms = (self.begin_ms + time_ms - base_ms).max(self.begin_ms);
-        self.last_ms = self.last_ms.max(at_ms);
+        let Some(at_ms) = self.at_ms(time_ms, frame) else { return };
         let (kind, kept, body) = match frame {
-            Frame::PictureFormat(record) => (kind::VIDEO, Some((MediaKind::Video, record)), video(true, 0, 0, record)),
+            Frame::PictureFormat(record) => (kind::VIDEO, Some(record), video(true, 0, 0, record)),
             Frame::Picture { composition_ms, keyframe, data } => {
                 (kind::VIDEO, None, video(*keyframe, 1, *composition_ms, data))
             }
-            Frame::SoundFormat(config) => (kind::AUDIO, Some((MediaKind::Audio, config)), sound(0, config)),
+            Frame::SoundFormat(config) => (kind::AUDIO, Some(config), sound(0, config)),
             Frame::Sound(data) => (kind::AUDIO, None, sound(1, data)),
         };
-        if let Some((of, format)) = kept {
-            let sent = &mut self.sent_formats[of as usize];
+        let mut metadata = None;
+        if let Some(format) = kept {
+            let sent = &mut self.sent_formats[frame.of() as usize];
             if sent.as_ref() == Some(format) {
                 return;
             }
             *sent = Some(format.clone());
+            let [sound, pictures] =
+                [MediaKind::Audio, MediaKind::Video].map(|of| self.sent_formats[of as usize].as_ref());
+            metadata = Some((kind::DATA_AMF0, on_meta_data(pictures, sound)));
         }
-        if self.outgoing.len() == OUTGOING_MAX {
+        if self.outgoing.len() + 2 > OUTGOING_MAX {
             // Nobody takes them: what is left makes no sense without what goes.
             self.outgoing.clear();
             self.sent_formats = Default::default();
             self.waits = true;
             return;
         }
-        self.outgoing.push_back(Outgoing { kind, time_ms: at_ms as u32, body });
+        let messages = metadata.into_iter().chain([(kind, body)]);
+        self.outgoing.extend(messages.map(|(kind, body)| Outgoing { kind, time_ms: at_ms as u32, body }));
+    }
+
+    /// When a frame is on the target's clock, which never goes back; none: before the target's beginning.
+    fn at_ms(&mut self, time_ms: i64, frame: &Frame) -> Option<i64> {
+        let last_ms = self.last_ms[frame.of() as usize];
+        let begins = last_ms < self.begin_ms;
+        let base_ms = *self.base_ms.get_or_insert(time_ms);
+        if begins && frame.of() == MediaKind::Audio && (base_ms - BEFORE_MAX_MS..base_ms).contains(&time_ms) {
+            return None;
+        }
+        let mut at_ms = self.begin_ms + time_ms - base_ms;
+        if at_ms < last_ms - STEP_BACK_MAX_MS {
+            self.base_ms = Some(base_ms + at_ms - (last_ms + 1));
+            at_ms = last_ms + 1;
+        }
+        Some(match frame {
+            Frame::PictureFormat(_) | Frame::SoundFormat(_) => at_ms.max(last_ms).max(self.begin_ms),
+            Frame::Picture { .. } | Frame::Sound(_) => {
+                let at_ms = at_ms.max(last_ms + 1);
+                self.last_ms[frame.of() as usize] = at_ms;
+                at_ms
+            }
+        })
+    }
+}
+
+impl Frame {
+    fn of(&self) -> MediaKind {
+        match self {
+            Self::PictureFormat(_) | Self::Picture { .. } => MediaKind::Video,
+            Self::SoundFormat(_) | Self::Sound(_) => MediaKind::Audio,
+        }
     }
 }
 
@@ -286,4 +338,84 @@ fn sound(packet: u8, data: &[u8]) -> Bytes {
     body.put_slice(&[0xaf, packet]);
     body.put_slice(data);
     body.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed() -> Feed {
+        let mut feed = Feed::default();
+        feed.begin(1, true);
+        feed
+    }
+
+    fn picture(keyframe: bool) -> Frame {
+        Frame::Picture { composition_ms: 0, keyframe, data: Bytes::new() }
+    }
+
+    /// Kinds and times of what comes out.
+    fn sent(feed: &mut Feed) -> Vec<(u8, u32)> {
+        std::iter::from_fn(|| feed.poll()).map(|message| (message.kind, message.time_ms)).collect()
+    }
+
+    #[test]
+    fn times_of_a_lane_go_on_where_its_clock_goes_back() {
+        let mut feed = feed();
+        for ms in [500, 540, 520, 530, 580] {
+            feed.place(ms, &picture(ms == 500));
+        }
+        let times = |ms: [u32; 5]| ms.map(|ms| (kind::VIDEO, ms)).to_vec();
+        assert_eq!(sent(&mut feed), times([0, 40, 41, 42, 80]));
+        // Set back by an hour, both lanes: neither stands still, and they are as far apart as before.
+        feed.place(600, &Frame::Sound(Bytes::new()));
+        for ms in [620, 660] {
+            feed.place(ms - 3_600_000, &picture(false));
+            feed.place(ms - 3_600_000, &Frame::Sound(Bytes::new()));
+        }
+        let (picture, sound) = (kind::VIDEO, kind::AUDIO);
+        assert_eq!(sent(&mut feed), [(sound, 100), (picture, 81), (sound, 101), (picture, 121), (sound, 121)]);
+    }
+
+    #[test]
+    fn the_oldest_of_what_is_there_is_the_beginning_and_sound_from_before_it_is_left_out() {
+        let mut feed = feed();
+        feed.begin_with([900, 100, 140].into_iter());
+        feed.place(900, &Frame::Sound(Bytes::new()));
+        feed.place(100, &picture(true));
+        feed.place(140, &picture(false));
+        assert_eq!(sent(&mut feed), [(kind::AUDIO, 800), (kind::VIDEO, 0), (kind::VIDEO, 40)]);
+        assert!(feed.begin(2, true));
+        feed.begin_with(std::iter::once(7_000));
+        for ms in [6_950, 7_010] {
+            feed.place(ms, &Frame::Sound(Bytes::new()));
+        }
+        assert_eq!(sent(&mut feed), [(kind::AUDIO, 850)], "after the 800 ms of before, and 40 between");
+    }
+
+    #[test]
+    fn formats_are_told_with_metadata_and_again_after_messages_were_lost() {
+        let mut feed = feed();
+        let original = |number, keyframe| Original {
+            number,
+            format: Arc::new(OriginalFormat::Avc(Bytes::from_static(&[1]))),
+            arrival: crate::media::testing::epoch(),
+            unit: AccessUnit {
+                decode_time_ticks: number * 40,
+                composition_offset_ticks: 0,
+                keyframe,
+                data: Bytes::new(),
+            },
+        };
+        feed.lane = Lane::Originals { last_number: 0, formats: Default::default(), opus: None };
+        let kinds = |feed: &mut Feed| sent(feed).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();
+        (1..=3).for_each(|number| feed.take_original(&original(number, number == 1)));
+        let first = [kind::DATA_AMF0, kind::VIDEO, kind::VIDEO, kind::VIDEO, kind::VIDEO];
+        assert_eq!(kinds(&mut feed), first);
+        (4..=4 + OUTGOING_MAX as u64).for_each(|number| feed.take_original(&original(number, false)));
+        assert!(feed.waits && feed.outgoing.len() <= OUTGOING_MAX);
+        feed.outgoing.clear();
+        feed.take_original(&original(5 + OUTGOING_MAX as u64, true));
+        assert_eq!(kinds(&mut feed), [kind::DATA_AMF0, kind::VIDEO, kind::VIDEO]);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod feed;
+mod metadata;
 mod packets;
 
 pub use client::{PublishClient, PublishState};

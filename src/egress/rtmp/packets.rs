@@ -1,6 +1,7 @@
 //! A WebRTC publisher's packets, put together for an RTMP target: H.264 as it is, Opus as AAC.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,6 +29,12 @@ pub(super) struct Packets {
     sound: Option<Lane>,
     /// What times are counted from.
     origin: Option<Instant>,
+    /// By the publisher's reports, of each layer.
+    clocks: HashMap<(TrackIndex, LayerIndex), ClockReference>,
+    /// Times go by reports; else by arrival.
+    by_report: bool,
+    /// Added to all times, so that none goes back when they begin to go by reports.
+    shift_ms: i64,
     refusals: [Option<String>; 2],
 }
 
@@ -38,14 +45,13 @@ struct Lane {
     layer: LayerIndex,
     assembler: Assembler,
     maker: Maker,
-    /// By the publisher's reports, and by the first arrival.
-    reported: Option<ClockReference>,
+    /// By the first arrival.
     arrived: Option<ClockReference>,
 }
 
 enum Maker {
     Pictures { depacketizer: Box<Depacketizer>, setup: Option<Arc<DecoderSetup>> },
-    Sound { to_aac: Option<Box<OpusToAac>>, announced: bool },
+    Sound { to_aac: Option<Box<OpusToAac>> },
 }
 
 impl Packets {
@@ -68,16 +74,21 @@ impl Packets {
             Delivery::Snapshot(snapshot) => self.take_snapshot(snapshot),
             Delivery::Packets(batches) => batches.iter().for_each(|batch| self.take_batch(batch)),
             Delivery::Clock { track, layer, reference } => {
-                let lanes = [&mut self.pictures, &mut self.sound].into_iter().flatten();
-                let of = |lane: &&mut Lane| (lane.index, lane.layer) == (*track, *layer) && reference.by_report;
-                lanes.filter(of).for_each(|lane| lane.reported = Some(*reference));
+                self.measured(*track, *layer, Some(*reference));
             }
             Delivery::Layers { track, states } => self.follow_layers(*track, states),
         }
     }
 
+    fn measured(&mut self, track: TrackIndex, layer: LayerIndex, clock: Option<ClockReference>) {
+        self.clocks.extend(clock.filter(|clock| clock.by_report).map(|clock| ((track, layer), clock)));
+    }
+
     fn take_snapshot(&mut self, snapshot: &Snapshot) {
         for (index, track) in (0..).map(TrackIndex).zip(&snapshot.tracks) {
+            for (layer, of) in (0..).map(LayerIndex).zip(&track.layers) {
+                self.measured(index, layer, of.clock);
+            }
             let layers = || (0..).map(LayerIndex).zip(track.layers.iter().map(|layer| &layer.state));
             let layer = best_active(layers()).unwrap_or(LayerIndex(0));
             let Some(of) = track.layers.get(usize::from(layer.0)) else { continue };
@@ -101,7 +112,6 @@ impl Packets {
             *place = Some(Lane::new(index, track.epoch, layer, kind));
         }
         let Some(lane) = place else { return };
-        lane.reported = of.clock.filter(|clock| clock.by_report).or(lane.reported);
         of.packets.iter().flatten().for_each(|packet| lane.assembler.push(packet.clone()));
     }
 
@@ -132,13 +142,34 @@ impl Packets {
         }
     }
 
+    /// From when on all lanes are reported, times go by that. What it moves them by is each lane's own: all wait for the one that would go
+    /// back furthest, so that they keep together.
+    fn go_by_reports(&mut self, origin: Instant) {
+        if self.by_report {
+            return;
+        }
+        let mut least_ms: Option<i64> = None;
+        for lane in [&self.pictures, &self.sound].into_iter().flatten() {
+            let Some(reported) = self.clocks.get(&(lane.index, lane.layer)) else { return };
+            let Some(arrived) = lane.arrived else { continue };
+            let rate_hz = if matches!(lane.maker, Maker::Pictures { .. }) { PICTURE_CLOCK_HZ } else { opus::CLOCK_HZ };
+            let at = |reference| ms_of(reference, origin, arrived.time_ticks as i64, rate_hz);
+            let moved_ms = at(*reported) - at(arrived);
+            least_ms = Some(least_ms.map_or(moved_ms, |least| least.min(moved_ms)));
+        }
+        self.by_report = true;
+        self.shift_ms = -least_ms.unwrap_or(0);
+    }
+
     fn make(&mut self, kind: MediaKind, frame: &AssembledFrame, made: &mut impl FnMut(i64, Frame)) {
         let origin = *self.origin.get_or_insert(frame.arrival);
-        let by_report = [&self.pictures, &self.sound].into_iter().flatten().all(|lane| lane.reported.is_some());
+        self.go_by_reports(origin);
+        let (by_report, shift_ms) = (self.by_report, self.shift_ms);
         let lane = if kind == MediaKind::Video { &mut self.pictures } else { &mut self.sound };
         let Some(lane) = lane else { return };
-        let reference = if by_report { lane.reported } else { lane.arrived };
-        let Some(reference) = reference else { return };
+        let reported = self.clocks.get(&(lane.index, lane.layer)).copied().filter(|_| by_report);
+        let Some(reference) = reported.or(lane.arrived) else { return };
+        let time = |ticks, rate_hz| shift_ms + ms_of(reference, origin, ticks, rate_hz);
         match &mut lane.maker {
             Maker::Pictures { depacketizer, setup } => {
                 if frame.after_loss {
@@ -150,21 +181,19 @@ impl Packets {
                     *setup = None;
                     return lane.assembler.restart();
                 };
-                let time_ms = ms_of(reference, origin, frame.time_ticks as i64, PICTURE_CLOCK_HZ);
-                if let Some(new) = picture.setup.filter(|new| setup.as_ref() != Some(new)) {
-                    made(time_ms, Frame::PictureFormat(new.configuration.clone()));
-                    *setup = Some(new);
+                let time_ms = time(frame.time_ticks as i64, PICTURE_CLOCK_HZ);
+                let is_new = picture.setup.is_some() && picture.setup != *setup;
+                *setup = picture.setup.or(setup.take());
+                if let Some(setup) = setup.as_ref().filter(|_| is_new || picture.keyframe) {
+                    made(time_ms, Frame::PictureFormat(setup.configuration.clone()));
                 }
                 let (keyframe, data) = (picture.keyframe, picture.data);
                 made(time_ms, Frame::Picture { composition_ms: 0, keyframe, data });
             }
-            Maker::Sound { to_aac, announced } => {
+            Maker::Sound { to_aac } => {
                 let (Some(encoder), Some(packet)) = (to_aac.as_mut(), frame.payloads.first()) else { return };
-                let at = |ticks| ms_of(reference, origin, ticks, opus::CLOCK_HZ);
-                if !std::mem::replace(announced, true) {
-                    let configuration = encoder.configuration().clone();
-                    made(at(frame.time_ticks as i64), Frame::SoundFormat(configuration));
-                }
+                let at = |ticks| time(ticks, opus::CLOCK_HZ);
+                made(at(frame.time_ticks as i64), Frame::SoundFormat(encoder.configuration().clone()));
                 let pushed = encoder.push(packet, frame.time_ticks as i64, |frame| {
                     made(at(frame.time_ticks), Frame::Sound(frame.data));
                 });
@@ -183,9 +212,9 @@ impl Lane {
                 let depacketizer = Box::new(Depacketizer::H264(AvcPictures::default()));
                 Maker::Pictures { depacketizer, setup: None }
             }
-            MediaKind::Audio => Maker::Sound { to_aac: OpusToAac::new().ok().map(Box::new), announced: false },
+            MediaKind::Audio => Maker::Sound { to_aac: OpusToAac::new().ok().map(Box::new) },
         };
-        Self { index, epoch, layer, assembler: Assembler::new(kind), maker, reported: None, arrived: None }
+        Self { index, epoch, layer, assembler: Assembler::new(kind), maker, arrived: None }
     }
 
     fn poll(&mut self, now: Instant) -> Option<AssembledFrame> {
@@ -203,4 +232,33 @@ fn ms_of(reference: ClockReference, origin: Instant, ticks: i64, rate_hz: u32) -
         |from: Instant, to: Instant| to.checked_duration_since(from).unwrap_or(Duration::ZERO).as_millis() as i64;
     let at_ms = ahead(origin, reference.at) - ahead(reference.at, origin);
     at_ms + behind * 1_000 / i64::from(rate_hz)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::testing::epoch;
+
+    #[test]
+    fn lanes_that_begin_to_go_by_reports_keep_together_and_none_goes_back() {
+        let ms = |ms: u64| epoch() + Duration::from_millis(ms);
+        let mut packets = Packets { origin: Some(epoch()), ..Packets::default() };
+        let lane = |index, kind, arrived_ms: u64, rate_hz: u32| {
+            let mut lane = Lane::new(TrackIndex(index), 0, LayerIndex(0), kind);
+            let time_ticks = 1_000_000 + u64::from(rate_hz);
+            lane.arrived = Some(ClockReference { at: ms(arrived_ms), time_ticks, by_report: false });
+            Some(lane)
+        };
+        packets.pictures = lane(0, MediaKind::Video, 180, PICTURE_CLOCK_HZ);
+        packets.sound = lane(1, MediaKind::Audio, 60, opus::CLOCK_HZ);
+        let report = |time_ticks| Some(ClockReference { at: epoch(), time_ticks, by_report: true });
+        // Captured together at 0, by the reports; pictures took 180 ms to come, sound 60.
+        packets.measured(TrackIndex(0), LayerIndex(0), report(1_000_000 + u64::from(PICTURE_CLOCK_HZ)));
+        packets.go_by_reports(epoch());
+        assert!(!packets.by_report, "sound is not reported yet");
+        packets.measured(TrackIndex(1), LayerIndex(0), report(1_000_000 + u64::from(opus::CLOCK_HZ)));
+        packets.go_by_reports(epoch());
+        // Pictures would have gone back by 180 ms: they go on, and sound waits 120 ms for them.
+        assert_eq!((packets.by_report, packets.shift_ms), (true, 180));
+    }
 }

@@ -12,7 +12,7 @@
 mod choice;
 mod extensions;
 mod media;
-mod pace;
+pub(super) mod pace;
 mod resend;
 #[cfg(test)]
 mod tests;

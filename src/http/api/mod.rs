@@ -64,13 +64,13 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
     Json(Description::openapi())
 }
 
-/// Every stream that is published or waited for.
+/// Every stream that is published, waited for, or to be fetched from elsewhere.
 #[utoipa::path(get, path = "/api/v1/streams", responses(
     (status = 200, body = StreamList),
     (status = "4XX", description = "No token, or one without `admin`", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn list_streams(State(state): State<AppState>) -> Json<StreamList> {
-    let streams = state.streams.all().iter().map(|stream| StreamSummary::of(stream)).collect();
+    let streams = state.streams.all().iter().map(|stream| StreamSummary::of(stream, &state.pulls)).collect();
     Json(StreamList { streams })
 }
 
@@ -91,7 +91,8 @@ async fn show_stream(
     let encoded = |purpose| state.reencoding.as_ref()?.state(&name, purpose).map(Into::into);
     let (reencoding, ladder) = (encoded(EncodingPurpose::Replacement), encoded(EncodingPurpose::Ladder));
     let pushes = state.relays.reports(&name).into_iter().map(Into::into).collect();
-    Ok(Json(StreamDetail { summary: StreamSummary::of(&stream), viewers, hls, reencoding, ladder, pushes }))
+    let summary = StreamSummary::of(&stream, &state.pulls);
+    Ok(Json(StreamDetail { summary, viewers, hls, reencoding, ladder, pushes }))
 }
 
 /// Ends the stream's publication. Its viewers stay, and get what stands by, or wait for the next publisher.

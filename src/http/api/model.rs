@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     packaging::{PackagingState, RenditionState},
-    relay::RelayReport,
+    relay::{PullReport, Pulls, RelayReport},
     track::{LayerReport, LayerRole, Notice, PublisherInfo, StandbyState, Stream, TrackState},
     transcode::ReencodingState,
     worker::ViewerState,
@@ -28,7 +28,7 @@ pub struct Doors {
     pub rtmp_port: Option<u16>,
 }
 
-/// A stream that is published, or waited for.
+/// A stream that is published, waited for, or to be fetched from elsewhere.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StreamSummary {
     #[schema(example = "cam1")]
@@ -46,6 +46,31 @@ pub struct StreamSummary {
     pub notices: Vec<NoticeBody>,
     /// By WebRTC and by HLS.
     pub viewer_count: usize,
+    /// The other server that it is fetched from (`relay.pull`): none, or one.
+    pub pulls: Vec<Pull>,
+}
+
+/// Another server that a stream is fetched from.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Pull {
+    /// Its URL without the stream key, and without anything else that may be secret.
+    #[schema(example = "rtmp://a.example.net:1935/live")]
+    pub source: String,
+    /// It is connected while somebody wants the stream, and not all the time.
+    pub on_demand: bool,
+    /// `idle`: on demand, and nobody wants it; `waiting`: somebody else publishes the stream; `connecting`, `live` or `retrying`.
+    #[schema(example = "live")]
+    pub state: &'static str,
+    /// Since when it is that.
+    #[schema(example = "2026-01-31T12:00:05.000Z")]
+    pub since: String,
+    /// Connections begun so far.
+    pub attempts: u32,
+    pub bytes_received: u64,
+    /// What is wrong at present.
+    pub problem: Option<String>,
+    /// What went wrong last, also after it has been mended.
+    pub last_failure: Option<RelayFailure>,
 }
 
 /// A stream and who watches it.
@@ -71,7 +96,7 @@ pub struct Push {
     /// Its URL without the stream key.
     #[schema(example = "rtmp://a.example.net:1935/live2")]
     pub target: String,
-    /// `connecting`, `live` or `retrying`.
+    /// `connecting`, `live` or `retrying`; `waiting` where as many streams are sent on already as may be.
     #[schema(example = "live")]
     pub state: &'static str,
     /// Since when it is that.
@@ -80,8 +105,19 @@ pub struct Push {
     /// Connections begun so far.
     pub attempts: u32,
     pub bytes_sent: u64,
-    /// What went wrong last, or what of the stream is not sent.
+    /// What is wrong at present, or what of the stream is not sent.
     pub problem: Option<String>,
+    /// What went wrong last, also after it has been mended.
+    pub last_failure: Option<RelayFailure>,
+}
+
+/// Why a target was not sent a stream, or no longer; or why nothing came from a source.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RelayFailure {
+    #[schema(example = "it closed the connection")]
+    pub reason: String,
+    #[schema(example = "2026-01-31T12:00:05.000Z")]
+    pub at: String,
 }
 
 /// Pictures that are encoded anew.
@@ -165,7 +201,7 @@ pub struct Rendition {
 pub struct Publisher {
     #[schema(example = "7c0bd4f5-2a6b-4f38-9f0b-6b8f2a3f9a51")]
     pub session: String,
-    /// `whip` or `rtmp`.
+    /// `whip` or `rtmp`; `rtmp-pull`: fetched from another server (`relay.pull`), whose address is `remote`.
     #[schema(example = "whip")]
     pub protocol: &'static str,
     /// `primary` or `backup`.
@@ -279,7 +315,7 @@ pub struct Viewer {
 }
 
 impl StreamSummary {
-    pub fn of(stream: &Stream) -> Self {
+    pub fn of(stream: &Stream, pulls: &Pulls) -> Self {
         let mut state = stream.state();
         // Video first, whichever came first.
         state.tracks.sort_by_key(|track| std::cmp::Reverse(track.format.codec.kind()));
@@ -292,6 +328,22 @@ impl StreamSummary {
             tracks: state.tracks.into_iter().map(Track::from).collect(),
             notices: state.notices.into_iter().map(NoticeBody::from).collect(),
             viewer_count: state.viewers,
+            pulls: pulls.report(stream.name()).into_iter().map(Pull::from).collect(),
+        }
+    }
+}
+
+impl From<PullReport> for Pull {
+    fn from(report: PullReport) -> Self {
+        Self {
+            source: report.source,
+            on_demand: report.on_demand,
+            state: report.state.as_str(),
+            since: rfc3339(report.since),
+            attempts: report.attempts,
+            bytes_received: report.received_bytes,
+            problem: report.problem,
+            last_failure: report.last_failure.map(|(reason, at)| RelayFailure { reason, at: rfc3339(at) }),
         }
     }
 }
@@ -332,6 +384,7 @@ impl From<RelayReport> for Push {
             attempts: report.attempts,
             bytes_sent: report.sent_bytes,
             problem: report.problem,
+            last_failure: report.last_failure.map(|(reason, at)| RelayFailure { reason, at: rfc3339(at) }),
         }
     }
 }

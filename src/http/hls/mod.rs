@@ -85,7 +85,17 @@ async fn answer_playlist(
         "index.m3u8" => None,
         name => Some(playlist_rendition(name).ok_or_else(nothing_there)?),
     };
-    let packaged = state.packaging.open(stream).map_err(|why| not_packaged(stream, why))?;
+    let opened = match state.packaging.open(stream) {
+        Ok(_) | Err(NotPackaged::NotLive) if state.pulls.is_on_demand(stream) => {
+            if let Some(comes) = state.pulls.want(stream) {
+                let _place = state.packaging.waiting().enter(from.ip()).map_err(too_many_waiting)?;
+                access.while_it_lasts(comes).await?;
+            }
+            state.packaging.open(stream)
+        }
+        opened => opened,
+    };
+    let packaged = opened.map_err(|why| not_packaged(state, stream, why))?;
     packaged.saw(access.viewer(&head.headers, from.ip()));
     let waiting = state.packaging.waiting();
     let shared = async {
@@ -138,11 +148,12 @@ fn no_media() -> Problem {
 }
 
 /// 404, not WHEP's 409: players and caches know it, and try again.
-fn not_packaged(stream: &StreamName, why: NotPackaged) -> Problem {
+fn not_packaged(state: &AppState, stream: &StreamName, why: NotPackaged) -> Problem {
     match why {
         NotPackaged::Disabled => problem::not_found(why.to_string()),
         NotPackaged::NotLive => {
-            let detail = format!("nobody publishes {stream} at present; try again when it is live");
+            let nobody = || format!("nobody publishes {stream} at present; try again when it is live");
+            let detail = state.pulls.why_not_live(stream).unwrap_or_else(nobody);
             Problem::new(404, "not-live", "The stream is not live", detail).retry_after(RETRY_AFTER_S)
         }
         NotPackaged::Full => {

@@ -4,7 +4,7 @@
 //! Server `rtmp://host/live`, or `rtmps://` where there is a certificate (any application is taken), stream key
 //! `{stream}?token=JWT`. `rml_rtmp` does the handshake and writes what we say; reading is our own, because its reader trusts
 //! the peer too much (see [`crate::rtmp`]). The session is sans-I/O; [`serve`] is its shell, one task per connection. It
-//! does not play, record or relay.
+//! does not play, record or relay. [`PullSession`] is the other way to come by a stream: it asks another server for it.
 //!
 //! B-frames are left out, because WebRTC shows pictures as they are decoded: see [`DisplayOrder`]. Where they are H.264's, the tree is told of
 //! them, so that the stream can be encoded anew while somebody watches: see [`transcode`].
@@ -24,6 +24,8 @@ mod media;
 mod multitrack;
 mod originals;
 mod places;
+mod play;
+mod pull;
 mod reply;
 mod session;
 mod tls;
@@ -39,6 +41,7 @@ pub(crate) use self::session::tests as testing;
 pub use self::{
     ending::Ending,
     listener::{Door, serve},
+    pull::{PullContext, PullSession},
     session::Session,
     tls::{Tls, TlsError},
 };

@@ -76,7 +76,8 @@ impl Stream {
     /// The publication that smaller layers are of use for: it has one of its own, of a known size, and somebody watches or reads it.
     pub fn wants_rungs(&self) -> Option<RungsWanted> {
         let inner = self.inner.lock();
-        if inner.subscribers.is_empty() && !inner.frames.want_rungs() {
+        let is_watched = inner.subscribers.iter().any(|subscriber| !subscriber.worker.is_relay());
+        if !is_watched && !inner.frames.want_rungs() {
             return None;
         }
         let track = inner.live.as_ref()?.tracks.get(usize::from(inner.pictures()?.0))?;

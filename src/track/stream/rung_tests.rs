@@ -139,6 +139,8 @@ fn rungs_are_wanted_while_somebody_watches_or_reads_them() {
     assert_eq!((width, height), (640, 360));
     assert!(is_told(&|| _ = reader.lock().take()));
     assert_eq!(stream.wants_rungs(), None);
+    stream.subscribe(WorkerIndex(WorkerIndex::FIRST_RELAY), Inbox::new(9));
+    assert_eq!(stream.wants_rungs(), None, "other servers get the publisher's own");
     assert!(is_told(&|| stream.subscribe(WorkerIndex(0), Inbox::new(9))));
     assert!(stream.wants_rungs().is_some());
     assert!(is_told(&|| stream.unsubscribe(WorkerIndex(0))));

@@ -74,6 +74,33 @@ pub(super) fn admit(datagram: &[u8], stage: Stage, budget: &mut Budget) -> Optio
     (!admitted.is_empty()).then_some(admitted)
 }
 
+/// The guard of an association that another DTLS stack of the same make keeps, as the `webrtc` crate does.
+#[derive(Debug)]
+pub struct DtlsGuard {
+    stage: Stage,
+    budget: Budget,
+}
+
+impl Default for DtlsGuard {
+    fn default() -> Self {
+        Self { stage: Stage::Handshake, budget: Budget::HANDSHAKE }
+    }
+}
+
+impl DtlsGuard {
+    /// What of a datagram may reach the stack.
+    pub fn admit(&mut self, datagram: &[u8]) -> Option<BytesMut> {
+        admit(datagram, self.stage, &mut self.budget)
+    }
+
+    /// The handshake is over.
+    pub fn connected(&mut self) {
+        if self.stage == Stage::Handshake {
+            (self.stage, self.budget) = (Stage::Linger, Budget::REPEATS);
+        }
+    }
+}
+
 struct Record<'a> {
     content: u8,
     epoch: u16,

@@ -31,6 +31,7 @@ use rtc_shared::{TransportProtocol, error::Error};
 use rtc_srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 use sluice_signaling::sdp::Fingerprint;
 
+pub use self::guard::DtlsGuard;
 use self::{
     guard::{Budget, Stage},
     profiles::Profiles,

@@ -9,7 +9,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { flv } from "./support/ffmpeg.ts";
-import { freePort, Server } from "./support/server.ts";
+import { freePort, type Push, Server } from "./support/server.ts";
 import { Stage } from "./support/stage.ts";
 import { measureFor, until } from "./support/wait.ts";
 
@@ -35,8 +35,7 @@ test(
     const viewer = await stage.viewer();
     await viewer.start(far.whep("copy"));
     await viewer.sees(1);
-    const report = async (): Promise<{ target: string; state: string; attempts: number; bytes_sent: number; problem: string | null } | undefined> =>
-      (await near.stream("cam1"))?.pushes[0];
+    const report = async (): Promise<Push | undefined> => (await near.stream("cam1"))?.pushes[0];
     const live = await report();
     assert.deepEqual([live?.state, live?.attempts, live?.problem], ["live", 1, null]);
     assert.ok(!(live?.target ?? "").includes("copy"), `the key is a secret: ${live?.target}`);
@@ -62,9 +61,12 @@ test(
     far = await Server.start(ports);
     await until("the copy is live again", () => far.stream("copy"), { withinMs: 15_000 });
     await until("that is known", async () => (await report())?.state === "live");
-    assert.ok(((await report())?.attempts ?? 0) >= 2);
+    const again = await report();
+    assert.ok((again?.attempts ?? 0) >= 2);
+    assert.equal(again?.problem, null);
+    assert.ok(again?.last_failure?.reason, "what went wrong is remembered");
     const metrics = await (await fetch(`${near.url}/metrics`)).text();
-    assert.match(metrics, /sluice_relays 2/);
+    assert.match(metrics, /sluice_relays\{direction="push"\} 2/);
     assert.ok(!near.log.join("\n").includes("/live/copy"), "the key is in the log");
   }),
 );

@@ -10,6 +10,7 @@ const stream = (bytes: number, session = "s1"): object => ({
   tracks: [{ kind: "video", codec: "H264", fmtp: "", channels: 1, packets: 1, bytes, keyframes: 1 }],
   notices: [{ code: "b-frames-dropped", text: "Set B-frames to 0." }],
   viewer_count: 2,
+  pulls: [{ source: "rtmp://192.0.2.3:1935/live", on_demand: true, state: "retrying", problem: "refused", attempts: 2 }],
 });
 
 describe("parseDoors", () => {
@@ -31,12 +32,24 @@ describe("parseStreams", () => {
       standby: { protocol: "rtmp", priority: "backup" },
     });
     expect(parsed?.sinceMs).toBe(Date.parse("2026-01-31T12:00:00Z"));
+    const source = { source: "rtmp://192.0.2.3:1935/live", onDemand: true, state: "retrying", problem: "refused" };
+    expect(parsed?.pulls).toEqual([source]);
     expect(parsed?.notices).toEqual([{ code: "b-frames-dropped", text: "Set B-frames to 0." }]);
   });
 
   it("takes what has fields missing, and drops what has no name", () => {
     expect(parseStreams({ streams: [{ name: "a" }, {}, null, 7] })).toEqual([
-      { name: "a", live: false, sinceMs: null, publisher: null, standby: null, tracks: [], notices: [], viewers: 0 },
+      {
+        name: "a",
+        live: false,
+        sinceMs: null,
+        publisher: null,
+        standby: null,
+        tracks: [],
+        notices: [],
+        viewers: 0,
+        pulls: [],
+      },
     ]);
   });
 

@@ -26,6 +26,15 @@ export interface Notice {
   readonly text: string;
 }
 
+/** Another server that the stream is fetched from. */
+export interface Source {
+  readonly source: string;
+  readonly onDemand: boolean;
+  /** `idle`, `waiting`, `connecting`, `live` or `retrying`. */
+  readonly state: string;
+  readonly problem: string | null;
+}
+
 export interface StreamSummary {
   readonly name: string;
   readonly live: boolean;
@@ -37,6 +46,8 @@ export interface StreamSummary {
   readonly tracks: readonly Track[];
   readonly notices: readonly Notice[];
   readonly viewers: number;
+  /** None, or one. */
+  readonly pulls: readonly Source[];
 }
 
 export interface Viewer {
@@ -113,6 +124,12 @@ function summary(json: Json): StreamSummary {
     })),
     notices: objects(json["notices"]).map((notice) => ({ code: text(notice, "code"), text: text(notice, "text") })),
     viewers: number(json, "viewer_count") ?? 0,
+    pulls: objects(json["pulls"]).map((pull) => ({
+      source: text(pull, "source"),
+      onDemand: pull["on_demand"] === true,
+      state: text(pull, "state"),
+      problem: text(pull, "problem") || null,
+    })),
   };
 }
 

@@ -1,6 +1,6 @@
 /** One stream on the dashboard. Its elements stay while its figures change, so that focus and open details stay too. */
 
-import { Api, type Publisher, type StreamSummary, type Viewer } from "../api/streams";
+import { Api, type Publisher, type Source, type StreamSummary, type Viewer } from "../api/streams";
 import { asSignallingError } from "../../lib/src/problem.ts";
 import { copyable, h, setText, showFigures, toast } from "../ui/dom";
 import { bitrate, bytes, count, duration, milliseconds, percent, shortAgent, UNKNOWN } from "../ui/format";
@@ -11,7 +11,26 @@ export interface CardActions {
   refresh(): void;
 }
 
-const PROTOCOLS: Readonly<Record<string, string>> = { whip: "WHIP", rtmp: "RTMP" };
+const PROTOCOLS: Readonly<Record<string, string>> = {
+  whip: "WHIP",
+  rtmp: "RTMP",
+  "rtmp-pull": "RTMP, fetched",
+  "whep-pull": "WHEP, fetched",
+};
+
+/** What a source's state is to people. */
+const SOURCE_STATES: Readonly<Record<string, string>> = {
+  idle: "connected when somebody watches",
+  waiting: "waits: somebody else publishes",
+  connecting: "connecting",
+  live: "live",
+  retrying: "tried again soon",
+};
+
+function fetched({ source, state, problem }: Source): string {
+  const words = `${source}, ${SOURCE_STATES[state] ?? state}`;
+  return state === "retrying" && problem !== null ? `${words}: ${problem}` : words;
+}
 
 function who({ protocol, priority }: Publisher): string {
   const name = PROTOCOLS[protocol] ?? protocol;
@@ -95,7 +114,8 @@ export class StreamCard {
   update(stream: StreamSummary, kbps: number | null): void {
     this.element.dataset["live"] = String(stream.live);
     this.badge.classList.toggle("live", stream.live);
-    setText(this.badge, stream.live ? "Live" : "Waiting");
+    const isIdle = stream.pulls.some(({ state }) => state === "idle");
+    setText(this.badge, stream.live ? "Live" : isIdle ? "On demand" : "Waiting");
     setText(this.since, stream.live && stream.sinceMs !== null ? `for ${duration(Date.now() - stream.sinceMs)}` : "");
     const { publisher, standby } = stream;
     const picture = stream.tracks.find(({ width, height }) => width !== null && height !== null);
@@ -105,6 +125,7 @@ export class StreamCard {
         label: "Publisher",
         value: publisher ? who(publisher) : "nobody yet",
       },
+      ...stream.pulls.map((pull) => ({ key: "source", label: "Source", value: fetched(pull) })),
       ...(standby ? [{ key: "standby", label: "Standing by", value: who(standby) }] : []),
       ...(publisher?.userAgent ? [{ key: "agent", label: "Program", value: shortAgent(publisher.userAgent) }] : []),
       ...(publisher ? [{ key: "codecs", label: "Codecs", value: codecs(stream) }] : []),

@@ -29,6 +29,27 @@ export interface TrackState {
   layers: { rid: string | null; width: number | null; height: number | null; bitrate_bps: number; active: boolean; role: string }[];
 }
 
+/** How it stands with a server that a stream is sent on to. */
+export interface Push {
+  target: string;
+  state: string;
+  attempts: number;
+  bytes_sent: number;
+  problem: string | null;
+  last_failure: { reason: string; at: string } | null;
+}
+
+/** A stream's source, as the API has it. */
+export interface PullState {
+  source: string;
+  on_demand: boolean;
+  state: string;
+  attempts: number;
+  bytes_received: number;
+  problem: string | null;
+  last_failure: { reason: string; at: string } | null;
+}
+
 /** The API's view of a stream, as far as tests look at it. */
 export interface StreamState {
   name: string;
@@ -40,7 +61,7 @@ export interface StreamState {
   viewer_count: number;
   reencoding: { encoder: string | null; latency_ms: number | null; cpu_share: number | null; starts: number; failing: string | null } | null;
   ladder: StreamState["reencoding"];
-  pushes: { target: string; state: string; attempts: number; bytes_sent: number; problem: string | null }[];
+  pushes: Push[];
   hls: { viewer_count: number; window_bytes: number; refusal: string | null; output: { segments: number; failing: string | null } | null; renditions: { kind: string; codecs: string; frame_rate: number | null }[] } | null;
   viewers: {
     session: string;

@@ -1,0 +1,206 @@
+//! One source: when it is connected, and when again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use sluice_signaling::priority::Priority;
+use tokio::{sync::watch, time::sleep};
+use tracing::{info, warn};
+
+use super::{Phase, PullState, Pulls, Source, rtmp, whep};
+use crate::{
+    config::SourceUrl,
+    ingest::PullEnding,
+    relay::retry::{LONGEST, Retry, STEADY},
+    track::EndReason,
+};
+
+/// How often it is looked whether the stream is wanted, where nothing else says so.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Of a stream whose pictures or whose sound are known, the other kind is waited for so long: sources begin with both, or have one only.
+const SECOND_KIND_WAIT: Duration = Duration::from_millis(300);
+
+pub(super) struct SourceTask {
+    pub source: Arc<Source>,
+    pub pulls: Arc<Pulls>,
+    /// Marks that streams have changed.
+    pub changes: watch::Receiver<()>,
+}
+
+/// How a connection ended.
+pub(super) enum Ended {
+    /// Nobody wants the stream any more, or the server stops.
+    Unwanted,
+    /// It ended by itself, or did not begin.
+    Lost(PullEnding),
+}
+
+/// A connection's standing, as its driver tells it.
+pub(super) struct Standing<'a> {
+    source: &'a Source,
+    pulls: &'a Pulls,
+    live_since: Option<Instant>,
+    /// Since when its pictures are known, or its sound.
+    first_kind_at: Option<Instant>,
+    /// Those who wait for the stream were told.
+    decided: bool,
+    retry_after: Option<Duration>,
+}
+
+impl SourceTask {
+    /// Until the server stops.
+    pub(super) async fn run(mut self) {
+        let mut retry = Retry::default();
+        loop {
+            if self.idle().await.is_none() || self.waits_for_others().await.is_none() {
+                return;
+            }
+            // Meanwhile nobody may want it any more.
+            if !self.source.is_wanted() {
+                continue;
+            }
+            self.source.phase.send_replace(Phase::Coming);
+            self.source.show(PullState::Connecting, |report| report.attempts += 1);
+            let source = self.source.clone();
+            let mut standing = Standing::new(&source, &self.pulls);
+            let ended = match &source.settings.url {
+                SourceUrl::Rtmp(url) => rtmp::fetch(url, &mut standing).await,
+                SourceUrl::Whep(endpoint) => whep::fetch(endpoint, &mut standing).await,
+            };
+            let live_for = standing.live_since.map(|since| since.elapsed());
+            let asked = standing.retry_after.map_or(Duration::ZERO, |asked| asked.min(LONGEST));
+            standing.end();
+            let ending = match ended {
+                Ended::Unwanted if self.pulls.stop.is_cancelled() => {
+                    return self.pulls.metrics.count_relay("pull", "ended");
+                }
+                Ended::Unwanted => {
+                    info!("left: nobody wants the stream any more");
+                    self.pulls.metrics.count_relay("pull", "ended");
+                    retry.reset();
+                    continue;
+                }
+                Ended::Lost(ending) => ending,
+            };
+            // Whoever publishes now has it for as long as it likes.
+            if matches!(ending, PullEnding::Busy | PullEnding::Ended(EndReason::Superseded)) {
+                info!("left: somebody else publishes the stream");
+                self.pulls.metrics.count_relay("pull", "ended");
+                self.source.phase.send_replace(Phase::Decided);
+                retry.reset();
+                continue;
+            }
+            let is_failure = !matches!(ending, PullEnding::Over(_) | PullEnding::Ended(_));
+            self.pulls.metrics.count_relay("pull", if is_failure { "failed" } else { "ended" });
+            if live_for.is_some_and(|time| time >= STEADY) {
+                retry.reset();
+            }
+            let wait = retry.next().max(asked);
+            warn!("not fetched: {ending}; trying again in {:.1} s", wait.as_secs_f64());
+            self.source.show(PullState::Retrying, |report| {
+                report.problem = Some(ending.to_string());
+                report.last_failure = Some((ending.to_string(), SystemTime::now()));
+            });
+            self.source.phase.send_replace(Phase::Decided);
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.pulls.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Returns when the stream is wanted; `None`: the server stops.
+    async fn idle(&self) -> Option<()> {
+        while !self.source.is_wanted() {
+            self.source.show(PullState::Idle, |_| {});
+            self.source.phase.send_replace(Phase::Coming);
+            tokio::select! {
+                () = self.source.wish.notified() => {}
+                () = sleep(LOOK_INTERVAL) => {}
+                () = self.pulls.stop.cancelled() => return None,
+            }
+        }
+        Some(())
+    }
+
+    /// Returns when nobody else publishes the stream; `None`: the server stops.
+    async fn waits_for_others(&mut self) -> Option<()> {
+        while self.source.stream.has_publisher(Priority::default()) {
+            self.source.show(PullState::Waiting, |report| report.problem = None);
+            self.source.phase.send_replace(Phase::Decided);
+            tokio::select! {
+                changed = self.changes.changed() => changed.ok()?,
+                () = sleep(LOOK_INTERVAL) => {}
+                () = self.pulls.stop.cancelled() => return None,
+            }
+        }
+        Some(())
+    }
+}
+
+impl<'a> Standing<'a> {
+    fn new(source: &'a Source, pulls: &'a Pulls) -> Self {
+        Self { source, pulls, live_since: None, first_kind_at: None, decided: false, retry_after: None }
+    }
+
+    pub(super) fn source(&self) -> &'a Source {
+        self.source
+    }
+
+    pub(super) fn pulls(&self) -> &'a Pulls {
+        self.pulls
+    }
+
+    /// The source has said when it wants to be asked again.
+    pub(super) fn retry_after(&mut self, wait: Option<Duration>) {
+        self.retry_after = wait;
+    }
+
+    /// Bytes came.
+    pub(super) fn received(&self, bytes: usize) {
+        self.pulls.metrics.relay_bytes.received.inc_by(bytes as u64);
+        self.source.report.lock().received_bytes += bytes as u64;
+    }
+
+    /// The source's stream is published here. To be called again and again: those who wait are told when there is enough to answer them with.
+    pub(super) fn is_live(&mut self) {
+        if self.live_since.is_none() {
+            self.live_since = Some(Instant::now());
+            self.pulls.metrics.count_relay("pull", "live");
+            self.pulls.metrics.relays("pull").inc();
+            self.source.show(PullState::Live, |report| report.problem = None);
+        }
+        if self.decided {
+            return;
+        }
+        let Some(formats) = self.source.stream.formats() else { return };
+        let first_kind_at = *self.first_kind_at.get_or_insert_with(Instant::now);
+        if formats.len() > 1 || first_kind_at.elapsed() >= SECOND_KIND_WAIT {
+            self.decided = true;
+            self.source.phase.send_replace(Phase::Decided);
+        }
+    }
+
+    /// Whether it goes on. Whoever wants the stream from now on waits for the next connection.
+    pub(super) fn is_wanted(&self) -> bool {
+        let wanted = self.source.is_wanted();
+        if !wanted {
+            self.source.phase.send_replace(Phase::Coming);
+        }
+        wanted
+    }
+
+    /// When [`Self::is_live`] is due at the latest.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let since = self.first_kind_at.filter(|_| !self.decided)?;
+        Some(since + SECOND_KIND_WAIT)
+    }
+
+    fn end(self) {
+        if self.live_since.is_some() {
+            self.pulls.metrics.relays("pull").dec();
+        }
+    }
+}

@@ -1,0 +1,235 @@
+// Streams are fetched from other servers (relay.pull).
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { FfmpegPublisher } from "./support/ffmpeg.ts";
+import { flv } from "./support/ffmpeg.ts";
+import { record } from "./support/figures.ts";
+import { assertPlays, soundAfterPictureMs, watchUndisturbed } from "./support/measure.ts";
+import { freePort, Server, type PullState } from "./support/server.ts";
+import { Stage } from "./support/stage.ts";
+import { SECRET, sign } from "./support/token.ts";
+import { measureFor, until } from "./support/wait.ts";
+
+const stage = Stage.set();
+
+/** A server that fetches streams from these sources. */
+async function fetcher(sources: string[], settings: Record<string, string> = {}): Promise<Server> {
+  const server = await Server.start({ RELAY__PULL: sources.join(","), ...settings });
+  stage.closeLater(async () => void (await server.stop()));
+  return server;
+}
+
+/** ffmpeg as a server: it waits for one player, and plays to it for as long as that stays. */
+function plays(url: string, source: number): Promise<FfmpegPublisher> {
+  const output = flv(url);
+  return stage.ffmpeg({ source, gopSeconds: 1 }, [...output.slice(0, -1), "-listen", "1", url]);
+}
+
+/** How it stands with a stream's source; the stream is known whether it is live or not. */
+async function pull(server: Server, stream: string, token?: string): Promise<PullState> {
+  const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const response = await fetch(`${server.url}/api/v1/streams/${stream}`, { headers });
+  const { pulls } = (await response.json()) as { pulls: PullState[] };
+  const [state] = pulls;
+  assert.ok(state !== undefined && pulls.length === 1);
+  return state;
+}
+
+async function becomes(server: Server, stream: string, state: string, withinMs = 10_000): Promise<PullState> {
+  const what = `the source of ${stream} is ${state}`;
+  return until(what, async () => [await pull(server, stream)].find((now) => now.state === state), { withinMs });
+}
+
+test(
+  "What a source plays by RTMP is seen and heard; when it is restarted, or ended by the API, it comes back; nobody's stream is taken over",
+  stage.act(async () => {
+    const url = `rtmp://127.0.0.1:${await freePort()}/live/secret-key?token=hidden`;
+    const near = await fetcher([`cam1 ${url}`]);
+    const waits = await becomes(near, "cam1", "retrying");
+    assert.ok(waits.problem !== null && waits.source.startsWith("rtmp://127.0.0.1"), JSON.stringify(waits));
+
+    const first = await plays(url, 1);
+    const live = await until("it is live", () => near.stream("cam1"), { withinMs: 15_000 });
+    assert.equal(live.publisher?.protocol, "rtmp-pull");
+    const viewer = await stage.viewer();
+    await viewer.start(near.whep("cam1"));
+    await viewer.sees(1);
+    const watched = await watchUndisturbed(viewer, 4000);
+    assertPlays(watched, 4000);
+    const apartMs = soundAfterPictureMs(watched);
+    record("fetched by RTMP: sound after its picture", apartMs, "ms", 150);
+    assert.ok(Math.abs(apartMs) < 250, `sound is ${apartMs} ms after its picture`);
+    const state = await pull(near, "cam1");
+    assert.deepEqual([state.state, state.problem], ["live", null]);
+    assert.ok(state.bytes_received > 100_000, `${state.bytes_received}`);
+    assert.equal(await near.metric("sluice_relays", 'direction="pull"'), 1);
+    assert.equal(await near.metric("sluice_publishers", 'protocol="rtmp-pull"'), 1);
+
+    // The source ends, and another one is there.
+    await first.kill();
+    const lost = await becomes(near, "cam1", "retrying");
+    assert.ok(lost.problem !== null && lost.attempts > waits.attempts);
+    assert.equal(await near.stream("cam1"), undefined, "nothing is live");
+    await plays(url, 2);
+    await viewer.sees(2, 20_000);
+
+    // An operator ends it: it is tried again.
+    const response = await fetch(`${near.url}/api/v1/streams/cam1/publisher`, { method: "DELETE" });
+    assert.equal(response.status, 204);
+    await until("it was ended", async () => (await pull(near, "cam1")).last_failure?.reason === "ended by an operator");
+    await plays(url, 3);
+    await viewer.sees(3, 20_000);
+
+    // Somebody publishes here, and is left alone.
+    await stage.ffmpeg({ source: 4, gopSeconds: 1 }, flv(near.rtmp("cam1")));
+    await viewer.sees(4);
+    await becomes(near, "cam1", "waiting");
+    await plays(url, 5);
+    await measureFor(3000);
+    assert.equal((await near.stream("cam1"))?.publisher?.protocol, "rtmp");
+    const log = near.log.join("\n");
+    assert.ok(!log.includes("secret-key") && !log.includes("hidden"), "the key is in the log");
+  }),
+);
+
+test(
+  "On demand, a source is connected by the first viewer, who is answered with the stream, and left after the last one",
+  stage.act(async () => {
+    const [watched, played] = [await freePort(), await freePort()].map((port) => `rtmp://127.0.0.1:${port}/live/key`);
+    const gone = `rtmp://127.0.0.1:${await freePort()}/live/key`;
+    const source = await plays(watched as string, 1);
+    await plays(played as string, 2);
+    const near = await fetcher([`cam1 ${watched} on-demand`, `cam2 ${played} on-demand`, `gone ${gone} on-demand`]);
+    await measureFor(1500);
+    for (const stream of ["cam1", "cam2", "gone"]) {
+      const { state, attempts, on_demand } = await pull(near, stream);
+      assert.deepEqual([state, attempts, on_demand], ["idle", 0, true], `nobody wants ${stream}`);
+    }
+    const viewer = await stage.viewer();
+    // A refusal would fail this.
+    await viewer.start(near.whep("cam1"));
+    await viewer.sees(1);
+    assert.equal((await pull(near, "cam1")).attempts, 1);
+
+    const playlist = await fetch(near.hls("cam2"));
+    assert.equal(playlist.status, 200, await playlist.text());
+    assert.equal((await pull(near, "cam2")).state, "live");
+
+    const refused = await fetch(near.whep("gone"), { method: "POST", headers: { "content-type": "application/sdp" }, body: await offer() });
+    const problem = (await refused.json()) as { type: string; detail: string };
+    assert.equal(refused.status, 409);
+    assert.match(problem.type, /not-live/);
+    assert.match(problem.detail, /^the source rtmp:\/\/127\.0\.0\.1:\d+\/live: .*refused/);
+    assert.ok(refused.headers.get("retry-after"));
+    const unplayed = await fetch(near.hls("gone"));
+    assert.equal(unplayed.status, 404);
+    assert.match(await unplayed.text(), /the source rtmp:/);
+
+    await measureFor(3000);
+    assert.equal((await pull(near, "cam1")).state, "live", "as long as somebody watches");
+    await viewer.stop();
+    await becomes(near, "cam1", "idle", 20_000);
+    await until("the source is left", () => source.process.exitCode !== null || source.process.signalCode !== null);
+    await becomes(near, "cam2", "idle", 40_000);
+    await becomes(near, "gone", "idle");
+    assert.equal(await near.metric("sluice_relays", 'direction="pull"'), 0);
+    assert.equal(await near.metric("sluice_publishers"), 0);
+  }),
+);
+
+test(
+  "Who may not watch wakes no source",
+  stage.act(async () => {
+    const url = `rtmp://127.0.0.1:${await freePort()}/live/key`;
+    await plays(url, 1);
+    const near = await fetcher([`cam1 ${url} on-demand`], { AUTH__MODE: "jwt", AUTH__HS256_SECRET: SECRET });
+    const admin = sign({ stream: "*", can: ["admin"] });
+    const other = sign({ stream: "cam2", can: ["subscribe"] });
+    for (const [token, status] of [[undefined, 401], [other, 403]] as const) {
+      const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+      const type = { "content-type": "application/sdp" };
+      const whep = await fetch(near.whep("cam1"), { method: "POST", headers: { ...headers, ...type }, body: await offer() });
+      const hls = await fetch(near.hls("cam1"), { headers });
+      assert.deepEqual([whep.status, hls.status], [status, status]);
+    }
+    await measureFor(1500);
+    const { state, attempts } = await pull(near, "cam1", admin);
+    assert.deepEqual([state, attempts], ["idle", 0]);
+    const viewer = await stage.viewer();
+    await viewer.start(near.whep("cam1"), sign({ stream: "cam1", can: ["subscribe"] }));
+    await viewer.sees(1);
+  }),
+);
+
+/** What a browser offers. */
+async function offer(): Promise<string> {
+  const page = (await stage.viewer()).page;
+  return page.evaluate(async () => {
+    const connection = new RTCPeerConnection();
+    for (const kind of ["video", "audio"]) connection.addTransceiver(kind, { direction: "recvonly" });
+    await connection.setLocalDescription();
+    return connection.localDescription?.sdp ?? "";
+  });
+}
+
+test(
+  "What another Sluice has is fetched by WHEP, is seen and heard, and comes back; on demand it is fetched for the first viewer; a wrong token is told",
+  stage.act(async () => {
+    const ports = { HTTP__LISTEN: `127.0.0.1:${await freePort()}`, RTMP__LISTEN: `127.0.0.1:${await freePort()}` };
+    const settings = { ...ports, AUTH__MODE: "jwt", AUTH__HS256_SECRET: SECRET };
+    let far = await Server.start(settings);
+    stage.closeLater(() => far.process.kill("SIGKILL") as unknown as void);
+    const [publishes, watches] = (["publish", "subscribe"] as const).map((right) => sign({ stream: "*", can: [right] }));
+    const near = await fetcher([
+      `cam1 ${far.whep("cam1")} bearer=${watches}`,
+      `cam2 ${far.whep("cam1")} on-demand bearer=${watches}`,
+      `room ${far.whep("room")} bearer=${watches}`,
+      `closed ${far.whep("cam1")} bearer=not.a.token`,
+    ]);
+    const early = await becomes(near, "cam1", "retrying");
+    assert.match(early.problem ?? "", /409.*nobody publishes/);
+    const refused = await pull(near, "closed");
+    assert.match(refused.problem ?? "", /^it refuses the token \(401/);
+    assert.ok(!JSON.stringify(refused).includes("not.a.token"));
+
+    const first = await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(far.rtmp("cam1", publishes)));
+    const live = await until("it is live", () => near.stream("cam1"), { withinMs: 20_000 });
+    assert.equal(live.publisher?.protocol, "whep-pull");
+    const viewer = await stage.viewer();
+    await viewer.start(near.whep("cam1"));
+    await viewer.sees(1);
+    const watched = await watchUndisturbed(viewer, 4000);
+    assertPlays(watched, 4000);
+    const apartMs = soundAfterPictureMs(watched);
+    record("fetched by WHEP: glass to glass, median", watched.p50Ms, "ms", 150);
+    record("fetched by WHEP: sound after its picture", apartMs, "ms", 150);
+    assert.ok(Math.abs(apartMs) < 250, `sound is ${apartMs} ms after its picture`);
+
+    assert.deepEqual([(await pull(near, "cam2")).state, (await pull(near, "cam2")).attempts], ["idle", 0]);
+    const late = await stage.viewer();
+    await late.start(near.whep("cam2"));
+    await late.sees(1);
+    await late.close();
+
+    // A browser there, with VP8; its keyframes come when asked for.
+    await stage.publisher({ endpoint: far.whip("room"), source: 2, codec: "VP8", token: publishes });
+    await until("the room is live", () => near.stream("room"), { withinMs: 20_000 });
+    const second = await stage.viewer();
+    await second.start(near.whep("room"));
+    await second.sees(2);
+    assert.equal((await near.stream("room"))?.tracks[0]?.codec, "VP8");
+
+    // The other server dies, and comes back at the same address.
+    far.process.kill("SIGKILL");
+    await becomes(near, "cam1", "retrying", 20_000);
+    await first.kill();
+    far = await Server.start(settings);
+    await stage.ffmpeg({ source: 3, gopSeconds: 1 }, flv(far.rtmp("cam1", publishes)));
+    await viewer.sees(3, 30_000);
+    await becomes(near, "cam2", "idle", 30_000);
+    const log = near.log.join("\n");
+    assert.ok(!log.includes(watches as string) && !log.includes("not.a.token"), "a token is in the log");
+    assert.equal(await near.metric("sluice_relays", 'direction="pull"'), 1);
+  }),
+);
