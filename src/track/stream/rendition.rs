@@ -76,8 +76,7 @@ impl Stream {
     /// The publication that smaller layers are of use for: it has one of its own, of a known size, and somebody watches or reads it.
     pub fn wants_rungs(&self) -> Option<RungsWanted> {
         let inner = self.inner.lock();
-        let is_watched = inner.subscribers.iter().any(|subscriber| !subscriber.worker.is_relay());
-        if !is_watched && !inner.frames.want_rungs() {
+        if inner.watching_workers() == 0 && !inner.frames.want_rungs() {
             return None;
         }
         let track = inner.live.as_ref()?.tracks.get(usize::from(inner.pictures()?.0))?;
@@ -226,9 +225,14 @@ impl Track {
 }
 
 impl Inner {
+    /// Workers that have viewers of it.
+    fn watching_workers(&self) -> usize {
+        self.subscribers.iter().filter(|subscriber| !subscriber.worker.is_relay()).count()
+    }
+
     /// Who makes layers wants to know that the first one came to watch or read, or the last one went.
     pub(super) fn tell_of_audience(&self, stream: &Stream) {
-        let is_small = self.subscribers.len() < 2;
+        let is_small = self.watching_workers() < 2;
         let matters = |live: &Live| live.reordered || stream.shared.tells_of_audiences.load(Ordering::Relaxed);
         if is_small && self.live.as_ref().is_some_and(matters) {
             stream.changed();
