@@ -22,7 +22,7 @@ pub(super) async fn run(packaged: Arc<PackagedStream>, settings: PackagerSetting
     let stream = packaged.stream().clone();
     // Dropped at the end, which ends the deliveries.
     let _subscription =
-        stream.subscribe_frames(FrameInterest::WithRungs, Arc::new(move |delivery| sender.try_send(delivery).is_ok()));
+        stream.subscribe_frames(FrameInterest::AllLayers, Arc::new(move |delivery| sender.try_send(delivery).is_ok()));
     let mut packager = Packager::new(settings);
     let mut outputs = Vec::new();
     let mut away_since: Option<Instant> = None;

@@ -38,8 +38,8 @@ impl<F: Fn(FrameDelivery) -> bool + Send + Sync> FrameSink for F {
 pub enum FrameInterest {
     /// What the publisher sends; what else it is told of is not for it.
     Publisher,
-    /// That, and the smaller layers that are made here of it: a reader is reason to make them.
-    WithRungs,
+    /// That, its other layers, and the smaller ones that are made here of it: a reader is reason to make them.
+    AllLayers,
 }
 
 /// Deliveries that a reader's queue is to hold: 4 s of 60 pictures and 50 frames of sound a second, and some. A reader that is further
@@ -63,20 +63,20 @@ pub enum Originals {
     Snapshot(Arc<OriginalsSnapshot>),
     /// New ones, in order of arrival.
     Units(Arc<[Original]>),
-    /// Pictures of smaller layers that are made here, since a keyframe or new ones: [`FrameInterest::WithRungs`] only. Snapshots know
-    /// nothing of them.
-    Rungs(Arc<[RungUnit]>),
+    /// Pictures of layers beside the first, since a keyframe or new ones: smaller ones that are made here, or the publisher's other tracks.
+    /// [`FrameInterest::AllLayers`] only. Snapshots know nothing of them.
+    Layers(Arc<[LayerUnit]>),
     /// Of these layers nothing more comes for now.
-    RungsStopped(LayerSet),
+    LayersStopped(LayerSet),
 }
 
-/// A picture of a smaller layer.
+/// A picture of a layer beside the first.
 #[derive(Debug, Clone)]
-pub struct RungUnit {
+pub struct LayerUnit {
     pub layer: LayerIndex,
     /// The layer's name.
     pub rid: Arc<str>,
-    /// Numbers count those of one encoder, from 1. Times are on the publisher's media clock.
+    /// Numbers count those of one encoder, or track, from 1. Times are on the publisher's media clock.
     pub unit: Original,
 }
 

@@ -21,8 +21,8 @@ pub use assemble::{AssembledFrame, Assembler, GAP_WAIT};
 pub use avc_packets::{AvcPackets, BadAvc};
 pub use delivery::{Batch, Delivery, LayerSnapshot, PacketSink, Snapshot, TrackSnapshot};
 pub use frames::{
-    FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, FrameInterest, FrameSink, FrameSubscription, ORIGINALS_CLOCK_HZ,
-    Original, OriginalFormat, Originals, OriginalsSnapshot, RungUnit,
+    FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, FrameInterest, FrameSink, FrameSubscription, LayerUnit,
+    ORIGINALS_CLOCK_HZ, Original, OriginalFormat, Originals, OriginalsSnapshot,
 };
 pub use keyframe::KeyframeGate;
 pub use layer::{LAYERS_MAX, LayerIndex, LayerRole, LayerSet, LayerState, RUNGS_MAX, best_active};

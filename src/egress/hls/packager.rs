@@ -24,8 +24,9 @@ use super::{
 use crate::{
     media::{Codec, MediaKind},
     track::{
-        Batch, ClockReference, Delivery, FrameDelivery, LAYERS_MAX, LayerIndex, LayerRole, ORIGINALS_CLOCK_HZ,
-        Original, OriginalFormat, Originals, OriginalsSnapshot, RungUnit, Snapshot, TrackIndex, TrackSnapshot,
+        Batch, ClockReference, Delivery, FrameDelivery, LAYERS_MAX, LayerIndex, LayerRole, LayerUnit,
+        ORIGINALS_CLOCK_HZ, Original, OriginalFormat, Originals, OriginalsSnapshot, Snapshot, TrackIndex,
+        TrackSnapshot,
     },
 };
 
@@ -141,8 +142,8 @@ impl Packager {
             FrameDelivery::Originals(Originals::Units(units)) => {
                 units.iter().for_each(|unit| self.apply_original(unit))
             }
-            FrameDelivery::Originals(Originals::Rungs(units)) => units.iter().for_each(|unit| self.apply_rung(unit)),
-            FrameDelivery::Originals(Originals::RungsStopped(layers)) => {
+            FrameDelivery::Originals(Originals::Layers(units)) => units.iter().for_each(|unit| self.apply_layer(unit)),
+            FrameDelivery::Originals(Originals::LayersStopped(layers)) => {
                 layers.iter().for_each(|layer| self.set_active(layer, false, clocks, out));
             }
         }
@@ -197,7 +198,7 @@ impl Packager {
             let place = &mut self.pictures[usize::from(at)];
             if !is_same || place.is_none() {
                 *place = PictureSource::of_rtp(of.codec, layer.state.rid.clone());
-                place.iter_mut().for_each(|source| source.is_rung = layer.state.role == LayerRole::Rung);
+                place.iter_mut().for_each(|source| source.follows = layer.state.role == LayerRole::Rung);
             }
             let Some(source) = place else {
                 self.refusal = Some(cannot_show(of.codec));
@@ -286,15 +287,15 @@ impl Packager {
         }
     }
 
-    /// A picture of a smaller layer that is made of the originals. Its encoder's numbers tell what was lost on the way here.
-    fn apply_rung(&mut self, RungUnit { layer, rid, unit }: &RungUnit) {
+    /// A picture of a layer beside the originals'. Its numbers tell what was lost on the way here.
+    fn apply_layer(&mut self, LayerUnit { layer, rid, unit }: &LayerUnit) {
         if !self.publication.is_some_and(|(_, originals)| originals) {
             return;
         }
         let Some(place) = self.pictures.get_mut(usize::from(layer.0)) else { return };
-        let source = place.get_or_insert_with(|| PictureSource::of_rung(rid));
+        let source = place.get_or_insert_with(|| PictureSource::of_layer(rid));
         source.active = true;
-        source.push_rung(unit);
+        source.push_of_layer(unit);
     }
 
     /// Who publishes now. Another publication begins with nothing of the one before but the timeline.

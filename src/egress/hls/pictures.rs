@@ -64,8 +64,8 @@ pub(super) struct PictureSource {
     pub arrived: Option<ClockReference>,
     pub rid: Option<String>,
     pub active: bool,
-    /// It is made of another layer here: that one's segments are its segments.
-    pub is_rung: bool,
+    /// Its segments are the first layer's, of which it is made here, or which its publisher sends beside it.
+    pub follows: bool,
     /// Number of the last picture of the encoder that makes it.
     last_number: u64,
 }
@@ -81,10 +81,10 @@ impl PictureSource {
         Self::new(Input::Originals { reader: OriginalPictures::default(), format: None }, None)
     }
 
-    /// A smaller layer that is made of originals.
-    pub(super) fn of_rung(rid: &str) -> Self {
+    /// A layer beside the originals'.
+    pub(super) fn of_layer(rid: &str) -> Self {
         let input = Input::Originals { reader: OriginalPictures::default(), format: None };
-        Self { is_rung: true, ..Self::new(input, Some(rid.to_owned())) }
+        Self { follows: true, ..Self::new(input, Some(rid.to_owned())) }
     }
 
     fn new(input: Input, rid: Option<String>) -> Self {
@@ -98,7 +98,7 @@ impl PictureSource {
             arrived: None,
             rid,
             active: true,
-            is_rung: false,
+            follows: false,
             last_number: 0,
         }
     }
@@ -131,7 +131,7 @@ impl PictureSource {
     }
 
     /// The next picture of the encoder, unless some are missing before it: then, and when another encoder has begun, the next keyframe.
-    pub(super) fn push_rung(&mut self, unit: &Original) {
+    pub(super) fn push_of_layer(&mut self, unit: &Original) {
         if std::mem::replace(&mut self.last_number, unit.number) + 1 != unit.number {
             self.setup = None;
         }

@@ -228,8 +228,8 @@ impl Run {
             cut = match owed {
                 Some(owed) if owed.discontinuous || !changed => Some((owed, owed.discontinuous)),
                 _ if changed => Some((self.boundaries.set(presented_ns, true), true)),
-                // A rung has keyframes where what it is made of has none.
-                _ if !source.is_rung
+                // What is made of a layer here has keyframes where that one has none.
+                _ if !source.follows
                     && self.boundaries.may_set(presented_ns, nanos(settings.segment_min), others.into_iter()) =>
                 {
                     Some((self.boundaries.set(presented_ns, false), false))

@@ -113,7 +113,7 @@ impl Feed {
     pub fn take(&mut self, now: Instant, delivery: FrameDelivery) {
         match delivery {
             // For readers of those only.
-            FrameDelivery::Originals(Originals::Rungs(_) | Originals::RungsStopped(_)) => {}
+            FrameDelivery::Originals(Originals::Layers(_) | Originals::LayersStopped(_)) => {}
             FrameDelivery::Originals(Originals::Snapshot(snapshot)) => self.take_snapshot(&snapshot),
             FrameDelivery::Originals(Originals::Units(units)) => {
                 units.iter().for_each(|unit| self.take_original(unit));

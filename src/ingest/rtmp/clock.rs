@@ -120,6 +120,16 @@ impl MediaClock {
         if lane == Lane::Video { time_ms - self.drift.correction_ms(now) } else { time_ms }
     }
 
+    /// The time of a message beside the last one of its lane: of another track of the same pictures. `None` before there is one, and for a time
+    /// that is not near it.
+    pub fn beside(&mut self, now: Instant, lane: Lane, wire_ms: u32) -> Option<i64> {
+        let last = self.lanes[lane as usize]?;
+        let wide_ms = last.widened(wire_ms);
+        let time_ms = wide_ms - last.offset_ms;
+        let corrected_ms = if lane == Lane::Video { time_ms - self.drift.correction_ms(now) } else { time_ms };
+        ((wide_ms - last.wide_ms).abs() <= JUMP_FORWARD_MS).then_some(corrected_ms)
+    }
+
     /// An instant and the media clock's time then: the same for both tracks.
     pub fn anchor(&self) -> Option<(Instant, i64)> {
         self.begun.map(|at| (at, START_MS))

@@ -115,7 +115,7 @@ fn av1_and_opus_go_on_as_they_came() {
 }
 
 #[test]
-fn a_codec_may_change_and_further_tracks_are_told_of() {
+fn a_codec_may_change_and_further_tracks_of_it_become_layers() {
     let context = open();
     let (mut session, _) = connected(&context, &[]);
     publish(&mut session);
@@ -124,11 +124,22 @@ fn a_codec_may_change_and_further_tracks_are_told_of() {
     let vp8 = [0x10, 2, 0, 0x9d, 0x01, 0x2a, 0x80, 2, 0x68, 1];
     session.handle_bytes(ms(0), &message(9, 1, &[&b"\x91vp09"[..], &vp9].concat()));
     assert_eq!(stream.state().tracks[0].format.codec, Codec::Vp9);
-    // The second track in a message of its own.
-    session.handle_bytes(ms(10), &message(9, 1, &[&b"\x96\x01vp09\x01"[..], &vp9].concat()));
+    // The second track in a message of its own; a third one, which does not begin with a keyframe.
+    let of_track = |frame: u8, id: u8| [&[frame, 0x01][..], b"vp09", &[id], &vp9].concat();
+    session.handle_bytes(ms(10), &message(9, 1, &of_track(0x96, 1)));
+    session.handle_bytes(ms(10), &message(9, 1, &of_track(0x96, 1)));
+    session.handle_bytes(ms(20), &message(9, 1, &[&b"\xa6\x01vp09\x02"[..], &[0x86, 0, 0]].concat()));
+    let layers = || {
+        let layers = stream.state().tracks.remove(0).layers.into_iter().map(|layer| layer.state);
+        layers.map(|layer| (layer.rid, layer.active, layer.size.map(|size| size.width))).collect::<Vec<_>>()
+    };
+    assert_eq!(layers(), [(None, true, Some(640)), (Some("track-1".into()), true, Some(640))]);
+    assert_eq!(stream.state().notices, []);
+    // Layers of a track have one codec.
     session.handle_bytes(ms(40), &message(9, 1, &[&b"\x91vp08"[..], &vp8].concat()));
+    session.handle_bytes(ms(40), &message(9, 1, &of_track(0x96, 1)));
     let state = stream.state();
-    assert_eq!((state.tracks[0].format.codec, state.tracks[0].packets), (Codec::Vp8, 2));
+    assert_eq!((state.tracks[0].format.codec, state.tracks[0].packets), (Codec::Vp8, 4));
     assert_eq!(state.notices.iter().map(|notice| notice.code).collect::<Vec<_>>(), ["video-tracks-ignored"]);
     assert_eq!(session.ending(), None);
 }

@@ -1,8 +1,9 @@
 //! The bodies of RTMP's audio and video messages: FLV tags (FLV 10.1 annex E.4), and their extended form (Enhanced RTMP v1 and v2).
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 
-use super::multitrack::{self, Extended};
+use super::multitrack::{self, Extended, MAIN_TRACK, TRACKS_MAX, Track};
 use crate::media::Codec;
 
 /// What a video message holds.
@@ -44,16 +45,22 @@ pub enum AudioTag {
     Unsupported(String),
 }
 
-/// A message, and whether it has tracks beside the one that is taken.
+/// A message: what it holds of each track, by the tracks' ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tagged<T> {
-    pub tag: T,
-    pub has_other_tracks: bool,
+    pub tags: ArrayVec<(u8, T), TRACKS_MAX>,
+    /// There are tracks beside these.
+    pub left_out: bool,
 }
 
 impl<T> Tagged<T> {
+    /// Of the main track.
     fn alone(tag: T) -> Self {
-        Self { tag, has_other_tracks: false }
+        Self { tags: ArrayVec::from_iter([(MAIN_TRACK, tag)]), left_out: false }
+    }
+
+    fn nothing() -> Self {
+        Self { tags: ArrayVec::new(), left_out: false }
     }
 }
 
@@ -111,21 +118,31 @@ impl VideoTag {
     fn parse_extended(first: u8, body: &Bytes) -> Result<Tagged<Self>, TagTruncated> {
         let frame_type = first >> 4 & 0x07;
         let Some(extended) = multitrack::video(first & 0x0f, frame_type == COMMAND, body.slice(1..))? else {
-            return Ok(Tagged::alone(Self::Ignored));
+            return Ok(Tagged::nothing());
         };
-        let Extended { packet, four_cc, offset_ns, has_other_tracks, mut data } = extended;
-        let tag = |tag| Ok(Tagged { tag, has_other_tracks });
-        let Some(codec) = codec_of(&four_cc) else { return tag(Self::Unsupported(four_cc_name(&four_cc))) };
+        let Extended { packet, offset_ns, tracks, left_out } = extended;
+        let keyframe = frame_type == KEYFRAME;
+        let tag = |Track { id, four_cc, data }| Ok((id, Self::of_track(packet, four_cc, keyframe, offset_ns, data)?));
+        Ok(Tagged { tags: tracks.into_iter().map(tag).collect::<Result<_, _>>()?, left_out })
+    }
+
+    fn of_track(
+        packet: u8,
+        four_cc: [u8; 4],
+        keyframe: bool,
+        offset_ns: u32,
+        mut data: Bytes,
+    ) -> Result<Self, TagTruncated> {
+        let Some(codec) = codec_of(&four_cc) else { return Ok(Self::Unsupported(four_cc_name(&four_cc))) };
         let mut composition_ms = 0;
         if packet == CODED_FRAMES && matches!(codec, Codec::H264 | Codec::Hevc) {
             let &[c0, c1, c2] = data.first_chunk().ok_or(TagTruncated("video"))?;
             composition_ms = signed_24(c0, c1, c2);
             data = data.slice(3..);
         }
-        tag(match packet {
+        Ok(match packet {
             SEQUENCE_START => Self::Configuration(codec, data),
             CODED_FRAMES | CODED_FRAMES_X => {
-                let keyframe = frame_type == KEYFRAME;
                 Self::Picture(PictureTag { codec, keyframe, composition_ms, offset_ns, data })
             }
             MPEG2_TS_SEQUENCE_START => Self::Unsupported(format!("{} in its MPEG-2 TS form", four_cc_name(&four_cc))),
@@ -159,11 +176,14 @@ impl AudioTag {
     }
 
     fn parse_extended(packet: u8, body: &Bytes) -> Result<Tagged<Self>, TagTruncated> {
-        let Some(extended) = multitrack::audio(packet, body.slice(1..))? else {
-            return Ok(Tagged::alone(Self::Ignored));
-        };
-        let Extended { packet, four_cc, has_other_tracks, data, .. } = extended;
-        let tag = match (&four_cc, packet) {
+        let Some(extended) = multitrack::audio(packet, body.slice(1..))? else { return Ok(Tagged::nothing()) };
+        let Extended { packet, tracks, left_out, .. } = extended;
+        let tags = tracks.into_iter().map(|Track { id, four_cc, data }| (id, Self::of_track(packet, four_cc, data)));
+        Ok(Tagged { tags: tags.collect(), left_out })
+    }
+
+    fn of_track(packet: u8, four_cc: [u8; 4], data: Bytes) -> Self {
+        match (&four_cc, packet) {
             (_, CODED_FRAMES) if data.is_empty() => Self::Ignored,
             (b"mp4a", SEQUENCE_START) => Self::AacConfiguration(data),
             (b"mp4a", CODED_FRAMES) => Self::AacFrame(data),
@@ -175,8 +195,7 @@ impl AudioTag {
             (b"ec-3", _) => Self::Unsupported("E-AC-3".into()),
             (b"fLaC", _) => Self::Unsupported("FLAC".into()),
             (other, _) => Self::Unsupported(four_cc_name(other)),
-        };
-        Ok(Tagged { tag, has_other_tracks })
+        }
     }
 }
 

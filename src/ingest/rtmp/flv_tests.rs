@@ -1,13 +1,20 @@
 use super::*;
 
 fn video(body: &'static [u8]) -> VideoTag {
-    let Tagged { tag, has_other_tracks } = VideoTag::parse(&Bytes::from_static(body)).unwrap();
-    assert!(!has_other_tracks);
+    main(VideoTag::parse(&Bytes::from_static(body)).unwrap())
+}
+
+/// Of a message of the main track alone.
+fn main<T: std::fmt::Debug>(tagged: Tagged<T>) -> T {
+    assert!(!tagged.left_out);
+    assert_eq!(tagged.tags.len(), 1);
+    let (id, tag) = tagged.tags.into_iter().next().unwrap();
+    assert_eq!(id, MAIN_TRACK);
     tag
 }
 
 fn audio(body: &'static [u8]) -> AudioTag {
-    AudioTag::parse(&Bytes::from_static(body)).unwrap().tag
+    main(AudioTag::parse(&Bytes::from_static(body)).unwrap())
 }
 
 fn picture(codec: Codec, keyframe: bool, composition_ms: i32) -> VideoTag {
@@ -40,7 +47,8 @@ fn newer_codecs_are_read() {
     assert_eq!(audio(b"\x91mp4ax"), AudioTag::AacFrame(data));
     // Metadata, the end of a sequence, a command.
     for ignored in [&b"\x94av01x"[..], b"\x92av01x", b"\xd0\0", b"\x98av01x"] {
-        assert_eq!(VideoTag::parse(&Bytes::copy_from_slice(ignored)).unwrap().tag, VideoTag::Ignored);
+        let tagged = VideoTag::parse(&Bytes::copy_from_slice(ignored)).unwrap();
+        assert!(tagged.tags.iter().all(|(_, tag)| *tag == VideoTag::Ignored), "{ignored:?}");
     }
 }
 
@@ -65,22 +73,31 @@ fn a_tag_cut_within_its_header_is_refused() {
 }
 
 #[test]
-fn of_several_tracks_the_first_is_the_stream() {
+fn several_tracks_are_told_apart_however_they_lie_in_messages() {
     let parse = |body: &[u8]| VideoTag::parse(&Bytes::copy_from_slice(body)).unwrap();
-    let taken = |has_other_tracks| Tagged { tag: picture(Codec::H264, true, 0), has_other_tracks };
+    let ids = |tagged: &Tagged<VideoTag>| tagged.tags.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    let is_of = |tagged: &Tagged<VideoTag>, at: usize, codec| matches!(&tagged.tags[at].1, VideoTag::Picture(picture) if picture.codec == codec && picture.keyframe);
     // One track in a message: the first, another.
-    assert_eq!(parse(b"\x96\x03avc1\0x"), taken(false));
-    assert_eq!(parse(b"\x96\x03avc1\x01y"), Tagged { tag: VideoTag::Ignored, has_other_tracks: true });
+    assert_eq!(main(parse(b"\x96\x03avc1\0x")), picture(Codec::H264, true, 0));
+    let another = parse(b"\x96\x03avc1\x01y");
+    assert_eq!((ids(&another), is_of(&another, 0, Codec::H264)), (vec![1], true));
     // Several of one codec, then of several.
-    assert_eq!(parse(b"\x96\x13avc1\x01\0\0\x01y\0\0\0\x01x"), taken(true));
-    assert_eq!(parse(b"\x96\x23hvc1\x02\0\0\x01yavc1\0\0\0\x01x"), taken(true));
+    let several = parse(b"\x96\x13avc1\x01\0\0\x01y\0\0\0\x01x");
+    assert_eq!((ids(&several), is_of(&several, 1, Codec::H264)), (vec![1, 0], true));
+    let several = parse(b"\x96\x23hvc1\x02\0\0\x01yavc1\0\0\0\x01x");
+    assert!(ids(&several) == [2, 0] && is_of(&several, 0, Codec::Hevc) && is_of(&several, 1, Codec::H264));
     let sound = AudioTag::parse(&Bytes::from_static(b"\x95\x11Opus\0\0\0\x01x\x01\0\0\x01y")).unwrap();
-    assert_eq!(sound, Tagged { tag: AudioTag::OpusPacket(Bytes::from_static(b"x")), has_other_tracks: true });
+    assert_eq!(sound.tags[0], (0, AudioTag::OpusPacket(Bytes::from_static(b"x"))));
+    // One id twice, and more than are read.
+    assert!(parse(b"\x96\x13avc1\0\0\0\x01y\0\0\0\x01x").left_out);
+    let many = (0..200).flat_map(|id| [id, 0, 0, 1, b'x']);
+    let many = parse(&b"\x96\x13avc1".iter().copied().chain(many).collect::<Vec<_>>());
+    assert!(many.left_out && many.tags.len() == TRACKS_MAX);
 }
 
 #[test]
 fn modifiers_are_read_over_and_nanoseconds_are_taken() {
-    let parse = |body: &[u8]| VideoTag::parse(&Bytes::copy_from_slice(body)).unwrap().tag;
+    let parse = |body: &[u8]| main(VideoTag::parse(&Bytes::copy_from_slice(body)).unwrap());
     let offset = |tag| match tag {
         VideoTag::Picture(picture) => (picture.offset_ns, picture.data),
         other => panic!("{other:?}"),

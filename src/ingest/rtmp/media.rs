@@ -11,8 +11,10 @@ use tracing::{info, warn};
 
 use super::{
     clock::{Lane, MediaClock},
-    flv::{AudioTag, PictureTag, TagTruncated, VideoTag},
+    flv::{AudioTag, PictureTag, TagTruncated, Tagged, VideoTag},
+    multitrack::MAIN_TRACK,
     originals::Originals,
+    side_tracks::{NotTaken, SideTracks},
     together::Together,
     video::{self, BadPictures, Handled, VideoTrack},
 };
@@ -65,6 +67,7 @@ pub struct Media {
     clock: MediaClock,
     video: Option<VideoTrack>,
     video_index: Option<TrackIndex>,
+    side: SideTracks,
     sound: Sound,
     together: Together,
     originals: Originals,
@@ -131,6 +134,7 @@ impl Media {
             clock: MediaClock::default(),
             video: None,
             video_index: None,
+            side: SideTracks::default(),
             sound: Sound { next_seq: 1 << 16, ..Sound::default() },
             together: Together::default(),
             originals: Originals::default(),
@@ -153,13 +157,57 @@ impl Media {
     /// # Errors
     /// [`MediaError`]: the session ends.
     pub fn handle_video(&mut self, now: Instant, wire_ms: u32, body: &Bytes) -> Result<(), MediaError> {
-        let parsed = VideoTag::parse(body)?;
-        self.tell_other_tracks(MediaKind::Video, parsed.has_other_tracks);
-        match parsed.tag {
-            VideoTag::Configuration(codec, record) => self.configure_video(now, codec, &record),
-            VideoTag::Picture(picture) => self.handle_picture(now, wire_ms, picture),
-            VideoTag::Ignored => Ok(()),
-            VideoTag::Unsupported(codec) => Err(MediaError::VideoCodec(codec)),
+        let Tagged { tags, left_out } = VideoTag::parse(body)?;
+        self.tell_other_tracks(MediaKind::Video, left_out);
+        // The main one first: the others' times are beside its.
+        let (main, others): (Vec<_>, Vec<_>) = tags.into_iter().partition(|(track, _)| *track == MAIN_TRACK);
+        for (_, tag) in main {
+            match tag {
+                VideoTag::Configuration(codec, record) => self.configure_video(now, codec, &record)?,
+                VideoTag::Picture(picture) => self.handle_picture(now, wire_ms, picture)?,
+                VideoTag::Ignored => {}
+                VideoTag::Unsupported(codec) => return Err(MediaError::VideoCodec(codec)),
+            }
+        }
+        for (track, tag) in others {
+            let taken = self.handle_side(now, wire_ms, track, tag)?;
+            self.tell_other_tracks(MediaKind::Video, taken.is_err());
+        }
+        Ok(())
+    }
+
+    /// Of a track beside the main one.
+    fn handle_side(
+        &mut self,
+        now: Instant,
+        wire_ms: u32,
+        track: u8,
+        tag: VideoTag,
+    ) -> Result<Result<(), NotTaken>, MediaError> {
+        let main = self.video.as_ref().map(VideoTrack::codec);
+        let picture = match tag {
+            VideoTag::Configuration(codec, _) | VideoTag::Picture(PictureTag { codec, .. })
+                if main.is_some_and(|main| main != codec) =>
+            {
+                return Ok(Err(NotTaken));
+            }
+            VideoTag::Configuration(codec, record) => return Ok(self.side.configure(track, codec, &record)?),
+            VideoTag::Picture(picture) => picture,
+            VideoTag::Ignored => return Ok(Ok(())),
+            VideoTag::Unsupported(_) => return Ok(Err(NotTaken)),
+        };
+        let decode_ms = self.clock.beside(now, Lane::Video, wire_ms);
+        let Some((index, decode_ms)) = self.video_index.zip(decode_ms) else { return Ok(Ok(())) };
+        let origin = self.origin();
+        let captured = |time_ms| Some(origin?.after(time_ms, MEDIA_CLOCK_HZ));
+        let place = (index, &mut self.publication);
+        match self.side.handle_picture(now, track, decode_ms, picture, captured, place)? {
+            Ok(Some((layer, packets))) if !packets.is_empty() => {
+                self.together.add_to(now, (index, layer), packets);
+                Ok(Ok(()))
+            }
+            Ok(_) => Ok(Ok(())),
+            Err(refused) => Ok(Err(refused)),
         }
     }
 
@@ -170,6 +218,7 @@ impl Media {
             place => {
                 *place = Some(VideoTrack::new(codec, record)?);
                 (self.told.b_frames, self.told.b_references) = (false, false);
+                self.side.clear();
                 self.publication.set_reordered(false)?;
             }
         }
@@ -213,9 +262,11 @@ impl Media {
     /// # Errors
     /// [`MediaError`]: the session ends. Sound that cannot be used does not end it, the picture goes on.
     pub fn handle_audio(&mut self, now: Instant, wire_ms: u32, body: &Bytes) -> Result<Option<SoundInput>, MediaError> {
-        let parsed = AudioTag::parse(body)?;
-        self.tell_other_tracks(MediaKind::Audio, parsed.has_other_tracks);
-        match parsed.tag {
+        let Tagged { tags, left_out } = AudioTag::parse(body)?;
+        let (main, others): (Vec<_>, Vec<_>) = tags.into_iter().partition(|(track, _)| *track == MAIN_TRACK);
+        self.tell_other_tracks(MediaKind::Audio, left_out || !others.is_empty());
+        let Some((_, tag)) = main.into_iter().next() else { return Ok(None) };
+        match tag {
             AudioTag::AacConfiguration(config) => {
                 if let Err(error) = AudioSpecificConfig::parse(&config) {
                     self.tell_sound(&error);
@@ -405,7 +456,7 @@ impl Media {
     fn tell_dropped(&mut self) -> Result<(), Superseded> {
         let Some(video) = &self.video else { return Ok(()) };
         let (dropped, can_be_reencoded) = (video.dropped, video.codec() == Codec::H264);
-        let reencodes = self.reencodes && can_be_reencoded;
+        let reencodes = self.reencodes && can_be_reencoded && self.side.is_empty();
         if dropped.reordered + dropped.reordered_references > 0 && !self.told.b_frames {
             self.told.b_frames = true;
             self.publication.set_reordered(can_be_reencoded)?;
@@ -445,12 +496,18 @@ impl Media {
 
     fn tell_other_tracks(&mut self, kind: MediaKind, has_other_tracks: bool) {
         if has_other_tracks && !std::mem::replace(&mut self.told.other_tracks[kind as usize], true) {
-            let what = if kind == MediaKind::Video { "pictures" } else { "sound" };
-            let text = format!(
-                "The publisher sends several tracks of {what} (multitrack): the first one is taken, the others are not"
-            );
-            let code = if kind == MediaKind::Video { "video-tracks-ignored" } else { "audio-tracks-ignored" };
-            self.warn(code, text);
+            let (code, text) = match kind {
+                MediaKind::Video => (
+                    "video-tracks-ignored",
+                    "The publisher sends tracks of pictures that are not taken (multitrack): of those beside the first, five at the most in \
+                     all, and in the first one's codec, become layers",
+                ),
+                MediaKind::Audio => (
+                    "audio-tracks-ignored",
+                    "The publisher sends several tracks of sound (multitrack): the first one is taken, the others are not",
+                ),
+            };
+            self.warn(code, text.into());
         }
     }
 

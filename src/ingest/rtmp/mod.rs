@@ -28,6 +28,7 @@ mod play;
 mod pull;
 mod reply;
 mod session;
+mod side_tracks;
 mod tls;
 mod together;
 mod video;

@@ -1,19 +1,34 @@
 //! The headers of extended tags (Enhanced RTMP v2): modifiers, several tracks in one message, FourCCs.
 //!
-//! Of several tracks the first one, of id 0, is the stream; the others are left out, and that they are there is told.
+//! The track of id 0 is the main one: what there was before there were several.
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 
 use super::flv::TagTruncated;
 
-/// A message of the track that is taken.
+/// Tracks of one message that are read; further ones are left out.
+pub const TRACKS_MAX: usize = 8;
+/// The id of the main track.
+pub const MAIN_TRACK: u8 = 0;
+
+/// A message of one or several tracks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extended {
     pub packet: u8,
-    pub four_cc: [u8; 4],
     /// Of a `TimestampOffsetNano` modifier; below a millisecond.
     pub offset_ns: u32,
-    pub has_other_tracks: bool,
+    /// Each id once.
+    pub tracks: ArrayVec<Track, TRACKS_MAX>,
+    /// There were more.
+    pub left_out: bool,
+}
+
+/// What a message has of a track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Track {
+    pub id: u8,
+    pub four_cc: [u8; 4],
     pub data: Bytes,
 }
 
@@ -35,11 +50,8 @@ const MODIFIERS_MAX: usize = 16;
 /// How tracks lie in a message: these two, and several of one codec between them.
 const ONE_TRACK: u8 = 0;
 const MANY_TRACKS_MANY_CODECS: u8 = 2;
-/// The track that is the stream.
-const MAIN_TRACK: u8 = 0;
 
-/// What follows the first byte of a video tag, whose packet type this is; `None` for what says nothing of the stream. A message without the main
-/// track has a packet type that is ignored.
+/// What follows the first byte of a video tag, whose packet type this is; `None` for what says nothing of the stream.
 ///
 /// # Errors
 /// When it ends within its header.
@@ -80,7 +92,8 @@ fn read(types: &Types, mut packet: u8, is_command: bool, rest: Bytes) -> Result<
     }
     if packet != types.multitrack {
         let four_cc = reader.array()?;
-        return Ok(Some(Extended { packet, four_cc, offset_ns, has_other_tracks: false, data: reader.rest }));
+        let tracks = ArrayVec::from_iter([Track { id: MAIN_TRACK, four_cc, data: reader.rest }]);
+        return Ok(Some(Extended { packet, offset_ns, tracks, left_out: false }));
     }
     let head = reader.byte()?;
     let (layout, packet) = (head >> 4, head & 0x0f);
@@ -88,35 +101,25 @@ fn read(types: &Types, mut packet: u8, is_command: bool, rest: Bytes) -> Result<
         return Ok(None);
     }
     let common = if layout == MANY_TRACKS_MANY_CODECS { None } else { Some(reader.array()?) };
-    let mut main = None;
-    let mut other = None;
+    let mut tracks = ArrayVec::<Track, TRACKS_MAX>::new();
+    let mut left_out = false;
     // Each takes two bytes at least.
     while !reader.rest.is_empty() {
         let four_cc = match common {
             Some(four_cc) => four_cc,
             None => reader.array()?,
         };
-        let track = reader.byte()?;
+        let id = reader.byte()?;
         let data = if layout == ONE_TRACK {
             std::mem::take(&mut reader.rest)
         } else {
             let [a, b, c] = reader.array()?;
             reader.take(u32::from_be_bytes([0, a, b, c]) as usize)?
         };
-        if track == MAIN_TRACK && main.is_none() {
-            main = Some((four_cc, data));
-        } else {
-            other = Some(four_cc);
-        }
+        let is_new = tracks.iter().all(|track| track.id != id);
+        left_out |= !is_new || tracks.try_push(Track { id, four_cc, data }).is_err();
     }
-    let has_other_tracks = other.is_some();
-    Ok(match (main, other) {
-        (Some((four_cc, data)), _) => Some(Extended { packet, four_cc, offset_ns, has_other_tracks, data }),
-        (None, Some(four_cc)) => {
-            Some(Extended { packet: types.ignored[0], four_cc, offset_ns, has_other_tracks, data: Bytes::new() })
-        }
-        (None, None) => None,
-    })
+    Ok((!tracks.is_empty()).then_some(Extended { packet, offset_ns, tracks, left_out }))
 }
 
 struct Reader {

@@ -23,13 +23,20 @@ pub struct Together {
 
 impl Together {
     pub fn add(&mut self, now: Instant, track: TrackIndex, packets: impl IntoIterator<Item = Arc<TrackPacket>>) {
+        self.add_to(now, (track, LayerIndex(0)), packets);
+    }
+
+    /// Packets of one of several layers.
+    pub fn add_to(
+        &mut self,
+        now: Instant,
+        (track, layer): (TrackIndex, LayerIndex),
+        packets: impl IntoIterator<Item = Arc<TrackPacket>>,
+    ) {
         self.since.get_or_insert(now);
-        match self.batches.iter_mut().find(|batch| batch.track == track) {
+        match self.batches.iter_mut().find(|batch| (batch.track, batch.layer) == (track, layer)) {
             Some(batch) => batch.packets.extend(packets),
-            None => {
-                let packets = packets.into_iter().collect();
-                self.batches.push(Batch { track, layer: LayerIndex(0), packets });
-            }
+            None => self.batches.push(Batch { track, layer, packets: packets.into_iter().collect() }),
         }
     }
 

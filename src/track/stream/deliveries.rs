@@ -92,10 +92,10 @@ impl Inner {
         let Some(of) = self.live.as_ref().and_then(|live| live.tracks.get(usize::from(track.0))) else { return };
         if of.layers.len() > 1 {
             let states = of.layers.iter().map(|layer| layer.state.clone()).collect();
-            let stopped = of.stopped_rungs();
+            let stopped = of.stopped_layers();
             self.tell(stream, &Delivery::Layers { track, states });
             if !stopped.is_empty() {
-                self.tell_of_rungs(|| Originals::RungsStopped(stopped));
+                self.tell_of_layers(|| Originals::LayersStopped(stopped));
             }
         }
     }

@@ -13,8 +13,8 @@ use crate::{
     config::OnConflict,
     media::{AccessUnit, testing::epoch},
     track::{
-        Delivery, FrameDelivery, FrameInterest, FrameSink, Original, OriginalFormat, Originals, Protocol, Publication,
-        PublisherInfo, RungUnit, Streams,
+        Delivery, FrameDelivery, FrameInterest, FrameSink, LayerUnit, Original, OriginalFormat, Originals, Protocol,
+        Publication, PublisherInfo, Streams,
     },
 };
 
@@ -35,11 +35,11 @@ impl Queue {
         let told = |delivery: FrameDelivery| match delivery {
             FrameDelivery::Originals(Originals::Snapshot(snapshot)) => format!("S{}", numbers(&snapshot.units)),
             FrameDelivery::Originals(Originals::Units(units)) => numbers(&units),
-            FrameDelivery::Originals(Originals::Rungs(units)) => {
-                let told = |RungUnit { layer, rid, unit }: &RungUnit| format!("{rid}={}[{}]", layer.0, unit.number);
+            FrameDelivery::Originals(Originals::Layers(units)) => {
+                let told = |LayerUnit { layer, rid, unit }: &LayerUnit| format!("{rid}={}[{}]", layer.0, unit.number);
                 units.iter().map(told).collect::<Vec<_>>().join(" ")
             }
-            FrameDelivery::Originals(Originals::RungsStopped(layers)) => format!("stopped {layers:?}"),
+            FrameDelivery::Originals(Originals::LayersStopped(layers)) => format!("stopped {layers:?}"),
             FrameDelivery::Rtp(Delivery::Snapshot(snapshot)) => {
                 let layers = snapshot.tracks.iter().flat_map(|track| &track.layers);
                 let packets = layers.flat_map(|layer| layer.packets.iter().flatten());

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Inner, Live, Publication, Stream, Superseded, publication::Place};
+use super::{Inner, Live, Publication, Stream, Superseded, TrackIndex, publication::Place};
 use crate::{
     media::MediaKind,
     track::{
-        Batch, Delivery, FrameDelivery, FrameInterest, FrameSink, FrameSubscription, LayerSet, Original,
-        OriginalFormat, Originals, OriginalsSnapshot,
+        Batch, Delivery, FrameDelivery, FrameInterest, FrameSink, FrameSubscription, LayerIndex, LayerSet, LayerUnit,
+        Original, OriginalFormat, Originals, OriginalsSnapshot,
     },
 };
 
@@ -41,17 +41,17 @@ impl FrameReaders {
         }
     }
 
-    /// The same for those who read rungs; who is behind is brought back by others.
-    fn tell_of_rungs(&mut self, originals: &Originals) {
-        let interested = |reader: &&mut Reader| reader.interest == FrameInterest::WithRungs && !reader.lagging;
+    /// The same for those who read all layers; who is behind is brought back by others.
+    fn tell_of_layers(&mut self, originals: &Originals) {
+        let interested = |reader: &&mut Reader| reader.interest == FrameInterest::AllLayers && !reader.lagging;
         for reader in self.readers.iter_mut().filter(interested) {
             reader.lagging = !reader.sink.deliver(FrameDelivery::Originals(originals.clone()));
         }
     }
 
-    /// Somebody reads the smaller layers.
-    pub(super) fn want_rungs(&self) -> bool {
-        self.readers.iter().any(|reader| reader.interest == FrameInterest::WithRungs)
+    /// Somebody reads all layers.
+    pub(super) fn want_all_layers(&self) -> bool {
+        self.readers.iter().any(|reader| reader.interest == FrameInterest::AllLayers)
     }
 
     fn any_lags(&self) -> bool {
@@ -66,10 +66,10 @@ impl Stream {
         inner.frames.last_id += 1;
         let id = inner.frames.last_id;
         let mut lagging = !sink.deliver(inner.frame_snapshot());
-        if interest == FrameInterest::WithRungs
-            && let Some(units) = inner.live.as_ref().and_then(Live::rung_units)
+        if interest == FrameInterest::AllLayers
+            && let Some(units) = inner.live.as_ref().and_then(Live::layer_units)
         {
-            lagging |= !sink.deliver(FrameDelivery::Originals(Originals::Rungs(units)));
+            lagging |= !sink.deliver(FrameDelivery::Originals(Originals::Layers(units)));
         }
         inner.frames.readers.push(Reader { id, sink, interest, lagging });
         inner.tell_of_audience(self);
@@ -118,10 +118,10 @@ impl Inner {
         self.frames.tell(&FrameDelivery::Rtp(delivery.clone()), snapshot.as_ref());
     }
 
-    /// Word of the smaller layers, for readers of a publisher that hands over originals: others read their packets.
-    pub(super) fn tell_of_rungs(&mut self, originals: impl FnOnce() -> Originals) {
-        if self.frames.want_rungs() && self.live.as_ref().is_some_and(|live| live.originals.is_some()) {
-            self.frames.tell_of_rungs(&originals());
+    /// Word of the layers beside the first, for readers of a publisher that hands over originals: others read their packets.
+    pub(super) fn tell_of_layers(&mut self, originals: impl FnOnce() -> Originals) {
+        if self.frames.want_all_layers() && self.live.as_ref().is_some_and(|live| live.originals.is_some()) {
+            self.frames.tell_of_layers(&originals());
         }
     }
 
@@ -164,6 +164,29 @@ impl Publication {
             let snapshot = brings_back.then(|| inner.frame_snapshot());
             let delivery = FrameDelivery::Originals(Originals::Units(Arc::new([original])));
             inner.frames.tell(&delivery, snapshot.as_ref());
+            Ok(())
+        })
+    }
+
+    /// The same of a layer beside the first; its number counts that layer's, from 1.
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    pub fn push_layer_original(
+        &mut self,
+        track: TrackIndex,
+        layer: LayerIndex,
+        rid: &Arc<str>,
+        unit: Original,
+    ) -> Result<(), Superseded> {
+        self.with(|_, inner, place| {
+            let unit = LayerUnit { layer, rid: rid.clone(), unit };
+            if let Some(layer) = inner.at(place)?.layer_mut(track, layer) {
+                layer.keep_unit(&unit);
+            }
+            if place == Place::OnAir {
+                inner.tell_of_layers(|| Originals::Layers(Arc::new([unit])));
+            }
             Ok(())
         })
     }

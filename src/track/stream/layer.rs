@@ -6,8 +6,8 @@ use crate::{
     codec::picture_size,
     media::Codec,
     track::{
-        ClockReference, KeyframeGate, LayerIndex, LayerRole, LayerSnapshot, LayerState, PacketRing, RingLimits,
-        RungUnit, TrackPacket,
+        ClockReference, KeyframeGate, LayerIndex, LayerRole, LayerSnapshot, LayerState, LayerUnit, PacketRing,
+        RingLimits, TrackPacket,
     },
 };
 
@@ -18,8 +18,10 @@ const PICTURES_MISSED: u32 = 16;
 /// The bitrate is that of the last whole stretch of so long.
 const BITRATE_STRETCH: Duration = Duration::from_secs(1);
 
-/// Pictures that are kept for frame readers: encoders make a keyframe every 2 s, of 120 pictures a second at the most.
+/// Pictures of a layer that are kept for frame readers: 5 s at 60 a second. A group that lasts longer is begun with at its next keyframe.
 const UNITS_MAX: usize = 300;
+/// Their bytes.
+const UNITS_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// The publisher's layer that others are made of here: there is only one then.
 pub(super) const SOURCE: LayerIndex = LayerIndex(0);
@@ -38,9 +40,9 @@ pub(super) struct Layer {
     heard: Option<Instant>,
     /// Pictures of the other layers since.
     missed: u32,
-    /// Of a smaller layer that is made of originals: what frame readers begin with, from the last keyframe on; at most [`UNITS_MAX`], two seconds of
-    /// what an encoder here makes.
-    pub units: Vec<RungUnit>,
+    /// Of a layer beside the first, where the publisher hands over originals: what frame readers begin with, from the last keyframe on.
+    pub units: Vec<LayerUnit>,
+    units_bytes: usize,
 }
 
 /// What packets brought.
@@ -67,6 +69,7 @@ impl Layer {
             heard: None,
             missed: 0,
             units: Vec::new(),
+            units_bytes: 0,
         }
     }
 
@@ -78,17 +81,24 @@ impl Layer {
     /// The format is another: nothing of the cache is of use with it.
     pub fn empty(&mut self, codec: Codec) {
         self.ring = PacketRing::new(RingLimits::of(codec.kind()));
-        self.units.clear();
+        self.drop_units();
     }
 
-    /// Keeps a picture for frame readers to begin with; a group that grows too long is of no use to them.
-    pub fn keep_unit(&mut self, unit: &RungUnit) {
-        if unit.unit.unit.keyframe || self.units.len() == UNITS_MAX {
-            self.units.clear();
+    /// Keeps a picture for frame readers to begin with; a group that grows too large is of no use to them.
+    pub fn keep_unit(&mut self, unit: &LayerUnit) {
+        let is_full = self.units.len() == UNITS_MAX || self.units_bytes > UNITS_MAX_BYTES;
+        if unit.unit.unit.keyframe || is_full {
+            self.drop_units();
         }
         if unit.unit.unit.keyframe || !self.units.is_empty() {
+            self.units_bytes += unit.unit.unit.data.len();
             self.units.push(unit.clone());
         }
+    }
+
+    fn drop_units(&mut self) {
+        self.units.clear();
+        self.units_bytes = 0;
     }
 
     pub fn take(&mut self, now: Instant, codec: Codec, packets: &[std::sync::Arc<TrackPacket>]) -> Brought {
@@ -124,7 +134,7 @@ impl Layer {
     /// The publisher sends it no longer. False when that was known.
     pub fn stop(&mut self) -> bool {
         (self.bitrate_bps, self.stretch) = (0, None);
-        self.units.clear();
+        self.drop_units();
         std::mem::replace(&mut self.state.active, false)
     }
 

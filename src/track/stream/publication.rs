@@ -52,6 +52,33 @@ impl Publication {
         self.add(format, layers)
     }
 
+    /// Adds a layer to a track that has one, with the same clock, or finds the one of that name. `None`: there are [`LAYERS_MAX`].
+    ///
+    /// # Errors
+    /// [`Superseded`] when another publisher has the stream.
+    pub fn add_layer(&mut self, track: TrackIndex, rid: &str) -> Result<Option<LayerIndex>, Superseded> {
+        self.with(|stream, inner, place| {
+            let of = &mut inner.at(place)?.tracks[usize::from(track.0)];
+            let state = LayerState::named(rid);
+            let is_it = |layer: &Layer| (layer.state.role, &layer.state.rid) == (state.role, &state.rid);
+            if let Some(at) = of.layers.iter().position(is_it) {
+                return Ok(Some(LayerIndex(at as u8)));
+            }
+            if of.layers.len() == LAYERS_MAX {
+                return Ok(None);
+            }
+            let clock = of.layers.first().and_then(|first| first.clock);
+            let mut layer = Layer::new(of.format.codec, state);
+            layer.clock = clock;
+            of.layers.push(layer);
+            let at = LayerIndex(of.layers.len() as u8 - 1);
+            if place == Place::OnAir {
+                inner.announce(stream);
+            }
+            Ok(Some(at))
+        })
+    }
+
     fn add(&mut self, format: TrackFormat, layers: Vec<Layer>) -> Result<TrackIndex, Superseded> {
         self.with(|stream, inner, place| {
             let live = inner.at(place)?;

@@ -13,7 +13,7 @@ use crate::{
     codec::PictureSize,
     media::{Codec, ExtendedSeq},
     track::{
-        Batch, ClockReference, LAYERS_MAX, LayerIndex, LayerRole, LayerSet, LayerState, Original, Originals, RungUnit,
+        Batch, ClockReference, LAYERS_MAX, LayerIndex, LayerRole, LayerSet, LayerState, LayerUnit, Original, Originals,
         TrackPacket,
     },
 };
@@ -66,17 +66,19 @@ pub struct Rendition {
 
 impl Stream {
     /// The publication that WebRTC viewers need encoded anew: pictures of it come in another order than that in which they are shown,
-    /// and somebody watches.
+    /// there is one layer of them, and somebody watches.
     pub fn wants_reencoding(&self) -> Option<u64> {
         let inner = self.inner.lock();
         let reordered = inner.live.as_ref().is_some_and(|live| live.reordered);
+        let pictures = inner.pictures().and_then(|at| inner.live.as_ref()?.tracks.get(usize::from(at.0)));
+        let reordered = reordered && pictures.is_some_and(|track| track.sent_layers() == 1);
         (reordered && !inner.subscribers.is_empty()).then_some(inner.publication)
     }
 
     /// The publication that smaller layers are of use for: it has one of its own, of a known size, and somebody watches or reads it.
     pub fn wants_rungs(&self) -> Option<RungsWanted> {
         let inner = self.inner.lock();
-        if inner.watching_workers() == 0 && !inner.frames.want_rungs() {
+        if inner.watching_workers() == 0 && !inner.frames.want_all_layers() {
             return None;
         }
         let track = inner.live.as_ref()?.tracks.get(usize::from(inner.pictures()?.0))?;
@@ -162,11 +164,11 @@ impl Rendition {
         if let RenditionKind::Rung(rid) = &self.kind
             && let Some(live) = inner.live.as_mut().filter(|live| live.originals.is_some())
         {
-            let unit = RungUnit { layer: self.layer, rid: rid.clone(), unit: original() };
+            let unit = LayerUnit { layer: self.layer, rid: rid.clone(), unit: original() };
             if let Some(layer) = live.layer_mut(self.track, self.layer) {
                 layer.keep_unit(&unit);
             }
-            inner.tell_of_rungs(|| Originals::Rungs(Arc::new([unit])));
+            inner.tell_of_layers(|| Originals::Layers(Arc::new([unit])));
         }
         Ok(())
     }
@@ -187,14 +189,14 @@ impl Drop for Rendition {
 }
 
 impl Live {
-    fn layer_mut(&mut self, track: TrackIndex, layer: LayerIndex) -> Option<&mut Layer> {
+    pub(super) fn layer_mut(&mut self, track: TrackIndex, layer: LayerIndex) -> Option<&mut Layer> {
         self.tracks.get_mut(usize::from(track.0))?.layers.get_mut(usize::from(layer.0))
     }
 
     /// What is kept of the smaller layers, for a reader to begin with.
-    pub(super) fn rung_units(&self) -> Option<Arc<[RungUnit]>> {
+    pub(super) fn layer_units(&self) -> Option<Arc<[LayerUnit]>> {
         let kept = self.tracks.iter().flat_map(|track| &track.layers).flat_map(|layer| &layer.units);
-        let units: Arc<[RungUnit]> = kept.cloned().collect();
+        let units: Arc<[LayerUnit]> = kept.cloned().collect();
         (!units.is_empty()).then_some(units)
     }
 }
@@ -205,10 +207,10 @@ impl Track {
         self.layers.iter().filter(|layer| !layer.state.role.is_made_here()).count()
     }
 
-    /// Smaller layers of which nothing comes.
-    pub(super) fn stopped_rungs(&self) -> LayerSet {
-        let layers = (0..).map(LayerIndex).zip(&self.layers);
-        let stopped = layers.filter(|(_, layer)| layer.state.role == LayerRole::Rung && !layer.state.active);
+    /// Layers beside the first, but what takes its place, of which nothing comes.
+    pub(super) fn stopped_layers(&self) -> LayerSet {
+        let layers = (0..).map(LayerIndex).zip(&self.layers).skip(1);
+        let stopped = layers.filter(|(_, layer)| layer.state.role != LayerRole::Made && !layer.state.active);
         stopped.map(|(at, _)| at).collect()
     }
 

@@ -61,7 +61,7 @@ fn a_rung_stands_beside_the_publishers_layer_and_is_read_by_who_wants_rungs() {
     let publication = live(&streams, Protocol::Rtmp);
     let stream = publication.stream();
     let (packager, encoder) = (Queue::new(99), Queue::new(99));
-    let _packager = stream.subscribe_frames(FrameInterest::WithRungs, packager.clone());
+    let _packager = stream.subscribe_frames(FrameInterest::AllLayers, packager.clone());
     let _encoder = stream.subscribe_frames(FrameInterest::Publisher, encoder.clone());
     let mut rendition = rung(stream, "360p").unwrap();
     (packager.take(), encoder.take());
@@ -75,11 +75,11 @@ fn a_rung_stands_beside_the_publishers_layer_and_is_read_by_who_wants_rungs() {
     assert_eq!(layers(stream), [(LayerRole::Sent, true), (LayerRole::Rung, true)]);
     assert_eq!(packager.take(), ["360p=1[1]", "360p=1[2]"]);
     let late = Queue::new(99);
-    let _late = stream.subscribe_frames(FrameInterest::WithRungs, late.clone());
+    let _late = stream.subscribe_frames(FrameInterest::AllLayers, late.clone());
     assert_eq!(late.take(), ["S[]", "360p=1[1] 360p=1[2]"], "what is kept since the keyframe");
     push(&mut rendition, 3, true);
     drop(_late);
-    let _late = stream.subscribe_frames(FrameInterest::WithRungs, late.clone());
+    let _late = stream.subscribe_frames(FrameInterest::AllLayers, late.clone());
     assert_eq!(late.take(), ["360p=1[3]", "S[]", "360p=1[3]"]);
     assert_eq!(packager.take(), ["360p=1[3]"]);
     drop(rendition);
@@ -95,7 +95,7 @@ fn rungs_of_a_webrtc_publisher_are_read_as_packets_and_keep_its_clock() {
     let stream = publication.stream().clone();
     let mut rendition = rung(&stream, "360p").unwrap();
     let packager = Queue::new(99);
-    let _packager = stream.subscribe_frames(FrameInterest::WithRungs, packager.clone());
+    let _packager = stream.subscribe_frames(FrameInterest::AllLayers, packager.clone());
     let inbox = Inbox::new(99);
     stream.subscribe(WorkerIndex(0), inbox.clone());
     (packager.take(), inbox.take());
@@ -133,7 +133,7 @@ fn rungs_are_wanted_while_somebody_watches_or_reads_them() {
     assert_eq!(stream.wants_rungs(), None, "who makes them is no reason to make them");
     drop(encoder);
     let reader = Mutex::new(None);
-    let read = || *reader.lock() = Some(stream.subscribe_frames(FrameInterest::WithRungs, Queue::new(9)));
+    let read = || *reader.lock() = Some(stream.subscribe_frames(FrameInterest::AllLayers, Queue::new(9)));
     assert!(is_told(&read));
     let PictureSize { width, height } = stream.wants_rungs().unwrap().size;
     assert_eq!((width, height), (640, 360));
@@ -169,7 +169,7 @@ fn a_rung_that_falls_silent_is_told_of_as_stopped() {
     let mut publication = live(&streams, Protocol::Rtmp);
     let stream = publication.stream().clone();
     let packager = Queue::new(99);
-    let _packager = stream.subscribe_frames(FrameInterest::WithRungs, packager.clone());
+    let _packager = stream.subscribe_frames(FrameInterest::AllLayers, packager.clone());
     let mut rendition = rung(&stream, "360p").unwrap();
     push(&mut rendition, 1, true);
     packager.take();

@@ -53,7 +53,7 @@ impl Units {
             }
             FrameDelivery::Originals(Originals::Snapshot(snapshot)) => Ok(snapshot.units.clone()),
             FrameDelivery::Originals(Originals::Units(units)) => Ok(units.to_vec()),
-            FrameDelivery::Originals(Originals::Rungs(_) | Originals::RungsStopped(_)) => Ok(Vec::new()),
+            FrameDelivery::Originals(Originals::Layers(_) | Originals::LayersStopped(_)) => Ok(Vec::new()),
             FrameDelivery::Rtp(Delivery::Snapshot(snapshot)) => {
                 self.apply(&snapshot)?;
                 Ok(self.poll(now))

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     egress::hls::RenditionIndex,
     media::MediaKind,
-    track::{FrameDelivery, LayerIndex, LayerSet, Original, Originals, RungUnit},
+    track::{FrameDelivery, LayerIndex, LayerSet, LayerUnit, Original, Originals},
 };
 
 const LAYER: LayerIndex = LayerIndex(1);
@@ -26,8 +26,8 @@ fn made(units: &[Original], from_ms: u64) -> Vec<Original> {
 }
 
 fn rung(unit: &Original) -> FrameDelivery {
-    let unit = RungUnit { layer: LAYER, rid: "90p".into(), unit: unit.clone() };
-    FrameDelivery::Originals(Originals::Rungs(Arc::new([unit])))
+    let unit = LayerUnit { layer: LAYER, rid: "90p".into(), unit: unit.clone() };
+    FrameDelivery::Originals(Originals::Layers(Arc::new([unit])))
 }
 
 /// Both, live.
@@ -73,7 +73,7 @@ fn after_a_loss_a_rung_goes_on_at_the_next_keyframe_and_when_its_encoder_stops_i
     let (all, cut) = (player.pictures().segments_s(), rung.segments_s());
     assert_eq!((cut[0], cut[1], cut[3]), (all[0], all[1], all[3]), "{cut:?}");
     assert_eq!(player.ended, []);
-    let stopped = FrameDelivery::Originals(Originals::RungsStopped(LayerSet::of(LAYER)));
+    let stopped = FrameDelivery::Originals(Originals::LayersStopped(LayerSet::of(LAYER)));
     player.deliver(at_ms(4_200), stopped);
     assert_eq!(player.ended, [RUNG]);
 }
