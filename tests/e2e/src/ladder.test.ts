@@ -200,6 +200,31 @@ test(
 );
 
 test(
+  "tracks that a publisher sends beside its first (multitrack) are layers as well, without an encoder here",
+  stage.act(async () => {
+    const [, rows = 0] = LADDER;
+    await publish("tracks", 2, ["-map", "0:v", "-s:v:1", `${widthOf(rows)}x${rows}`, "-b:v:1", "300k"]);
+    const viewer = await stage.viewer();
+    const session = await viewer.start(stage.server.whep("tracks"));
+    await viewer.sees(2);
+    const known = await until("both are there", async () => (await layers("tracks")).length === 2 && layers("tracks"));
+    assert.deepEqual(known.map(({ rid, width, role }) => [rid, width, role]), [[null, clock.WIDTH, "sent"], ["track-1", widthOf(rows), "sent"]]);
+    await choose(session, { rid: "track-1" });
+    await shows(viewer, widthOf(rows));
+    await measureFor(2000);
+    assertPlays(await watchUndisturbed(viewer, 6000), 6000);
+    await choose(session, {});
+    await shows(viewer, clock.WIDTH);
+    const listed = await variants(stage.server.hls("tracks"));
+    assert.deepEqual(listed.map(({ size }) => size), [clock.HEIGHT, rows].map((height) => `${widthOf(height)}x${height}`));
+    const findings = await Promise.all(listed.map(({ url }) => new StrictReader(url).run(8000)));
+    assert.deepEqual(findings.flatMap(({ faults }) => faults).slice(0, 20), []);
+    const { ladder: made, notices } = (await stage.server.stream("tracks")) ?? {};
+    assert.deepEqual([made, notices], [null, []], "it has sizes of its own");
+  }),
+);
+
+test(
   "when the encoder is killed, viewers of a rung have the publisher's own picture until another has begun",
   stage.act(async () => {
     await publish("killed", 1);
