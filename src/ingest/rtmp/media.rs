@@ -1,6 +1,8 @@
 //! A publisher's media on its way into the track tree: times onto one clock, pictures into packets, sound to the thread
 //! that turns it into Opus and back from it.
 
+mod told;
+
 use std::{
     sync::Arc,
     time::{Instant, SystemTime},
@@ -9,12 +11,13 @@ use std::{
 use bytes::Bytes;
 use tracing::{info, warn};
 
+use self::told::Told;
 use super::{
     clock::{Lane, MediaClock},
     flv::{AudioTag, PictureTag, TagTruncated, Tagged, VideoTag},
     multitrack::MAIN_TRACK,
     originals::Originals,
-    side_tracks::{NotTaken, SideTracks},
+    side_tracks::{SideTracks, Taken},
     together::Together,
     video::{self, BadPictures, Handled, VideoTrack},
 };
@@ -26,8 +29,8 @@ use crate::{
     media::{CaptureStamps, CaptureTime, Codec, ExtendedSeq, Growing, MediaKind, RTP_HEADER_BYTES, TrackFormat},
     rtp::rtcp::NtpTime,
     track::{
-        Batch, ClockReference, LayerIndex, Notice, OriginalFormat, PAYLOAD_BYTES_MAX, PicturePackets, Publication,
-        Superseded, TrackIndex, TrackPacket,
+        Batch, ClockReference, LayerIndex, OriginalFormat, PAYLOAD_BYTES_MAX, PicturePackets, Publication, Superseded,
+        TrackIndex, TrackPacket,
     },
     transcode::{OpusPacket, SoundEvent, SoundInput},
 };
@@ -37,10 +40,6 @@ const SOUND_TICKS_PER_MS: u64 = opus::CLOCK_HZ as u64 / 1_000;
 
 /// The media clock counts milliseconds.
 const MEDIA_CLOCK_HZ: u32 = 1_000;
-
-/// What in OBS and ffmpeg keeps B-frames out of a stream.
-const B_FRAME_SETTING: &str = "In OBS: Settings > Output > Output Mode: Advanced > Streaming; x264: \"bframes=0\" in x264 Options, or Tune: \
-                               zerolatency; NVENC, QuickSync, AMF: Max B-frames 0. ffmpeg: -bf 0";
 
 /// Why a publisher's media ends its session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,18 +113,6 @@ impl Sound {
     }
 }
 
-/// What was said already: each warning once per publication.
-#[derive(Default)]
-struct Told {
-    b_frames: bool,
-    b_references: bool,
-    undecodable: bool,
-    sound: bool,
-    sound_lags: bool,
-    jumps: u32,
-    other_tracks: [bool; 2],
-}
-
 impl Media {
     /// `begin` has our two clocks at one moment, now or before.
     pub fn new(publication: Publication, begin: (Instant, SystemTime), reencodes: bool) -> Self {
@@ -170,45 +157,38 @@ impl Media {
             }
         }
         for (track, tag) in others {
-            let taken = self.handle_side(now, wire_ms, track, tag)?;
-            self.tell_other_tracks(MediaKind::Video, taken.is_err());
+            match self.handle_side(now, wire_ms, track, tag)? {
+                Taken::Not => self.tell_other_tracks(MediaKind::Video, true),
+                Taken::Nothing => {}
+                Taken::Packets(layer, packets) => {
+                    if let Some(index) = self.video_index {
+                        self.together.add_to(now, (index, layer), packets);
+                    }
+                }
+            }
         }
         Ok(())
     }
 
     /// Of a track beside the main one.
-    fn handle_side(
-        &mut self,
-        now: Instant,
-        wire_ms: u32,
-        track: u8,
-        tag: VideoTag,
-    ) -> Result<Result<(), NotTaken>, MediaError> {
+    fn handle_side(&mut self, now: Instant, wire_ms: u32, track: u8, tag: VideoTag) -> Result<Taken, MediaError> {
         let main = self.video.as_ref().map(VideoTrack::codec);
         let picture = match tag {
             VideoTag::Configuration(codec, _) | VideoTag::Picture(PictureTag { codec, .. })
                 if main.is_some_and(|main| main != codec) =>
             {
-                return Ok(Err(NotTaken));
+                return Ok(Taken::Not);
             }
             VideoTag::Configuration(codec, record) => return Ok(self.side.configure(track, codec, &record)?),
             VideoTag::Picture(picture) => picture,
-            VideoTag::Ignored => return Ok(Ok(())),
-            VideoTag::Unsupported(_) => return Ok(Err(NotTaken)),
+            VideoTag::Ignored => return Ok(Taken::Nothing),
+            VideoTag::Unsupported(_) => return Ok(Taken::Not),
         };
         let decode_ms = self.clock.beside(now, Lane::Video, wire_ms);
-        let Some((index, decode_ms)) = self.video_index.zip(decode_ms) else { return Ok(Ok(())) };
+        let Some((index, decode_ms)) = self.video_index.zip(decode_ms) else { return Ok(Taken::Nothing) };
         let origin = self.origin();
         let captured = |time_ms| Some(origin?.after(time_ms, MEDIA_CLOCK_HZ));
-        let place = (index, &mut self.publication);
-        match self.side.handle_picture(now, track, decode_ms, picture, captured, place)? {
-            Ok(Some((layer, packets))) if !packets.is_empty() => {
-                self.together.add_to(now, (index, layer), packets);
-                Ok(Ok(()))
-            }
-            Ok(_) => Ok(Ok(())),
-            Err(refused) => Ok(Err(refused)),
-        }
+        self.side.handle_picture(now, track, decode_ms, picture, captured, (index, &mut self.publication))
     }
 
     fn configure_video(&mut self, now: Instant, codec: Codec, record: &Bytes) -> Result<(), MediaError> {
@@ -451,84 +431,5 @@ impl Media {
             self.publication.set_clock(index, LayerIndex(0), ClockReference { at, time_ticks, by_report: false })?;
         }
         Ok(index)
-    }
-
-    fn tell_dropped(&mut self) -> Result<(), Superseded> {
-        let Some(video) = &self.video else { return Ok(()) };
-        let (dropped, can_be_reencoded) = (video.dropped, video.codec() == Codec::H264);
-        let reencodes = self.reencodes && can_be_reencoded && self.side.is_empty();
-        if dropped.reordered + dropped.reordered_references > 0 && !self.told.b_frames {
-            self.told.b_frames = true;
-            self.publication.set_reordered(can_be_reencoded)?;
-            let done = if reencodes {
-                "while somebody watches by WebRTC, the picture is encoded anew without them, which takes CPU time of this server and comes a \
-                 little later"
-            } else {
-                "they are left out, motion is less smooth"
-            };
-            let code = if reencodes { "b-frames-reencoded" } else { "b-frames-dropped" };
-            let text =
-                format!("The stream has B-frames, which WebRTC viewers cannot be shown: {done}. {B_FRAME_SETTING}");
-            self.warn(code, text);
-        }
-        if dropped.missing_references > 0 && !reencodes && !self.told.b_references {
-            self.told.b_references = true;
-            let text = format!(
-                "Pictures of the stream refer to B-frames, which WebRTC viewers cannot be shown: without them the picture stands still \
-                 until the next keyframe. {B_FRAME_SETTING}"
-            );
-            self.warn("b-frames-referenced", text);
-        }
-        if dropped.undecodable > 0 && !self.told.undecodable {
-            self.told.undecodable = true;
-            let text = "Pictures were left out because they cannot be decoded: they came before the first keyframe (IDR), \
-                        or are damaged";
-            self.warn("pictures-undecodable", text.into());
-        }
-        Ok(())
-    }
-
-    fn tell_sound(&mut self, cause: &dyn std::fmt::Display) {
-        if !std::mem::replace(&mut self.told.sound, true) {
-            self.warn("audio-unsupported", format!("The stream has no sound: {cause}"));
-        }
-    }
-
-    fn tell_other_tracks(&mut self, kind: MediaKind, has_other_tracks: bool) {
-        if has_other_tracks && !std::mem::replace(&mut self.told.other_tracks[kind as usize], true) {
-            let (code, text) = match kind {
-                MediaKind::Video => (
-                    "video-tracks-ignored",
-                    "The publisher sends tracks of pictures that are not taken (multitrack): of those beside the first, five at the most in \
-                     all, and in the first one's codec, become layers",
-                ),
-                MediaKind::Audio => (
-                    "audio-tracks-ignored",
-                    "The publisher sends several tracks of sound (multitrack): the first one is taken, the others are not",
-                ),
-            };
-            self.warn(code, text.into());
-        }
-    }
-
-    fn tell_jumps(&mut self) {
-        let jumps = self.clock.jumps();
-        if jumps == self.told.jumps {
-            return;
-        }
-        if self.told.jumps == 0 {
-            let text = "The publisher's timestamps jump; playing goes on where it was";
-            self.warn("timestamps-jump", text.into());
-        }
-        self.told.jumps = jumps;
-    }
-
-    fn warn(&mut self, code: &'static str, text: String) {
-        warn!(code, "{text}");
-        self.notice(code, text);
-    }
-
-    fn notice(&mut self, code: &'static str, text: String) {
-        self.publication.notice(Notice { code, text });
     }
 }

@@ -19,9 +19,16 @@ use crate::{
 /// Beside the main one.
 const SIDE_TRACKS_MAX: usize = LAYERS_MAX - 1;
 
-/// The track is not taken: there are too many, or it has another codec than the main one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotTaken;
+/// What becomes of something that came of a track.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is left out: there are too many tracks, or it has another codec than the main one.
+    Not,
+    /// There is nothing to be sent.
+    Nothing,
+    /// A picture's packets, of its layer.
+    Packets(LayerIndex, Vec<Arc<TrackPacket>>),
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -56,18 +63,18 @@ impl SideTracks {
     ///
     /// # Errors
     /// When it makes no sense.
-    pub fn configure(&mut self, id: u8, codec: Codec, record: &Bytes) -> Result<Result<(), NotTaken>, BadPictures> {
+    pub fn configure(&mut self, id: u8, codec: Codec, record: &Bytes) -> Result<Taken, BadPictures> {
         if let Some(known) = self.tracks.iter_mut().find(|track| track.id == id && track.video.codec() == codec) {
             known.video.configure(record)?;
             known.format = Arc::new(known.video.original(record));
-            return Ok(Ok(()));
+            return Ok(Taken::Nothing);
         }
         self.tracks.retain(|track| track.id != id);
         let video = VideoTrack::new(codec, record)?;
         let format = Arc::new(video.original(record));
         let rid = format!("track-{id}").into();
         let track = SideTrack { id, video, format, rid, layer: None, number: 0 };
-        Ok(self.tracks.try_push(track).map_err(|_| NotTaken))
+        Ok(if self.tracks.try_push(track).is_ok() { Taken::Nothing } else { Taken::Not })
     }
 
     /// A picture of a track: the packets of its layer, which begins with a keyframe.
@@ -82,25 +89,23 @@ impl SideTracks {
         picture: PictureTag,
         captured: impl FnOnce(i64) -> Option<CaptureTime>,
         (main, publication): (TrackIndex, &mut Publication),
-    ) -> Result<Result<Option<(LayerIndex, Vec<Arc<TrackPacket>>)>, NotTaken>, MediaError> {
+    ) -> Result<Taken, MediaError> {
         let is_known = |track: &SideTrack| track.id == id && track.video.codec() == picture.codec;
         if !self.tracks.iter().any(is_known) {
             // These need no configuration; of others pictures before it cannot be decoded by anybody.
             if !matches!(picture.codec, Codec::Vp8 | Codec::Vp9) {
-                return Ok(Ok(None));
+                return Ok(Taken::Nothing);
             }
-            if self.configure(id, picture.codec, &Bytes::new())?.is_err() {
-                return Ok(Err(NotTaken));
-            }
+            self.configure(id, picture.codec, &Bytes::new())?;
         }
-        let Some(track) = self.tracks.iter_mut().find(|track| track.id == id) else { return Ok(Ok(None)) };
+        let Some(track) = self.tracks.iter_mut().find(|track| track.id == id) else { return Ok(Taken::Not) };
         let Handled { packets, keyframe } = track.video.handle_picture(now, decode_ms, &picture, captured)?;
         let layer = match track.layer {
             Some(layer) => layer,
-            None if !keyframe => return Ok(Ok(None)),
+            None if !keyframe => return Ok(Taken::Nothing),
             None => match publication.add_layer(main, &track.rid)? {
                 Some(layer) => *track.layer.insert(layer),
-                None => return Ok(Err(NotTaken)),
+                None => return Ok(Taken::Not),
             },
         };
         let PictureTag { composition_ms, data, .. } = picture;
@@ -109,6 +114,6 @@ impl SideTracks {
         let unit = AccessUnit { decode_time_ticks, composition_offset_ticks: composition_ms, keyframe, data };
         let original = Original { number: track.number, format: track.format.clone(), arrival: now, unit };
         publication.push_layer_original(main, layer, &track.rid, original)?;
-        Ok(Ok(Some((layer, packets))))
+        Ok(if packets.is_empty() { Taken::Nothing } else { Taken::Packets(layer, packets) })
     }
 }

@@ -68,7 +68,7 @@ fn made(rendition: &Rendition, number: u64, keyframe_start: bool) -> Vec<Arc<Tra
 }
 
 fn no_original() -> Original {
-    unreachable!("nobody reads smaller layers")
+    panic!("nobody reads smaller layers")
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn a_rung_stands_beside_the_publishers_layer_and_is_read_by_who_wants_rungs() {
     let _packager = stream.subscribe_frames(FrameInterest::AllLayers, packager.clone());
     let _encoder = stream.subscribe_frames(FrameInterest::Publisher, encoder.clone());
     let mut rendition = rung(stream, "360p").unwrap();
-    (packager.take(), encoder.take());
+    let _ = (packager.take(), encoder.take());
     let layers = |stream: &Stream| {
         let layers = stream.state().tracks.remove(0).layers.into_iter();
         layers.map(|layer| (layer.state.role, layer.state.active)).collect::<Vec<_>>()
@@ -98,7 +98,7 @@ fn rungs_of_a_webrtc_publisher_are_read_as_packets_and_keep_its_clock() {
     let _packager = stream.subscribe_frames(FrameInterest::AllLayers, packager.clone());
     let inbox = Inbox::new(99);
     stream.subscribe(WorkerIndex(0), inbox.clone());
-    (packager.take(), inbox.take());
+    let _ = (packager.take(), inbox.take());
     push(&mut rendition, 1, true);
     assert_eq!(packager.take()[0], format!("[{}]", rendition.first_seq.0 + 1));
     inbox.take();

@@ -32,7 +32,7 @@ mod tests {
         made.iter()
             .map(|(_, target)| match target {
                 Target::Smaller { size, .. } => (size.width, size.height),
-                Target::Same => unreachable!("a rung is smaller"),
+                Target::Same => panic!("a rung is smaller"),
             })
             .collect()
     }
