@@ -1,6 +1,8 @@
 // Streams are fetched from other servers (relay.pull).
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import { test } from "node:test";
 import type { Viewer } from "./support/browser.ts";
 import type { FfmpegPublisher } from "./support/ffmpeg.ts";
@@ -179,6 +181,37 @@ async function offer(): Promise<string> {
     return connection.localDescription?.sdp ?? "";
   });
 }
+
+test(
+  "A source that takes the connection and says nothing holds a viewer's request for five seconds, and nobody else's",
+  stage.act(async () => {
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => sockets.push(socket.on("error", () => undefined))).listen(0, "127.0.0.1");
+    stage.closeLater(() => {
+      sockets.forEach((socket) => socket.destroy());
+      silent.close();
+    });
+    await once(silent, "listening");
+    const { port } = silent.address() as AddressInfo;
+    const near = await fetcher([`cam1 rtmp://127.0.0.1:${port}/live/key on-demand`]);
+    const body = await offer();
+    const post = (stream: string): Promise<Response> =>
+      fetch(near.whep(stream), { method: "POST", headers: { "content-type": "application/sdp" }, body });
+    const began = Date.now();
+    const held = [post("cam1"), fetch(near.hls("cam1"))];
+    await measureFor(500);
+    assert.equal((await pull(near, "cam1")).state, "connecting");
+    assert.equal((await post("cam2")).status, 409);
+    assert.ok(Date.now() - began < 3000, "others are answered meanwhile");
+    const answers = await Promise.all(held);
+    const heldMs = Date.now() - began;
+    assert.deepEqual(answers.map(({ status }) => status), [409, 404]);
+    for (const answer of answers) assert.match(await answer.text(), /the source rtmp:.* it has not sent anything yet/);
+    assert.ok(heldMs > 4500 && heldMs < 9000, `held for ${heldMs} ms`);
+    const given = await becomes(near, "cam1", "idle", 30_000);
+    assert.match(given.last_failure?.reason ?? "it was left before that", /did not answer within 10 s|left before/);
+  }),
+);
 
 test(
   "What another Sluice has is fetched by WHEP, is seen and heard, and comes back; on demand it is fetched for the first viewer; a wrong token is told",
