@@ -270,4 +270,48 @@ mod tests {
         let mut known = [0x80, 96, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7, 1];
         assert!(door.admit(&mut known, address(1)).is_some());
     }
+
+    #[tokio::test]
+    async fn a_socket_gives_what_may_pass_and_counts_nothing_against_the_rest() {
+        let guarded = Guarded::default();
+        let ours = guarded.wrap_udp_socket(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let theirs = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (to_us, to_them) = (ours.local_addr().unwrap(), theirs.local_addr().unwrap());
+        let media = [0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 1];
+        theirs.send_to(&media, to_us).await.unwrap();
+        ours.send_to(b"a check", to_them).await.unwrap();
+        theirs.send_to(b"no protocol of ours", to_us).await.unwrap();
+        theirs.send_to(&[], to_us).await.unwrap();
+        theirs.send_to(&media[..12], to_us).await.unwrap();
+        let mut buffer = [0; 2_000];
+        let (bytes, from) = ours.recv_from(&mut buffer).await.unwrap();
+        // It came before the other side was sent to, and is looked at now.
+        assert_eq!((bytes, from), (media.len(), to_them));
+        // Nobody listens there, which is said by the network, and is of no matter to the others.
+        drop(theirs);
+        for _ in 0..3 {
+            ours.send_to(b"a check", to_them).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn mutants_of_every_kind_harm_nobody() {
+        let mut door = Door::default();
+        assert!(door.sends_to(address(1)));
+        let mut state = 7u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u8
+        };
+        for round in 0..50_000u32 {
+            let first = [0, 22, 0x80, 0x81, next()][round as usize % 5];
+            let mut datagram: Vec<u8> = (0..usize::from(next())).map(|_| next()).collect();
+            if let [at_0, at_1, at_2, ..] = datagram.as_mut_slice() {
+                (*at_0, *at_1, *at_2) = (first, 0xfe, 0xfd);
+            }
+            let bytes = datagram.len();
+            assert!(door.admit(&mut datagram, address(1)).is_none_or(|admitted| admitted <= bytes));
+        }
+        assert!(door.ssrcs.len() <= SSRCS_MAX);
+    }
 }

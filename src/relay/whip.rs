@@ -20,6 +20,7 @@ use tokio::{
 use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
 
 use super::{
+    endpoint::Accepted,
     peer::{Peer, Sending},
     push::{Ended, LOOK_INTERVAL, Progress, Push},
     wait_until,
@@ -51,24 +52,23 @@ const RTP_HEADER_BYTES: usize = 12;
 
 /// Until the stream ends, or the session.
 pub(super) async fn connection(push: &Push, endpoint: &EndpointUrl, progress: &mut Progress) -> Ended {
-    let begun = async {
-        let formats = formats(push, progress).await.ok_or(Ended::Unwanted)?;
-        begin(push, endpoint, &formats).await.map_err(Ended::Failed)
-    };
-    let begun = tokio::select! {
-        begun = begun => begun,
-        () = push.stop.cancelled() => Err(Ended::Unwanted),
-    };
-    let mut session = match begun {
+    let mut session = match begin(push, endpoint, progress).await {
         Ok(session) => session,
         Err(ended) => return ended,
     };
     progress.is_live(&push.shown);
     push.shown.leaves_out(session.refusal.as_deref());
     let ended = session.exchange(push, progress).await;
-    push.endpoints.close(&session.told).await;
-    session.peer.close().await;
+    session.close(push).await;
     ended
+}
+
+/// A step of the way, which the server's end cuts short.
+async fn step<T>(push: &Push, step: impl Future<Output = T>) -> Result<T, Ended> {
+    tokio::select! {
+        done = step => Ok(done),
+        () = push.stop.cancelled() => Err(Ended::Unwanted),
+    }
 }
 
 /// What the stream has; none when its publisher has gone.
@@ -110,7 +110,29 @@ struct Track {
 }
 
 /// Offers what the stream has, and waits until media can flow.
-async fn begin(push: &Push, endpoint: &EndpointUrl, formats: &[TrackFormat]) -> Result<Session, String> {
+async fn begin(push: &Push, endpoint: &EndpointUrl, progress: &mut Progress) -> Result<Session, Ended> {
+    let formats = step(push, formats(push, progress)).await?.ok_or(Ended::Unwanted)?;
+    let offered = step(push, offer(push, endpoint, &formats)).await?;
+    let Offered { peer, sendings, accepted } = offered.map_err(Ended::Failed)?;
+    let cname = format!("{:016x}", rand::random::<u64>());
+    let mut session = Session { peer, told: accepted.session, tracks: Vec::new(), refusal: None, cname };
+    let ended = match step(push, session.connect(accepted.answer, sendings)).await {
+        Ok(Ok(())) => return Ok(session),
+        Ok(Err(reason)) => Ended::Failed(reason),
+        Err(ended) => ended,
+    };
+    session.close(push).await;
+    Err(ended)
+}
+
+/// An offer that was accepted.
+struct Offered {
+    peer: Peer,
+    sendings: Vec<(Sending, NegotiatedMedia)>,
+    accepted: Accepted,
+}
+
+async fn offer(push: &Push, endpoint: &EndpointUrl, formats: &[TrackFormat]) -> Result<Offered, String> {
     let mut media = offered(formats).media;
     // What is sent is decided: the others of the list are of no use.
     media.iter_mut().for_each(|section| section.codecs.truncate(1));
@@ -122,20 +144,7 @@ async fn begin(push: &Push, endpoint: &EndpointUrl, formats: &[TrackFormat]) -> 
     }
     let offer = peer.offer().await?;
     let accepted = push.endpoints.open(endpoint, offer).await?;
-    let mut session = Session {
-        peer,
-        told: accepted.session,
-        tracks: Vec::new(),
-        refusal: None,
-        cname: format!("{:016x}", rand::random::<u64>()),
-    };
-    let connected = session.connect(accepted.answer, sendings).await;
-    if let Err(reason) = connected {
-        push.endpoints.close(&session.told).await;
-        session.peer.close().await;
-        return Err(reason);
-    }
-    Ok(session)
+    Ok(Offered { peer, sendings, accepted })
 }
 
 impl Session {
@@ -162,6 +171,11 @@ impl Session {
         }
     }
 
+    async fn close(self, push: &Push) {
+        push.endpoints.close(&self.told).await;
+        self.peer.close().await;
+    }
+
     async fn exchange(&mut self, push: &Push, progress: &mut Progress) -> Ended {
         let agreed: Vec<_> = self.tracks.iter().map(|track| track.media.clone()).collect();
         let mut feed = PacketFeed::new(Instant::now(), &agreed, || (rand::random::<u16>() & 0x7fff, rand::random()));
@@ -173,10 +187,11 @@ impl Session {
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reported = 0;
         loop {
-            match timeout(STALL_DEADLINE, self.send(push, &mut feed)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(reason)) => return Ended::Failed(reason),
-                Err(_) => return Ended::Failed("nothing could be sent for 10 s".into()),
+            match step(push, timeout(STALL_DEADLINE, self.send(push, &mut feed))).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(reason))) => return Ended::Failed(reason),
+                Ok(Err(_)) => return Ended::Failed("nothing could be sent for 10 s".into()),
+                Err(ended) => return ended,
             }
             // The first report of a track goes out with its first packets: without, lips would wait for it.
             let begun = feed.reports(Instant::now()).count();
@@ -224,8 +239,10 @@ impl Session {
                 },
                 lost = self.peer.lost() => return Ended::Failed(lost),
                 _ = report.tick() => {
-                    if let Err(reason) = self.report(&feed).await {
-                        return Ended::Failed(reason);
+                    match step(push, self.report(&feed)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(reason)) => return Ended::Failed(reason),
+                        Err(ended) => return ended,
                     }
                 }
                 _ = look.tick() => {}

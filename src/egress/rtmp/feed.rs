@@ -60,6 +60,9 @@ pub struct Feed {
     last_ms: [i64; 2],
     lane: Lane,
     sent_formats: [Option<Bytes>; 2],
+    /// As far as known, which may be before it is sent; and as the metadata told last have it.
+    known_formats: [Option<Bytes>; 2],
+    told_formats: [Option<Bytes>; 2],
     refusals: [Option<String>; 2],
     outgoing: VecDeque<Outgoing>,
     /// Pictures wait for their next keyframe.
@@ -165,6 +168,12 @@ impl Feed {
     fn take_snapshot(&mut self, snapshot: &OriginalsSnapshot) {
         if self.begin(snapshot.publication, !snapshot.formats.is_empty()) {
             self.lane = Lane::Originals { last_number: 0, formats: Default::default(), opus: None };
+            self.known_formats = Default::default();
+        }
+        for format in &snapshot.formats {
+            if let OriginalFormat::Avc(known) | OriginalFormat::Aac(known) = &**format {
+                self.known_formats[format.kind() as usize] = Some(known.clone());
+            }
         }
         // What is live begins with the last keyframe.
         let pictures = |unit: &&Original| unit.format.kind() == MediaKind::Video;
@@ -256,19 +265,28 @@ impl Feed {
                 return;
             }
             *sent = Some(format.clone());
-            let [sound, pictures] =
-                [MediaKind::Audio, MediaKind::Video].map(|of| self.sent_formats[of as usize].as_ref());
-            metadata = Some((kind::DATA_AMF0, on_meta_data(pictures, sound)));
+            self.known_formats[frame.of() as usize] = Some(format.clone());
+            metadata = self.metadata();
         }
         if self.outgoing.len() + 2 > OUTGOING_MAX {
             // Nobody takes them: what is left makes no sense without what goes.
             self.outgoing.clear();
-            self.sent_formats = Default::default();
+            (self.sent_formats, self.told_formats) = Default::default();
             self.waits = true;
             return;
         }
-        let messages = metadata.into_iter().chain([(kind, body)]);
+        let messages = metadata.map(|body| (kind::DATA_AMF0, body)).into_iter().chain([(kind, body)]);
         self.outgoing.extend(messages.map(|(kind, body)| Outgoing { kind, time_ms: at_ms as u32, body }));
+    }
+
+    /// Says what is sent, if that is something else than was told last.
+    fn metadata(&mut self) -> Option<Bytes> {
+        if self.told_formats == self.known_formats {
+            return None;
+        }
+        self.told_formats = self.known_formats.clone();
+        let [sound, pictures] = [MediaKind::Audio, MediaKind::Video].map(|of| self.known_formats[of as usize].as_ref());
+        Some(on_meta_data(pictures, sound))
     }
 
     /// When a frame is on the target's clock, which never goes back; none: before the target's beginning.
@@ -389,6 +407,21 @@ mod tests {
             feed.place(ms, &Frame::Sound(Bytes::new()));
         }
         assert_eq!(sent(&mut feed), [(kind::AUDIO, 850)], "after the 800 ms of before, and 40 between");
+    }
+
+    #[test]
+    fn what_is_known_of_both_lanes_is_told_once() {
+        let format = |bytes| Bytes::from_static(bytes);
+        let formats = vec![OriginalFormat::Avc(format(&[1])), OriginalFormat::Aac(format(&[0x11, 0x90]))];
+        let formats = formats.into_iter().map(Arc::new).collect();
+        let mut feed = Feed::default();
+        feed.take_snapshot(&OriginalsSnapshot { publication: 1, formats, units: Vec::new() });
+        feed.place(0, &Frame::PictureFormat(format(&[1])));
+        feed.place(0, &Frame::SoundFormat(format(&[0x11, 0x90])));
+        let kinds = |feed: &mut Feed| sent(feed).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&mut feed), [kind::DATA_AMF0, kind::VIDEO, kind::AUDIO]);
+        feed.place(0, &Frame::PictureFormat(format(&[2])));
+        assert_eq!(kinds(&mut feed), [kind::DATA_AMF0, kind::VIDEO]);
     }
 
     #[test]

@@ -65,8 +65,7 @@ test(
     assert.ok((again?.attempts ?? 0) >= 2);
     assert.equal(again?.problem, null);
     assert.ok(again?.last_failure?.reason, "what went wrong is remembered");
-    const metrics = await (await fetch(`${near.url}/metrics`)).text();
-    assert.match(metrics, /sluice_relays\{direction="push"\} 2/);
+    await until("both are counted", async () => (await near.metric("sluice_relays", 'direction="push"')) === 2, { withinMs: 15_000 });
     assert.ok(!near.log.join("\n").includes("/live/copy"), "the key is in the log");
   }),
 );

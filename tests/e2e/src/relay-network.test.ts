@@ -1,4 +1,4 @@
-// A stream that is sent on by WHIP, where packets are lost on the way.
+// A stream that is sent on to another server, where packets are lost on the way.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -48,6 +48,35 @@ describe("Between two servers", { skip: NO_NETWORKS }, () => {
       record("sent on by WHIP, one packet in 15 lost: asked for again", asked, "packets", 1000);
       assert.ok(asked > 10, `${asked} packets were asked for again`);
       assert.equal((await near.stream("cam1"))?.pushes[0]?.last_failure, null);
+    }),
+  );
+
+  test(
+    "A server that is suddenly not there any more is noticed, by RTMP and by WHIP, and found again",
+    stage.act(async () => {
+      const { server } = stage;
+      const rtmp = `rtmp://${network.link.near}:${server.addresses.rtmp?.split(":").at(-1) ?? ""}/live/copy`;
+      const near = await Server.start({ RELAY__PUSH: `cam1 ${rtmp},cam1 ${network.reach(server.whip("copy2"))}` });
+      stage.closeLater(async () => void (await near.stop()));
+      await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(near.rtmp("cam1")));
+      const states = async (): Promise<string[]> => (await near.stream("cam1"))?.pushes.map((push) => push.state) ?? [];
+      const all = async (state: string): Promise<boolean> => (await states()).join() === `${state},${state}`;
+      await until("both are live", () => all("live"), { withinMs: 15_000 });
+      // Nothing arrives, and nothing says so: the machine there has lost its power, or a cable.
+      const gone = ["PREROUTING", "-i", "lo", "-d", network.link.near, "-j", "DROP"];
+      const change = async (how: string): Promise<void> => void (await run("iptables", ["-w", "-t", "raw", how, ...gone]));
+      await change("-A");
+      const beganMs = Date.now();
+      let back = false;
+      stage.closeLater(() => (back ? undefined : change("-D")));
+      await until("that is noticed", async () => !(await states()).includes("live"), { withinMs: 30_000 });
+      record("a server that has gone is noticed after", (Date.now() - beganMs) / 1000, "s", 20);
+      const failures = (await near.stream("cam1"))?.pushes.map((push) => push.last_failure?.reason) ?? [];
+      assert.match(failures[0] ?? "", /the connection is lost: .*timed out|it took nothing/);
+      assert.match(failures[1] ?? "", /the connection for media is lost/);
+      await change("-D");
+      back = true;
+      await until("both are live again", () => all("live"), { withinMs: 40_000 });
     }),
   );
 });
