@@ -9,7 +9,7 @@ use rml_rtmp::{
 
 use super::{ChunkReader, Message, MessageWriter, kind};
 
-/// Of the chunks that are sent: `rml_rtmp` writes no message in several as it should, and none of ours is longer.
+/// Of the chunks that are sent: a picture is a few of them.
 const CHUNK_BYTES: u32 = 60_000;
 /// Until the other end names its own.
 const WINDOW_BYTES: u64 = 2_500_000;

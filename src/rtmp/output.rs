@@ -99,8 +99,47 @@ impl MessageWriter {
 
     /// Writing fails on messages over 16 MB and on strings over 64 KB only; ours are neither.
     fn payload(&mut self, payload: &MessagePayload) {
-        if let Ok(packet) = self.serializer.serialize(payload, true, false) {
+        // Each message begins with a whole header, which some readers need. That is what `rml_rtmp` does behind one that may be dropped; asked for
+        // whole headers it writes them within messages, too, where none may be (section 5.3.1.2.4).
+        if let Ok(packet) = self.serializer.serialize(payload, false, true) {
             self.out.extend_from_slice(&packet.bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtmp::{ChunkReader, kind};
+
+    #[test]
+    fn a_message_of_several_chunks_is_one_message() {
+        let mut writer = MessageWriter::default();
+        let body = |length: usize, seed: usize| (0..length).map(|at| (at * seed) as u8).collect::<Bytes>();
+        // Small chunks to begin with, then others; times beyond 24 bits stand in each chunk.
+        let messages = [(0, 300, 3), (40, 129, 5), (0x0100_0000, 150_000, 7), (0x0100_0028, 60_001, 11), (5, 10, 13)];
+        for (at, (time_ms, length, seed)) in messages.into_iter().enumerate() {
+            if at == 2 {
+                writer.set_chunk_bytes(60_000);
+            }
+            writer.media(kind::VIDEO, time_ms, 1, body(length, seed));
+            writer.media(kind::AUDIO, time_ms, 1, body(200, seed));
+        }
+        let mut reader = ChunkReader::default();
+        reader.media_allowed = true;
+        let (bytes, mut read) = (writer.take(), Vec::new());
+        let mut input = &bytes[..];
+        while let Some(message) = reader.read(&mut input).unwrap() {
+            match message.kind {
+                kind::SET_CHUNK_SIZE => reader.set_chunk_bytes(60_000).unwrap(),
+                kind::VIDEO => read.push(message),
+                _ => assert_eq!(message.payload.len(), 200),
+            }
+        }
+        for ((time_ms, length, seed), message) in messages.into_iter().zip(&read) {
+            assert_eq!((message.timestamp_ms, message.stream_id), (time_ms, 1));
+            assert_eq!(message.payload, body(length, seed));
+        }
+        assert_eq!(read.len(), messages.len());
     }
 }

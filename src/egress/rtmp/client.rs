@@ -10,21 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rml_rtmp::{
-    handshake::{Handshake, HandshakeProcessResult, PeerType},
-    rml_amf0::Amf0Value,
-};
+use rml_rtmp::rml_amf0::Amf0Value;
 
 use super::Outgoing;
 use crate::{
     config::{RtmpUrl, without_secrets},
-    rtmp::{ChunkReader, Message, MessageWriter, amf, kind},
+    rtmp::{Caller, Heard, Message, amf, information, kind},
 };
 
 /// From the connection until it is live.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
-/// Of the chunks that are sent: a picture is a few of them.
-const CHUNK_BYTES: u32 = 60_000;
 /// What it calls itself. Some servers look for the form of Flash Media Live Encoder.
 const FLASH_VERSION: &str = "FMLE/3.0 (compatible; Sluice)";
 /// Letters kept of what the other side says.
@@ -50,38 +45,16 @@ pub enum PublishState {
 /// See the module.
 pub struct PublishClient {
     url: RtmpUrl,
-    handshake: Option<Handshake>,
-    reader: ChunkReader,
-    writer: MessageWriter,
+    caller: Caller,
     state: PublishState,
     deadline: Option<Instant>,
     stream_id: u32,
-    received_bytes: u64,
-    acknowledged_bytes: u64,
-    window_bytes: u64,
 }
 
 impl PublishClient {
     pub fn new(url: RtmpUrl, now: Instant) -> Self {
-        let mut client = Self {
-            url,
-            handshake: None,
-            reader: ChunkReader::default(),
-            writer: MessageWriter::default(),
-            state: PublishState::Beginning,
-            deadline: Some(now + BEGIN_DEADLINE),
-            stream_id: 0,
-            received_bytes: 0,
-            acknowledged_bytes: 0,
-            window_bytes: 2_500_000,
-        };
-        let mut handshake = Handshake::new(PeerType::Client);
-        match handshake.generate_outbound_p0_and_p1() {
-            Ok(hello) => client.writer.raw(&hello),
-            Err(error) => client.fail(&error.to_string()),
-        }
-        client.handshake = Some(handshake);
-        client
+        let (caller, deadline) = (Caller::default(), Some(now + BEGIN_DEADLINE));
+        Self { url, caller, state: PublishState::Beginning, deadline, stream_id: 0 }
     }
 
     pub fn state(&self) -> &PublishState {
@@ -90,12 +63,12 @@ impl PublishClient {
 
     /// Bytes to be sent, possibly none.
     pub fn take_output(&mut self) -> Vec<u8> {
-        self.writer.take()
+        self.caller.writer.take()
     }
 
     /// Of what [`Self::take_output`] will give.
     pub fn output_bytes(&self) -> usize {
-        self.writer.waiting_bytes()
+        self.caller.writer.waiting_bytes()
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -110,32 +83,15 @@ impl PublishClient {
 
     /// Bytes came in.
     pub fn handle_bytes(&mut self, bytes: &[u8]) {
-        self.received_bytes += bytes.len() as u64;
         let mut input = bytes;
-        let rest;
-        if let Some(handshake) = &mut self.handshake {
-            match handshake.process_bytes(bytes) {
-                Ok(HandshakeProcessResult::InProgress { response_bytes }) => return self.writer.raw(&response_bytes),
-                Ok(HandshakeProcessResult::Completed { response_bytes, remaining_bytes }) => {
-                    self.writer.raw(&response_bytes);
-                    self.handshake = None;
-                    self.connect();
-                    rest = remaining_bytes;
-                    input = &rest;
-                }
-                Err(error) => return self.fail(&format!("what answers speaks no RTMP: {error}")),
-            }
-        }
         while !matches!(self.state, PublishState::Failed(_)) {
-            match self.reader.read(&mut input) {
-                Ok(Some(message)) => self.handle_message(&message),
-                Ok(None) => break,
-                Err(error) => self.fail(&error.to_string()),
+            match self.caller.read(&mut input) {
+                Ok(Some(Heard::Welcome)) => self.connect(),
+                Ok(Some(Heard::Message(message))) => self.handle_message(&message),
+                Ok(Some(Heard::Control(_))) => {}
+                Ok(None) => return,
+                Err(error) => self.fail(&error),
             }
-        }
-        if self.received_bytes - self.acknowledged_bytes >= self.window_bytes / 2 {
-            self.acknowledged_bytes = self.received_bytes;
-            self.writer.acknowledge(self.received_bytes as u32);
         }
     }
 
@@ -143,7 +99,7 @@ impl PublishClient {
     pub fn send(&mut self, outgoing: Outgoing) {
         if self.state == PublishState::Live {
             let Outgoing { kind, time_ms, body } = outgoing;
-            self.writer.media(kind, time_ms, self.stream_id, body);
+            self.caller.writer.media(kind, time_ms, self.stream_id, body);
         }
     }
 
@@ -151,48 +107,28 @@ impl PublishClient {
     pub fn say_goodbye(&mut self) {
         if self.state == PublishState::Live {
             let key = text(&self.url.key);
-            self.writer.command("FCUnpublish", FC_UNPUBLISH, Amf0Value::Null, vec![key], 0);
+            self.caller.writer.command("FCUnpublish", FC_UNPUBLISH, Amf0Value::Null, vec![key], 0);
             let stream = Amf0Value::Number(f64::from(self.stream_id));
-            self.writer.command("deleteStream", DELETE_STREAM, Amf0Value::Null, vec![stream], 0);
+            self.caller.writer.command("deleteStream", DELETE_STREAM, Amf0Value::Null, vec![stream], 0);
         }
     }
 
     fn connect(&mut self) {
-        self.writer.set_chunk_bytes(CHUNK_BYTES);
         let properties = HashMap::from([
             ("app".to_owned(), text(&self.url.application)),
             ("type".to_owned(), text("nonprivate")),
             ("flashVer".to_owned(), text(FLASH_VERSION)),
             ("tcUrl".to_owned(), text(&self.url.tc_url())),
         ]);
-        self.writer.command("connect", CONNECT, Amf0Value::Object(properties), Vec::new(), 0);
+        self.caller.writer.command("connect", CONNECT, Amf0Value::Object(properties), Vec::new(), 0);
     }
 
     fn handle_message(&mut self, message: &Message) {
-        let number = || message.payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
-        match message.kind {
-            kind::SET_CHUNK_SIZE => {
-                if let Err(error) = self.reader.set_chunk_bytes(number().unwrap_or(0)) {
-                    self.fail(&error.to_string());
-                }
-            }
-            kind::ABORT => self.reader.abort(number().unwrap_or(0)),
-            kind::WINDOW_ACKNOWLEDGEMENT_SIZE => {
-                self.window_bytes = u64::from(number().unwrap_or(2_500_000).max(16 * 1024));
-            }
-            kind::USER_CONTROL => {
-                const PING_REQUEST: u16 = 6;
-                if let Some(&[k0, k1, t0, t1, t2, t3]) = message.payload.first_chunk()
-                    && u16::from_be_bytes([k0, k1]) == PING_REQUEST
-                {
-                    self.writer.pong(u32::from_be_bytes([t0, t1, t2, t3]));
-                }
-            }
-            kind::COMMAND_AMF0 => match amf::read_all(&message.payload) {
+        if message.kind == kind::COMMAND_AMF0 {
+            match amf::read_all(&message.payload) {
                 Ok(values) => self.handle_command(&values),
                 Err(error) => self.fail(&error.to_string()),
-            },
-            _ => {}
+            }
         }
     }
 
@@ -204,9 +140,9 @@ impl PublishClient {
         match name.as_str() {
             "_result" if *transaction == CONNECT => {
                 let key = || text(&self.url.key);
-                self.writer.command("releaseStream", RELEASE_STREAM, Amf0Value::Null, vec![key()], 0);
-                self.writer.command("FCPublish", FC_PUBLISH, Amf0Value::Null, vec![key()], 0);
-                self.writer.command("createStream", CREATE_STREAM, Amf0Value::Null, Vec::new(), 0);
+                self.caller.writer.command("releaseStream", RELEASE_STREAM, Amf0Value::Null, vec![key()], 0);
+                self.caller.writer.command("FCPublish", FC_PUBLISH, Amf0Value::Null, vec![key()], 0);
+                self.caller.writer.command("createStream", CREATE_STREAM, Amf0Value::Null, Vec::new(), 0);
             }
             "_result" if *transaction == CREATE_STREAM => {
                 let Some(Amf0Value::Number(id)) = values.get(3) else {
@@ -214,14 +150,14 @@ impl PublishClient {
                 };
                 self.stream_id = *id as u32;
                 let arguments = vec![text(&self.url.key), text("live")];
-                self.writer.command("publish", PUBLISH, Amf0Value::Null, arguments, self.stream_id);
+                self.caller.writer.command("publish", PUBLISH, Amf0Value::Null, arguments, self.stream_id);
             }
             "_error" if *transaction == CONNECT || *transaction == CREATE_STREAM => self.refused(values),
-            "onStatus" => match property(values, "code") {
+            "onStatus" => match information(values, "code") {
                 Some("NetStream.Publish.Start") => {
                     (self.state, self.deadline) = (PublishState::Live, None);
                 }
-                _ if property(values, "level") == Some("error") => self.refused(values),
+                _ if information(values, "level") == Some("error") => self.refused(values),
                 _ => {}
             },
             "close" => self.fail("it closed the connection"),
@@ -230,8 +166,8 @@ impl PublishClient {
     }
 
     fn refused(&mut self, values: &[Amf0Value]) {
-        let code = property(values, "code").unwrap_or("no code");
-        let reason = property(values, "description").unwrap_or("no description");
+        let code = information(values, "code").unwrap_or("no code");
+        let reason = information(values, "description").unwrap_or("no description");
         // It may repeat the key, or a part.
         let told = without_secrets(&format!("it refuses: {code}: {reason}"), self.url.secrets());
         self.fail(&told);
@@ -247,17 +183,6 @@ impl PublishClient {
 
 fn text(text: &str) -> Amf0Value {
     Amf0Value::Utf8String(text.to_owned())
-}
-
-/// A text of the information object, which is the last value.
-fn property<'a>(values: &'a [Amf0Value], name: &str) -> Option<&'a str> {
-    match values.last() {
-        Some(Amf0Value::Object(properties)) => match properties.get(name) {
-            Some(Amf0Value::Utf8String(text)) => Some(text),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 #[cfg(test)]
