@@ -1,5 +1,7 @@
 //! What the API says, as JSON. Times are RFC 3339 in UTC; counters start with the publication or the session.
 
+mod relays;
+
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -7,11 +9,13 @@ use utoipa::ToSchema;
 
 use crate::{
     packaging::{PackagingState, RenditionState},
-    relay::{PullReport, Pulls, RelayReport},
+    relay::Pulls,
     track::{LayerReport, LayerRole, Notice, PublisherInfo, StandbyState, Stream, TrackState},
     transcode::ReencodingState,
     worker::ViewerState,
 };
+
+pub use relays::{Pull, Push};
 
 /// All streams.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,29 +54,6 @@ pub struct StreamSummary {
     pub pulls: Vec<Pull>,
 }
 
-/// Another server that a stream is fetched from.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Pull {
-    /// Its URL without the stream key, and without anything else that may be secret.
-    #[schema(example = "rtmp://a.example.net:1935/live")]
-    pub source: String,
-    /// It is connected while somebody wants the stream, and not all the time.
-    pub on_demand: bool,
-    /// `idle`: on demand, and nobody wants it; `waiting`: somebody else publishes the stream; `connecting`, `live` or `retrying`.
-    #[schema(example = "live")]
-    pub state: &'static str,
-    /// Since when it is that.
-    #[schema(example = "2026-01-31T12:00:05.000Z")]
-    pub since: String,
-    /// Connections begun so far.
-    pub attempts: u32,
-    pub bytes_received: u64,
-    /// What is wrong at present.
-    pub problem: Option<String>,
-    /// What went wrong last, also after it has been mended.
-    pub last_failure: Option<RelayFailure>,
-}
-
 /// A stream and who watches it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StreamDetail {
@@ -88,36 +69,6 @@ pub struct StreamDetail {
     pub ladder: Option<Reencoding>,
     /// The servers that it is sent on to (`relay.push`).
     pub pushes: Vec<Push>,
-}
-
-/// A server that a stream is sent on to.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Push {
-    /// Its URL without the stream key.
-    #[schema(example = "rtmp://a.example.net:1935/live2")]
-    pub target: String,
-    /// `connecting`, `live` or `retrying`; `waiting` where as many streams are sent on already as may be.
-    #[schema(example = "live")]
-    pub state: &'static str,
-    /// Since when it is that.
-    #[schema(example = "2026-01-31T12:00:05.000Z")]
-    pub since: String,
-    /// Connections begun so far.
-    pub attempts: u32,
-    pub bytes_sent: u64,
-    /// What is wrong at present, or what of the stream is not sent.
-    pub problem: Option<String>,
-    /// What went wrong last, also after it has been mended.
-    pub last_failure: Option<RelayFailure>,
-}
-
-/// Why a target was not sent a stream, or no longer; or why nothing came from a source.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct RelayFailure {
-    #[schema(example = "it closed the connection")]
-    pub reason: String,
-    #[schema(example = "2026-01-31T12:00:05.000Z")]
-    pub at: String,
 }
 
 /// Pictures that are encoded anew.
@@ -333,21 +284,6 @@ impl StreamSummary {
     }
 }
 
-impl From<PullReport> for Pull {
-    fn from(report: PullReport) -> Self {
-        Self {
-            source: report.source,
-            on_demand: report.on_demand,
-            state: report.state.as_str(),
-            since: rfc3339(report.since),
-            attempts: report.attempts,
-            bytes_received: report.received_bytes,
-            problem: report.problem,
-            last_failure: report.last_failure.map(|(reason, at)| RelayFailure { reason, at: rfc3339(at) }),
-        }
-    }
-}
-
 impl From<PackagingState> for Hls {
     fn from(state: PackagingState) -> Self {
         Self {
@@ -371,20 +307,6 @@ impl From<ReencodingState> for Reencoding {
             cpu_share: state.cpu_share.map(rounded),
             starts: state.starts,
             failing: state.failing,
-        }
-    }
-}
-
-impl From<RelayReport> for Push {
-    fn from(report: RelayReport) -> Self {
-        Self {
-            target: report.target,
-            state: report.state.as_str(),
-            since: rfc3339(report.since),
-            attempts: report.attempts,
-            bytes_sent: report.sent_bytes,
-            problem: report.problem,
-            last_failure: report.last_failure.map(|(reason, at)| RelayFailure { reason, at: rfc3339(at) }),
         }
     }
 }
