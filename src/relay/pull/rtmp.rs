@@ -131,7 +131,7 @@ impl Fetching {
             self.forward_sound();
             if self.session.is_live() {
                 was_live = true;
-                standing.is_live();
+                standing.live();
             }
         };
         if was_live {

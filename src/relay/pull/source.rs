@@ -114,7 +114,7 @@ impl SourceTask {
     /// Returns when the stream is wanted; `None`: the server stops.
     async fn idle(&self) -> Option<()> {
         while !self.source.is_wanted() {
-            self.source.show(PullState::Idle, |_| {});
+            self.source.show(PullState::Idle, |report| report.problem = None);
             self.source.phase.send_replace(Phase::Coming);
             tokio::select! {
                 () = self.source.wish.notified() => {}
@@ -165,7 +165,7 @@ impl<'a> Standing<'a> {
     }
 
     /// The source's stream is published here. To be called again and again: those who wait are told when there is enough to answer them with.
-    pub(super) fn is_live(&mut self) {
+    pub(super) fn live(&mut self) {
         if self.live_since.is_none() {
             self.live_since = Some(Instant::now());
             self.pulls.metrics.count_relay("pull", "live");
@@ -192,7 +192,7 @@ impl<'a> Standing<'a> {
         wanted
     }
 
-    /// When [`Self::is_live`] is due at the latest.
+    /// When [`Self::live`] is due at the latest.
     pub(super) fn due(&self) -> Option<Instant> {
         let since = self.first_kind_at.filter(|_| !self.decided)?;
         Some(since + SECOND_KIND_WAIT)

@@ -259,7 +259,7 @@ impl Fetching {
             }
             self.answer(now, &standing.pulls().metrics).await;
             if self.receiver.is_some() {
-                standing.is_live();
+                standing.live();
             }
         };
         self.end(&ended, standing);
