@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "an I/O room: it owns connections, tasks, and their clock")]
 
 mod answer;
+mod contained;
 mod dial;
 mod endpoint;
 mod feedback;

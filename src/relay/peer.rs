@@ -72,7 +72,6 @@ pub(super) struct Peer {
     states: watch::Receiver<RTCPeerConnectionState>,
     gathered: watch::Receiver<bool>,
     /// Those that the other side sends, at most [`TRACKS_MAX`].
-    #[allow(dead_code, reason = "for streams that are fetched")]
     pub tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
 }
 
@@ -181,7 +180,6 @@ impl Peer {
     ///
     /// # Errors
     /// In words.
-    #[allow(dead_code, reason = "for streams that are fetched")]
     pub(super) async fn receive(&self, kind: MediaKind) -> Result<(), String> {
         let only = RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() };
         let added = self.connection.add_transceiver_from_kind(rtp_kind(kind), Some(only)).await;

@@ -1,17 +1,16 @@
 //! One stream on its way to one target: connections, one after the other.
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    contained::contained,
     dial::Connector,
     endpoint::Endpoints,
     report::{Live, Shown},
@@ -92,7 +91,7 @@ impl Push {
                     PushUrl::Whip(endpoint) => whip::connection(&self, endpoint, &mut progress).await,
                 }
             });
-            let ended = ended.await;
+            let ended = ended.await.unwrap_or_else(Ended::Failed);
             let reason = match ended {
                 Ended::Failed(reason) => reason,
                 Ended::Unwanted => {
@@ -122,23 +121,5 @@ impl Push {
                 return info!("no longer sent on: its publisher has left");
             }
         }
-    }
-}
-
-/// What a target says is read by crates of others: a panic there is this connection's end, not that of all that come after it.
-async fn contained(connection: impl Future<Output = Ended>) -> Ended {
-    let ended = AssertUnwindSafe(connection).catch_unwind().await;
-    ended.unwrap_or_else(|_| Ended::Failed("what it said could not be dealt with; the log has a panic".into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_is_the_end_of_one_connection() {
-        let ended = contained(async { panic!("a fault in somebody's parser") }).await;
-        assert!(matches!(&ended, Ended::Failed(reason) if reason.contains("panic")), "{ended:?}");
-        assert_eq!(contained(async { Ended::Unwanted }).await, Ended::Unwanted);
     }
 }

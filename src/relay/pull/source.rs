@@ -13,7 +13,10 @@ use super::{Phase, PullState, Pulls, Source, rtmp, whep};
 use crate::{
     config::SourceUrl,
     ingest::PullEnding,
-    relay::retry::{LONGEST, Retry, STEADY},
+    relay::{
+        contained::contained,
+        retry::{LONGEST, Retry, STEADY},
+    },
     track::EndReason,
 };
 
@@ -65,10 +68,13 @@ impl SourceTask {
             self.source.show(PullState::Connecting, |report| report.attempts += 1);
             let source = self.source.clone();
             let mut standing = Standing::new(&source, &self.pulls);
-            let ended = match &source.settings.url {
-                SourceUrl::Rtmp(url) => rtmp::fetch(url, &mut standing).await,
-                SourceUrl::Whep(endpoint) => whep::fetch(endpoint, &mut standing).await,
-            };
+            let ended = contained(async {
+                match &source.settings.url {
+                    SourceUrl::Rtmp(url) => rtmp::fetch(url, &mut standing).await,
+                    SourceUrl::Whep(endpoint) => whep::fetch(endpoint, &mut standing).await,
+                }
+            });
+            let ended = ended.await.unwrap_or_else(|reason| Ended::Lost(PullEnding::Failed(reason)));
             let live_for = standing.live_since.map(|since| since.elapsed());
             let asked = standing.retry_after.map_or(Duration::ZERO, |asked| asked.min(LONGEST));
             standing.end();
