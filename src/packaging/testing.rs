@@ -56,6 +56,7 @@ fn initialization(rendition: RenditionIndex) -> Output {
     Output::Initialization {
         rendition,
         boundary: 0,
+        joins: false,
         description,
         bytes: Bytes::from_static(b"initialization"),
         part_target: PART,

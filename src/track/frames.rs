@@ -42,7 +42,8 @@ pub enum FrameInterest {
     AllLayers,
 }
 
-/// Deliveries that a reader's queue is to hold: 4 s of 60 pictures and 50 frames of sound a second, and some. A reader that is further
+/// Deliveries that a reader's queue is to hold: 4 s of 60 pictures and 50 frames of sound a second, and some; with the pictures of further
+/// layers, less. A reader that is further
 /// behind begins anew at the next keyframe.
 pub const FRAME_QUEUE_MAX_DELIVERIES: usize = 4 * (60 + 50) + 72;
 

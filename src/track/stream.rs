@@ -425,7 +425,7 @@ impl Track {
             packets: sent().map(|layer| layer.packets).sum(),
             bytes: sent().map(|layer| layer.bytes).sum(),
             keyframes: sent().map(|layer| layer.keyframes).sum(),
-            size: self.layers.iter().filter_map(|layer| layer.state.size).max_by_key(|size| size.height),
+            size: sent().filter_map(|layer| layer.state.size).max_by_key(|size| size.height),
             layers: self
                 .layers
                 .iter()

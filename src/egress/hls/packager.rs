@@ -440,8 +440,10 @@ impl Packager {
         for (at, source) in self.pictures.iter().enumerate() {
             let layer = LayerIndex(at as u8);
             let Some(source) = source.as_ref().filter(|source| source.active) else { continue };
-            let wanted = source.needs_keyframe()
+            // What is made of a layer here has a keyframe wherever that one has.
+            let for_segments =
                 || self.run.as_ref().is_some_and(|run| run.wants_keyframe(layer, source, &self.settings));
+            let wanted = source.needs_keyframe() || !source.follows && for_segments();
             let due = self.wished[at].is_none_or(|last| now >= last + WISH_INTERVAL);
             if wanted && due && self.wishes.len() < WISHES_MAX {
                 self.wished[at] = Some(now);

@@ -55,6 +55,8 @@ pub enum Output {
         /// Number of the boundary that what follows begins at, or is behind. All renditions have a segment from one boundary to the next, so
         /// this says which of the others' segments its first one belongs to.
         boundary: u64,
+        /// It comes into the run that others are in, and what it had before is of no use any more; nobody else is discontinuous because of it.
+        joins: bool,
         description: RenditionDescription,
         /// `ftyp` and `moov`.
         bytes: Bytes,

@@ -12,7 +12,7 @@ use super::{
     sound::{SoundFrame, SoundSource},
     timeline::{NS_PER_SECOND, Timeline, to_ns, to_ticks},
 };
-use crate::track::{ClockReference, LAYERS_MAX, LayerIndex, LayerSet};
+use crate::track::{ClockReference, LAYERS_MAX, LayerIndex};
 
 /// A pause in decode times after which a keyframe begins anew, 3 s.
 const PAUSE_MAX_TICKS: i64 = 3 * PICTURE_CLOCK_HZ as i64;
@@ -63,8 +63,8 @@ pub(super) struct Run {
     begin_ns: i64,
     pictures: [Option<PictureRendition>; LAYERS_MAX],
     sound: Option<SoundRendition>,
-    /// Layers that ended in this run.
-    ended: LayerSet,
+    /// Of layers that ended in this run: the last boundary that they passed.
+    ended: [Option<u64>; LAYERS_MAX],
 }
 
 impl Run {
@@ -76,7 +76,7 @@ impl Run {
             begin_ns,
             pictures: Default::default(),
             sound: None,
-            ended: LayerSet::default(),
+            ended: Default::default(),
         }
     }
 
@@ -129,7 +129,12 @@ impl Run {
             let since_last = first.decode_ticks + rendition.offset_ticks - rendition.last_ticks;
             let moved = (rendition.wanted_ticks - rendition.offset_ticks).abs() > CORRECTION_MAX_TICKS;
             if first.keyframe && (since_last.abs() > PAUSE_MAX_TICKS || moved) {
-                return Err(BeginAnew);
+                if !source.follows {
+                    return Err(BeginAnew);
+                }
+                // It comes again, where the one that it follows is.
+                self.end_pictures(layer, source.interval_ticks(), clocks, out);
+                continue;
             }
             if let Some(frame) = source.pop() {
                 self.take_picture(layer, source, frame, settings, clocks, out);
@@ -148,6 +153,10 @@ impl Run {
         clocks: Clocks,
         out: &mut Vec<Output>,
     ) -> bool {
+        // What goes on without a keyframe after it had stopped is nothing to begin with.
+        while source.first().is_some_and(|first| !first.keyframe) {
+            source.pop();
+        }
         let Some((first, reference)) = source.first().filter(|_| source.can_begin(clocks.now)).zip(reference) else {
             return false;
         };
@@ -163,15 +172,23 @@ impl Run {
         if nothing_yet {
             self.boundaries = Boundaries::new(presented_ns, self.boundaries.first().number);
         }
-        if self.ended.contains(layer) {
+        let ended = self.ended.get(usize::from(layer.0)).copied().flatten();
+        if let Some(passed) = ended.filter(|_| source.follows)
+            && self.boundaries.number_at(presented_ns) <= passed
+        {
+            // The segment that it ended in goes on without it.
+            source.drop_to_keyframe();
+            return source.first().is_some();
+        }
+        if ended.is_some() && !source.follows {
             // What goes on after a hole is discontinuous, and then all are.
-            self.ended = self.ended.without(LayerSet::of(layer));
             self.boundaries.set(presented_ns, true);
         }
+        self.ended.iter_mut().nth(usize::from(layer.0)).into_iter().for_each(|ended| *ended = None);
         let passed = self.boundaries.number_at(presented_ns);
         let format = SampleFormat::Video(first.setup.clone());
         let beginning = beginning(RenditionIndex(layer.0), source, format, start_ticks, passed, settings);
-        let segmenter = Segmenter::begin(beginning, out);
+        let segmenter = Segmenter::begin(Beginning { joins: source.follows, ..beginning }, out);
         if let Some(place) = self.pictures.get_mut(usize::from(layer.0)) {
             *place = Some(PictureRendition {
                 segmenter,
@@ -244,7 +261,8 @@ impl Run {
         }
         let segment_ticks = start_ticks - segmenter.segment_start_ticks();
         if cut.is_none() && to_ns(segment_ticks, PICTURE_CLOCK_HZ) >= nanos(settings.segment_max) {
-            cut = Some((self.boundaries.set(presented_ns, false), false));
+            let owed = self.boundaries.owed(rendition.passed, presented_ns);
+            cut = Some((owed.unwrap_or_else(|| self.boundaries.set(presented_ns, false)), false));
         }
         match cut {
             Some((boundary, discontinuous)) => {
@@ -398,9 +416,12 @@ impl Run {
         clocks: Clocks,
         out: &mut Vec<Output>,
     ) {
-        let Some(mut rendition) = self.pictures.get_mut(usize::from(layer.0)).and_then(Option::take) else { return };
-        rendition.segmenter.finish(interval_ticks, &mut self.timeline, clocks, out);
-        self.ended = self.ended.union(LayerSet::of(layer));
+        let at = usize::from(layer.0);
+        if let Some(mut rendition) = self.pictures.get_mut(at).and_then(Option::take) {
+            rendition.segmenter.finish(interval_ticks, &mut self.timeline, clocks, out);
+            self.ended.iter_mut().nth(at).into_iter().for_each(|ended| *ended = Some(rendition.passed));
+        }
+        // Also of one that was there before this run, and has not come into it.
         out.push(Output::Ended { rendition: RenditionIndex(layer.0) });
     }
 
@@ -461,6 +482,7 @@ fn beginning(
     Beginning {
         index,
         boundary,
+        joins: false,
         format,
         rid: source.rid.clone(),
         frame_rate: source.frame_rate(),
@@ -479,6 +501,7 @@ fn sound_beginning(frame: &SoundFrame, offset_ticks: i64, boundary: u64, setting
     Beginning {
         index: SOUND,
         boundary,
+        joins: false,
         format: (*frame.format).clone(),
         rid: None,
         frame_rate: None,

@@ -60,6 +60,8 @@ pub(super) struct Beginning {
     pub index: RenditionIndex,
     /// Number of the boundary that its first segment begins at, or is behind.
     pub boundary: u64,
+    /// It comes into what others have begun, whatever was before.
+    pub joins: bool,
     pub format: SampleFormat,
     pub rid: Option<String>,
     pub frame_rate: Option<f64>,
@@ -114,7 +116,8 @@ impl Segmenter {
 
     /// Begins anew, discontinuously, after what was there was cut.
     pub(super) fn initialize(&mut self, beginning: Beginning, out: &mut Vec<Output>) {
-        let Beginning { boundary, format, rid, frame_rate, timescale_hz, part_target, start_ticks, .. } = beginning;
+        let Beginning { boundary, joins, format, rid, frame_rate, timescale_hz, part_target, start_ticks, .. } =
+            beginning;
         self.start_ticks = self.start_ticks.max(start_ticks);
         if self.timescale_hz != timescale_hz {
             self.start_ticks = start_ticks.max(0);
@@ -127,6 +130,7 @@ impl Segmenter {
         out.push(Output::Initialization {
             rendition: self.index,
             boundary,
+            joins,
             description: RenditionDescription {
                 kind: format.kind(),
                 codecs: format.codecs(),

@@ -92,7 +92,7 @@ impl Window {
     /// Takes what the packager gave; the rendition whose playlist is another now.
     pub fn take(&mut self, output: Output) -> Option<RenditionIndex> {
         match output {
-            Output::Initialization { rendition, boundary, description, bytes, part_target } => {
+            Output::Initialization { rendition, boundary, joins, description, bytes, part_target } => {
                 let at = usize::from(rendition.0);
                 if at >= RENDITIONS_MAX {
                     return None;
@@ -102,12 +102,15 @@ impl Window {
                     self.renditions.resize_with(at + 1, || None);
                 }
                 let known = self.renditions[at].as_ref();
-                if known.is_some_and(|known| known.run() == self.run) {
+                if !joins && known.is_some_and(|known| known.run() == self.run) {
                     self.run += 1;
                 }
                 let number = self.number(at, boundary);
                 let window = self.renditions[at].get_or_insert_with(|| RenditionWindow::new(rendition, number));
                 let before = window.bytes();
+                if joins {
+                    window.forget_before();
+                }
                 window.begin_run(&self.names, self.run, number, Begun { description, bytes, part_target });
                 self.bytes = self.bytes + window.bytes() - before;
                 None
@@ -209,7 +212,6 @@ impl Window {
         }
     }
 
-    /// Where a rendition begins that comes now.
     /// The media sequence number of the segment behind a boundary: the same in all renditions. A rendition that goes on goes on counting;
     /// one that comes late, or again, begins where the others are.
     fn number(&mut self, at: usize, boundary: u64) -> u64 {
@@ -222,7 +224,8 @@ impl Window {
             (None, Some(boundary_0)) => boundary_0.saturating_add(boundary),
             (next, _) => {
                 let number = next.unwrap_or(self.first_segment);
-                self.boundary_0 = Some(number.saturating_sub(boundary));
+                // One that has passed several boundaries with one segment counts less than the others.
+                self.boundary_0 = self.boundary_0.max(Some(number.saturating_sub(boundary)));
                 number
             }
         }

@@ -198,7 +198,7 @@ impl Media {
             place => {
                 *place = Some(VideoTrack::new(codec, record)?);
                 (self.told.b_frames, self.told.b_references) = (false, false);
-                self.side.clear();
+                self.side.keep(codec);
                 self.publication.set_reordered(false)?;
             }
         }

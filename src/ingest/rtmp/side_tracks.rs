@@ -54,9 +54,11 @@ impl SideTracks {
         self.tracks.is_empty()
     }
 
-    /// The main track has another codec from now on: layers of one track have one codec.
-    pub fn clear(&mut self) {
-        self.tracks.clear();
+    /// The main track has this codec from now on, and layers of one track have one codec.
+    pub fn keep(&mut self, codec: Codec) {
+        self.tracks.retain(|track| track.video.codec() == codec);
+        // Their layers begin anew with their next keyframes.
+        self.tracks.iter_mut().for_each(|track| track.layer = None);
     }
 
     /// A decoder configuration came, the first or another.

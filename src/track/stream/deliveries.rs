@@ -20,11 +20,15 @@ pub(super) struct Taken {
 impl Live {
     /// Keeps what arrived together.
     pub(super) fn take(&mut self, now: Instant, batches: &[Batch]) -> Taken {
-        self.pulse.beat(now);
         let mut taken = Taken::default();
         for Batch { track, layer, packets } in batches {
-            let of = &mut self.tracks[usize::from(track.0)];
-            let kept = &mut of.layers[usize::from(layer.0)];
+            let Some(of) = self.tracks.get_mut(usize::from(track.0)) else { continue };
+            let Some(kept) = of.layers.get_mut(usize::from(layer.0)) else { continue };
+            // What is made here may come late, and says nothing of its publisher.
+            let is_made = kept.state.role.is_made_here();
+            if !is_made {
+                self.pulse.beat(now);
+            }
             let brought = kept.take(now, of.format.codec, packets);
             if brought.keyframe {
                 kept.gate.keyframe_arrived();
@@ -33,7 +37,8 @@ impl Live {
             }
             let mut states_changed = brought.changed;
             for (at, other) in of.layers.iter_mut().enumerate() {
-                states_changed |= at != usize::from(layer.0) && other.miss(now, brought.pictures);
+                let counts = at != usize::from(layer.0) && (!is_made || other.state.role.is_made_here());
+                states_changed |= counts && other.miss(now, brought.pictures);
             }
             states_changed |= of.settle_replaced(*layer, brought.keyframe);
             taken.changed |= u8::from(states_changed) << track.0;

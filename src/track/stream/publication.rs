@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{Inner, Layer, Live, Notice, Stream, Superseded, TRACKS_MAX, Track, TrackIndex};
 use crate::{
     media::TrackFormat,
-    track::{Batch, ClockReference, Delivery, LAYERS_MAX, LayerIndex, LayerSet, LayerState},
+    track::{Batch, ClockReference, Delivery, LAYERS_MAX, LayerIndex, LayerRole, LayerSet, LayerState},
 };
 
 /// The right to publish on a stream, held by an ingest session; dropping it takes the stream off, or leaves it to the publisher that
@@ -52,7 +52,8 @@ impl Publication {
         self.add(format, layers)
     }
 
-    /// Adds a layer to a track that has one, with the same clock, or finds the one of that name. `None`: there are [`LAYERS_MAX`].
+    /// Adds a layer to a track that has one, with the same clock, or finds the one of that name. One that is made here makes room, if need
+    /// be. `None`: there are [`LAYERS_MAX`] of the publisher's.
     ///
     /// # Errors
     /// [`Superseded`] when another publisher has the stream.
@@ -64,14 +65,19 @@ impl Publication {
             if let Some(at) = of.layers.iter().position(is_it) {
                 return Ok(Some(LayerIndex(at as u8)));
             }
-            if of.layers.len() == LAYERS_MAX {
-                return Ok(None);
-            }
-            let clock = of.layers.first().and_then(|first| first.clock);
             let mut layer = Layer::new(of.format.codec, state);
-            layer.clock = clock;
-            of.layers.push(layer);
-            let at = LayerIndex(of.layers.len() as u8 - 1);
+            layer.clock = of.layers.first().and_then(|first| first.clock);
+            let at = if of.layers.len() < LAYERS_MAX {
+                of.layers.push(layer);
+                of.layers.len() - 1
+            } else {
+                let Some(rung) = of.layers.iter().rposition(|layer| layer.state.role == LayerRole::Rung) else {
+                    return Ok(None);
+                };
+                of.layers[rung] = layer;
+                rung
+            };
+            let at = LayerIndex(at as u8);
             if place == Place::OnAir {
                 inner.announce(stream);
             }

@@ -41,6 +41,15 @@ pub enum RenditionKind {
     Rung(Arc<str>),
 }
 
+impl RenditionKind {
+    fn is_of(&self, layer: &Layer) -> bool {
+        match self {
+            Self::Replacement => layer.state.role == LayerRole::Made,
+            Self::Rung(rid) => layer.state.role == LayerRole::Rung && layer.state.rid.as_deref() == Some(rid),
+        }
+    }
+}
+
 /// A publication that somebody watches or reads, of which smaller layers can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RungsWanted {
@@ -58,6 +67,8 @@ pub struct Rendition {
     track: TrackIndex,
     layer: LayerIndex,
     kind: RenditionKind,
+    /// The track's, at the beginning: what is made of another format is of no use.
+    epoch: u32,
     /// The first packet is to have this number.
     pub first_seq: ExtendedSeq,
     /// Of the publisher's layer, whose clock this one's is.
@@ -110,16 +121,15 @@ impl Stream {
             return Err(RenditionRefused::NotOneLayer);
         }
         let clock = of.layers[usize::from(SOURCE.0)].clock;
-        let codec = of.format.codec;
-        let state = match &kind {
-            RenditionKind::Replacement => LayerState::made(),
-            RenditionKind::Rung(rid) => LayerState::rung(rid),
-        };
-        let is_it = |layer: &Layer| (layer.state.role, &layer.state.rid) == (state.role, &state.rid);
-        let at = match of.layers.iter().position(is_it) {
+        let (codec, epoch) = (of.format.codec, of.epoch);
+        let at = match of.layers.iter().position(|layer| kind.is_of(layer)) {
             Some(at) => at,
             None if of.layers.len() == LAYERS_MAX => return Err(RenditionRefused::TooMany),
             None => {
+                let state = match &kind {
+                    RenditionKind::Replacement => LayerState::made(),
+                    RenditionKind::Rung(rid) => LayerState::rung(rid),
+                };
                 of.layers.push(Layer::new(codec, state));
                 of.layers.len() - 1
             }
@@ -131,7 +141,7 @@ impl Stream {
         let first_seq = ExtendedSeq(live.renditions * SEQ_LEAP);
         inner.announce(self);
         let layer = LayerIndex(at as u8);
-        Ok(Rendition { stream: self.clone(), publication, track, layer, kind, first_seq, clock })
+        Ok(Rendition { stream: self.clone(), publication, track, layer, kind, epoch, first_seq, clock })
     }
 }
 
@@ -142,6 +152,14 @@ impl Rendition {
 
     pub fn publication(&self) -> u64 {
         self.publication
+    }
+
+    /// Its publication is on, in the format that it began with, and its layer has not made room for one of the publisher's.
+    fn is_there(&self, inner: &Inner) -> bool {
+        let track = inner.live.as_ref().and_then(|live| live.tracks.get(usize::from(self.track.0)));
+        let track = track.filter(|track| inner.publication == self.publication && track.epoch == self.epoch);
+        let layer = track.and_then(|track| track.layers.get(usize::from(self.layer.0)));
+        layer.is_some_and(|layer| self.kind.is_of(layer))
     }
 
     /// Hands on a picture: its packets, and what frame readers get of a smaller one in their place.
@@ -155,7 +173,7 @@ impl Rendition {
         original: impl FnOnce() -> Original,
     ) -> Result<(), RenditionRefused> {
         let mut inner = self.stream.inner.lock();
-        if inner.publication != self.publication || inner.live.is_none() {
+        if !self.is_there(&inner) {
             return Err(RenditionRefused::Gone);
         }
         if !packets.is_empty() {
@@ -180,9 +198,11 @@ impl Drop for Rendition {
         if inner.publication != self.publication {
             return;
         }
-        let Some(live) = &mut inner.live else { return };
-        let of = &mut live.tracks[usize::from(self.track.0)];
-        of.layers[usize::from(self.layer.0)].stop();
+        let of = inner.live.as_mut().and_then(|live| live.tracks.get_mut(usize::from(self.track.0)));
+        let Some(of) = of else { return };
+        let layer = of.layers.get_mut(usize::from(self.layer.0));
+        let Some(layer) = layer.filter(|layer| self.kind.is_of(layer)) else { return };
+        layer.stop();
         of.settle_replaced(self.layer, false);
         inner.tell_states(&self.stream, self.track);
     }

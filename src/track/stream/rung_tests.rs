@@ -12,10 +12,11 @@ use bytes::Bytes;
 
 use super::{
     frame_tests::{Queue, original, publish},
-    tests::{Inbox, packets, video},
+    tests::{Asked, Inbox, info, packets, video},
     *,
 };
 use crate::{
+    config::OnConflict,
     media::{ExtendedSeq, testing::epoch},
     track::{
         Batch, ClockReference, FrameInterest, LAYERS_MAX, LayerRole, Original, Protocol, RUNGS_MAX, Streams,
@@ -179,4 +180,67 @@ fn a_rung_that_falls_silent_is_told_of_as_stopped() {
     assert_eq!(packager.take(), ["stopped LayerSet(2)"]);
     push(&mut rendition, 2, true);
     assert_eq!(packager.take(), ["360p=1[2]"], "it goes on");
+}
+
+fn to(layer: u8, mut batches: Vec<Batch>) -> Vec<Batch> {
+    batches[0].layer = LayerIndex(layer);
+    batches
+}
+
+#[test]
+fn a_publishers_own_layer_takes_the_place_of_a_rung_where_there_is_none_left() {
+    let streams = Streams::default();
+    let mut publication = live(&streams, Protocol::Rtmp);
+    let stream = publication.stream().clone();
+    let _replacement = stream.begin_rendition(1, RenditionKind::Replacement).unwrap();
+    let mut rungs: Vec<_> = (0..RUNGS_MAX).map(|at| rung(&stream, &format!("{at}p")).unwrap()).collect();
+    let layer = publication.add_layer(TrackIndex(0), "track-1").unwrap().unwrap();
+    assert_eq!(publication.add_layer(TrackIndex(0), "track-1").unwrap(), Some(layer), "it is there");
+    publication.push(epoch(), to(layer.0, pictures(10, true))).unwrap();
+    let state = stream.state().tracks.remove(0).layers.remove(usize::from(layer.0)).state;
+    assert_eq!((state.rid.as_deref(), state.role, state.active), (Some("track-1"), LayerRole::Sent, true));
+    // Whoever made what was there is told, and takes nothing with it.
+    let mut gone = rungs.pop().unwrap();
+    let packets = packets(1, true).remove(0).packets;
+    assert_eq!(gone.push(epoch(), packets, || original(0, true)), Err(RenditionRefused::Gone));
+    drop(gone);
+    assert!(stream.state().tracks[0].layers[usize::from(layer.0)].state.active);
+    assert_eq!(stream.wants_rungs(), None, "it has sizes of its own");
+}
+
+#[test]
+fn layers_keep_their_places_when_their_publisher_stands_by() {
+    let streams = Streams::default();
+    let mut primary = live(&streams, Protocol::Rtmp);
+    let stream = primary.stream().clone();
+    let rendition = rung(&stream, "360p").unwrap();
+    let side = primary.add_layer(TrackIndex(0), "track-1").unwrap().unwrap();
+    primary.push(epoch(), to(side.0, pictures(10, true))).unwrap();
+    let info = PublisherInfo { protocol: Protocol::Rtmp, priority: Priority::Backup, ..info() };
+    let control = Arc::<Asked>::default();
+    let name = "cam".parse().unwrap();
+    let mut backup = streams.publish(&name, info, control, OnConflict::Takeover, SystemTime::UNIX_EPOCH).unwrap();
+    backup.add_track(video()).unwrap();
+    // The primary falls silent, and the backup is on air.
+    for at in 0..60 {
+        backup.push(epoch() + Duration::from_millis(at * 40), pictures(10 + at, at % 30 == 0)).unwrap();
+    }
+    assert_eq!(stream.state().publisher.map(|publisher| publisher.priority), Some(Priority::Backup));
+    drop(rendition);
+    primary.push(epoch() + Duration::from_secs(3), to(side.0, pictures(11, true))).unwrap();
+    drop(backup);
+    let layers = stream.state().tracks.remove(0).layers;
+    let told: Vec<_> = layers.iter().map(|layer| (layer.state.rid.as_deref(), layer.state.active)).collect();
+    assert_eq!(told, [(None, true), (Some("360p"), false), (Some("track-1"), true)]);
+}
+
+#[test]
+fn what_is_made_of_another_format_goes_nowhere() {
+    let streams = Streams::default();
+    let mut publication = live(&streams, Protocol::Rtmp);
+    let mut rendition = rung(publication.stream(), "360p").unwrap();
+    let other = TrackFormat { fmtp: "profile-level-id=640c1f".into(), ..video() };
+    publication.set_format(TrackIndex(0), other).unwrap();
+    let packets = packets(1, true).remove(0).packets;
+    assert_eq!(rendition.push(epoch(), packets, || original(0, true)), Err(RenditionRefused::Gone));
 }

@@ -123,10 +123,18 @@ impl Live {
     /// It is on air no longer: what was made of its layers here is made for others now.
     fn stand_down(&mut self) {
         for track in &mut self.tracks {
-            track.layers.retain(|layer| !layer.state.role.is_made_here());
-            track.layers.iter_mut().for_each(|layer| {
-                layer.replace(false);
-            });
+            // Those before a layer of the publisher's keep their places, for it has its number.
+            while track.layers.last().is_some_and(|layer| layer.state.role.is_made_here()) {
+                track.layers.pop();
+            }
+            for layer in &mut track.layers {
+                if layer.state.role.is_made_here() {
+                    layer.stop();
+                    layer.empty(track.format.codec);
+                } else {
+                    layer.replace(false);
+                }
+            }
         }
     }
 

@@ -67,8 +67,9 @@ impl Job {
                 failures = 0;
             }
             let pause = match ended {
-                Ended::Unwanted => return info!("pictures are not encoded anew any more"),
-                Ended::Anew => PAUSE_MIN,
+                // Meanwhile it may be wanted again.
+                Ended::Unwanted if !self.is_wanted() => return info!("pictures are not encoded anew any more"),
+                Ended::Unwanted | Ended::Anew => PAUSE_MIN,
                 Ended::Failed(cause) => {
                     failures += 1;
                     self.fail(cause);
@@ -138,7 +139,7 @@ impl Job {
         }
         let (kinds, targets): (Vec<_>, Vec<_>) = self.targets(pictures.size).into_iter().unzip();
         if targets.is_empty() {
-            return Ended::Unwanted;
+            return Ended::Failed(format!("its configuration says {width}x{height}, its pictures say otherwise"));
         }
         let mut made = Vec::with_capacity(kinds.len());
         for kind in kinds {

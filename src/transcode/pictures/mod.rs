@@ -226,18 +226,30 @@ impl Reencoding {
             state,
             stop: self.stop.clone(),
         };
-        let this = self.clone();
         let span = info_span!("reencoding", stream = %stream.name(), ?purpose);
+        self.shared.metrics.reencoded_streams.inc();
+        let place = Place { of: self.clone(), key };
         self.tasks.spawn(
             async move {
-                this.shared.metrics.reencoded_streams.inc();
+                let _place = place;
                 job.run().await;
-                this.shared.metrics.reencoded_streams.dec();
-                this.jobs.lock().remove(&key);
-                this.ended.notify_one();
             }
             .instrument(span),
         );
+    }
+}
+
+/// A job's place among those that may be; free again however it ends.
+struct Place {
+    of: Arc<Reencoding>,
+    key: (StreamName, EncodingPurpose),
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.of.shared.metrics.reencoded_streams.dec();
+        self.of.jobs.lock().remove(&self.key);
+        self.of.ended.notify_one();
     }
 }
 

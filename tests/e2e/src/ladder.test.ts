@@ -234,6 +234,10 @@ test(
     await rungs("killed");
     await choose(session, { rid: "144p" });
     await shows(viewer, widthOf(144));
+    const listed = await variants(stage.server.hls("killed"));
+    assert.equal(listed.length, 1 + LADDER.length);
+    const reading = listed.map(({ url }) => new StrictReader(url).run(9000));
+    await measureFor(2000);
     const children = childrenOf(stage.server.pid);
     assert.ok(children.length > 0, "there is a process");
     await viewer.reset();
@@ -245,5 +249,13 @@ test(
     record("ladder, encoder killed: longest time between two pictures", Math.max(...gapsMs), "ms", 500);
     assert.ok(Math.max(...gapsMs) < 3000, `${Math.max(...gapsMs)} ms without a picture`);
     assert.equal((await ladder("killed"))?.starts, 2);
+    const [original, ...others] = await Promise.all(reading);
+    assert.deepEqual(original?.faults.slice(0, 20), []);
+    assert.ok(original?.playlist.segments.every(({ discontinuity }) => discontinuity === 0), "the original goes on as if nothing had been");
+    for (const { playlist } of others) {
+      const last = playlist.segments.at(-1);
+      const same = original?.playlist.segments.find(({ number }) => number === last?.number);
+      assert.ok(Math.abs((same?.programTimeMs ?? 0) - (last?.programTimeMs ?? 0)) < 50, "a rung is in step again");
+    }
   }),
 );

@@ -98,7 +98,7 @@ impl Player {
         }
         for output in out {
             match output {
-                Output::Initialization { rendition, boundary, description, bytes, part_target } => {
+                Output::Initialization { rendition, boundary, description, bytes, part_target, .. } => {
                     let (timescale, ..) = read_initialization(&bytes);
                     let (initialization, parts) = (bytes, Vec::new());
                     let stretch = Stretch { boundary, description, initialization, part_target, timescale, parts };

@@ -88,3 +88,84 @@ fn sound_of_groups_that_are_kept_is_in_step_with_their_pictures() {
     assert_eq!(pictures.segments_s().len(), 4);
     assert_eq!((sound.boundary, sound.segments_s().len()), (pictures.boundary, 4));
 }
+
+fn of_layer(layer: u8, unit: &Original) -> FrameDelivery {
+    let unit = LayerUnit { layer: LayerIndex(layer), rid: format!("{layer}p").into(), unit: unit.clone() };
+    FrameDelivery::Originals(Originals::Layers(Arc::new([unit])))
+}
+
+fn stopped() -> FrameDelivery {
+    let layers = [LayerIndex(1), LayerIndex(2)].into_iter().collect();
+    FrameDelivery::Originals(Originals::LayersStopped(layers))
+}
+
+/// The original with sound, and two rungs, each at its time; beside it what else is delivered.
+fn play_two(player: &mut Player, units: &[Original], rungs: &[Original], others: Vec<(u64, FrameDelivery)>) {
+    player.deliver(units[0].arrival, snapshot(1, &units[..1]));
+    let mut all: Vec<_> = units.iter().map(|unit| (unit.arrival, one(unit))).collect();
+    for unit in rungs {
+        all.extend([1, 2].map(|layer| (unit.arrival, of_layer(layer, unit))));
+    }
+    all.extend(others.into_iter().map(|(ms, delivery)| (at_ms(ms), delivery)));
+    all.sort_by_key(|(at, _)| *at);
+    for (at, delivery) in all {
+        player.deliver(at, delivery);
+    }
+}
+
+#[test]
+fn rungs_whose_encoder_is_replaced_come_back_where_the_original_is_and_leave_it_alone() {
+    let units = originals(IN_ORDER);
+    // The first encoder ends in the second group, the next one begins with the third.
+    let first: Vec<_> = made(&units, 0).into_iter().filter(|unit| unit.arrival < at_ms(1_300)).collect();
+    let rungs = [first, made(&units, 2_000)].concat();
+    let mut player = player();
+    player.lenient = true;
+    play_two(&mut player, &units, &rungs, vec![(1_400, stopped())]);
+    let (original, sound) = (player.pictures(), player.sound());
+    assert_eq!((original.segments_s().len(), sound.segments_s().len()), (4, 4), "one stretch each");
+    for rung in [RUNG, RenditionIndex(2)] {
+        let stretches = &player.stretches[&rung];
+        assert_eq!(stretches.len(), 2);
+        assert_eq!(stretches[1].boundary, original.boundary + 2);
+        assert_eq!(stretches[1].segments_s(), original.segments_s()[2..]);
+    }
+    assert_eq!(player.ended, [RUNG, RenditionIndex(2)]);
+}
+
+#[test]
+fn a_rung_that_comes_back_within_the_segment_it_left_waits_for_the_next() {
+    let units = originals(IN_ORDER);
+    let first: Vec<_> = made(&units, 0).into_iter().filter(|unit| unit.arrival < at_ms(1_300)).collect();
+    // Another encoder's first picture is a keyframe, wherever it is.
+    let mut second = made(&units, 1_500);
+    second[0].unit = made(&units, 1_000)[0].unit.clone();
+    second[0].unit.decode_time_ticks += 500;
+    let mut player = player();
+    player.lenient = true;
+    play_two(&mut player, &units, &[first, second].concat(), vec![(1_400, stopped())]);
+    let original = player.pictures();
+    for rung in [RUNG, RenditionIndex(2)] {
+        let again = &player.stretches[&rung][1];
+        assert_eq!((again.boundary, &again.segments_s()[..]), (original.boundary + 2, &original.segments_s()[2..]));
+    }
+}
+
+#[test]
+fn a_rung_that_was_late_goes_on_at_its_next_keyframe() {
+    let units = originals(IN_ORDER);
+    // Nothing of it for half a second, and then what was missing, all at once.
+    let mut rungs = made(&units, 0);
+    for unit in &mut rungs {
+        if (at_ms(1_200)..at_ms(1_700)).contains(&unit.arrival) {
+            unit.arrival = at_ms(1_750);
+        }
+    }
+    let mut player = player();
+    player.lenient = true;
+    play_two(&mut player, &units, &rungs, vec![(1_700, stopped())]);
+    let original = player.pictures();
+    assert_eq!(original.segments_s().len(), 4);
+    let again = &player.stretches[&RUNG][1];
+    assert_eq!((again.boundary, &again.segments_s()[..]), (original.boundary + 2, &original.segments_s()[2..]));
+}

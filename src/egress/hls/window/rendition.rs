@@ -162,11 +162,19 @@ impl RenditionWindow {
         self.next_segment
     }
 
+    /// What there is is forgotten when the next part comes.
+    pub(super) fn forget_before(&mut self) {
+        self.was_away = !self.segments.is_empty();
+    }
+
     /// What follows is of another run than what was before, and begins with the segment of that number.
     pub(super) fn begin_run(&mut self, names: &MediaNames, run: u64, number: u64, begun: Begun) {
         let Begun { description, bytes, part_target } = begun;
-        self.was_away |= number > self.next_segment;
-        self.next_segment = self.next_segment.max(number);
+        // For one segment less than the others nothing is thrown away that players may have been told of.
+        if self.was_away || number > self.next_segment + 1 {
+            self.was_away = true;
+            self.next_segment = self.next_segment.max(number);
+        }
         self.part_target = self.part_target.max(part_target);
         if self.segments.is_empty() {
             // It comes into the run that others are in: its first segment has the same number of discontinuities before it as theirs.

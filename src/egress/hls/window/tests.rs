@@ -69,7 +69,14 @@ impl Made {
     fn begin_at(&mut self, rendition: RenditionIndex, boundary: u64) {
         let description = if rendition == VIDEO { video() } else { audio() };
         let bytes = Bytes::from(format!("init {}", self.parts[usize::from(rendition.0)]));
-        self.window.take(Output::Initialization { rendition, boundary, description, bytes, part_target: PART });
+        self.window.take(Output::Initialization {
+            rendition,
+            boundary,
+            joins: false,
+            description,
+            bytes,
+            part_target: PART,
+        });
     }
 
     pub fn part(&mut self, rendition: RenditionIndex, begins_segment: bool) {
@@ -333,6 +340,33 @@ fn a_rendition_that_was_away_begins_anew_where_the_others_are() {
 }
 
 #[test]
+fn a_rendition_that_joins_others_makes_nobody_discontinuous_and_begins_anew() {
+    let mut made = Made::new(settings());
+    made.begin(VIDEO);
+    made.begin(AUDIO);
+    made.segments(VIDEO, 2);
+    made.segments(AUDIO, 2);
+    made.window.take(Output::Ended { rendition: AUDIO });
+    made.segments(VIDEO, 1);
+    let (rendition, bytes) = (AUDIO, Bytes::from_static(b"again"));
+    let boundary = 3;
+    made.window.take(Output::Initialization {
+        rendition,
+        boundary,
+        joins: true,
+        description: audio(),
+        bytes,
+        part_target: PART,
+    });
+    made.segments(VIDEO, 1);
+    made.segments(AUDIO, 1);
+    let audio = made.window.rendition(AUDIO).unwrap();
+    assert_eq!((numbers(audio), audio.passed_discontinuities()), (vec![103], 0));
+    assert_eq!((numbers(made.video()).last(), made.video().passed_discontinuities()), (Some(&103), 0));
+    assert!(made.video().listed().all(|segment| segment.discontinuities == 0));
+}
+
+#[test]
 fn the_target_duration_grows_before_a_longer_segment_is_listed_and_never_shrinks() {
     let mut made = Made::new(settings());
     made.begin(VIDEO);
@@ -385,6 +419,7 @@ fn what_a_packager_should_not_give_is_taken_without_harm() {
         made.window.take(Output::Initialization {
             rendition,
             boundary: 0,
+            joins: false,
             description,
             bytes: Bytes::new(),
             part_target: PART
