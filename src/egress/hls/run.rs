@@ -184,7 +184,9 @@ impl Run {
             // What goes on after a hole is discontinuous, and then all are.
             self.boundaries.set(presented_ns, true);
         }
-        self.ended.iter_mut().nth(usize::from(layer.0)).into_iter().for_each(|ended| *ended = None);
+        if let Some(ended) = self.ended.get_mut(usize::from(layer.0)) {
+            *ended = None;
+        }
         let passed = self.boundaries.number_at(presented_ns);
         let format = SampleFormat::Video(first.setup.clone());
         let beginning = beginning(RenditionIndex(layer.0), source, format, start_ticks, passed, settings);
@@ -419,7 +421,9 @@ impl Run {
         let at = usize::from(layer.0);
         if let Some(mut rendition) = self.pictures.get_mut(at).and_then(Option::take) {
             rendition.segmenter.finish(interval_ticks, &mut self.timeline, clocks, out);
-            self.ended.iter_mut().nth(at).into_iter().for_each(|ended| *ended = Some(rendition.passed));
+            if let Some(ended) = self.ended.get_mut(at) {
+                *ended = Some(rendition.passed);
+            }
         }
         // Also of one that was there before this run, and has not come into it.
         out.push(Output::Ended { rendition: RenditionIndex(layer.0) });
