@@ -84,9 +84,9 @@ function framesOf(source: number): number {
   return shown.filter((frame) => frame.source === source).length;
 }
 
-/** Keeps to the variant of so many rows from here on. */
+/** Goes over to the variant of so many rows at the next segment, and keeps to it. */
 function lockLevel(rows: number): void {
-  if (hls !== undefined) hls.currentLevel = hls.levels.findIndex(({ height }) => height === rows);
+  if (hls !== undefined) hls.nextLevel = hls.levels.findIndex(({ height }) => height === rows);
 }
 
 export const hlsPlayer = { start, report, reset, framesOf, lockLevel };
