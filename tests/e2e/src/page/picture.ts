@@ -32,11 +32,18 @@ const wholePixels = whole.getContext("2d", { willReadFrequently: true, alpha: fa
 
 /** How near the part of the picture with the clock is to what was drawn: its peak signal-to-noise ratio, in dB. Undefined where it cannot be read. */
 export function psnrOfClock(video: HTMLVideoElement): number | undefined {
-  const { reading } = readPicture(video);
-  if (reading === undefined || wholePixels === null) return undefined;
+  if (wholePixels === null) return undefined;
   const { width, height } = whole;
   wholePixels.drawImage(video, 0, 0, video.videoWidth, (video.videoHeight * height) / clock.HEIGHT, 0, 0, width, height);
   const { data } = wholePixels.getImageData(0, 0, width, height);
+  // Read from what is compared: drawn once more, it could be the next picture.
+  const middle = (cell: number): number => {
+    const x = Math.floor(((cell % clock.COLUMNS) + 0.5) * clock.CELL_WIDTH);
+    const y = Math.floor((Math.floor(cell / clock.COLUMNS) + 0.5) * clock.CELL_HEIGHT);
+    return data[(y * width + x) * 4 + 1] ?? 0;
+  };
+  const reading = clock.decode(Array.from({ length: clock.COLUMNS * clock.ROWS }, (_, cell) => middle(cell) > 127));
+  if (reading === undefined) return undefined;
   const drawn = clock.encode(reading.ms, reading.source);
   let squares = 0;
   for (let y = 0; y < height; y += 1) {
