@@ -8,6 +8,7 @@ use std::{io, thread};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use super::{AacToOpus, OpusPacket, TranscodeError};
 
@@ -67,6 +68,45 @@ impl SoundThread {
     /// Inputs dropped since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped_frames)
+    }
+}
+
+/// A session's thread, which begins with its first sound: most connections never have any.
+#[derive(Debug, Default)]
+pub struct LazySoundThread {
+    running: Option<(SoundThread, mpsc::Receiver<SoundEvent>)>,
+}
+
+impl LazySoundThread {
+    /// Hands one input over. `name` gives that of the thread, should it begin now.
+    pub fn send(&mut self, name: impl FnOnce() -> String, input: SoundInput) {
+        if self.running.is_none() {
+            match SoundThread::start(&name()) {
+                Ok(started) => self.running = Some(started),
+                Err(error) => warn!(%error, "no thread for the sound"),
+            }
+        }
+        if let Some((thread, _)) = &mut self.running {
+            thread.send(input);
+        }
+    }
+
+    /// The next answer; waits for as long as there is none. May be dropped at any time.
+    pub async fn next(&mut self) -> SoundEvent {
+        loop {
+            match &mut self.running {
+                Some((_, events)) => match events.recv().await {
+                    Some(event) => return event,
+                    None => self.running = None,
+                },
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Inputs dropped since the last call.
+    pub fn take_dropped(&mut self) -> u64 {
+        self.running.as_mut().map_or(0, |(thread, _)| thread.take_dropped())
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     media::SessionId,
     metrics::OutcomeLabels,
     track::{EndReason, LayerIndex, NOTICES_MAX, Notice, PublisherControl, TrackIndex},
-    transcode::{SoundEvent, SoundThread},
+    transcode::LazySoundThread,
 };
 
 /// Bytes read at a time of a publisher: several of a 10 Mb/s stream's pictures, or a part of a large keyframe.
@@ -145,7 +145,7 @@ impl Newcomer {
         let metrics = context.metrics.clone();
         let control = Arc::new(Control { end, notices });
         let session = Session::new(context, id, peer, control, Instant::now(), SystemTime::now());
-        let connection = Connection { session, sound: None, ends, told, place: Some(place) };
+        let connection = Connection { session, sound: LazySoundThread::default(), ends, told, place: Some(place) };
         let ending = connection.drive(&mut stream, &shutdown).await;
         let outcome = ending.outcome();
         metrics.sessions.get_or_create(&OutcomeLabels { protocol: "rtmp", outcome }).inc();
@@ -182,7 +182,7 @@ async fn handshake(stream: TcpStream, tls: &Tls, plain: bool) -> Result<Entered,
 
 struct Connection {
     session: Session,
-    sound: Option<(SoundThread, mpsc::Receiver<SoundEvent>)>,
+    sound: LazySoundThread,
     ends: watch::Receiver<Option<EndReason>>,
     told: mpsc::Receiver<Notice>,
     /// None once it publishes.
@@ -199,12 +199,6 @@ impl Connection {
         let mut draining = false;
         loop {
             let due = self.session.poll_timeout().into();
-            let sound = async {
-                match &mut self.sound {
-                    Some((_, events)) => events.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
             let needed = async {
                 match &self.place {
                     Some(place) => place.needed().await,
@@ -216,10 +210,7 @@ impl Connection {
                     Ok(0) | Err(_) => self.session.handle_closed(),
                     Ok(count) => self.session.handle_bytes(Instant::now(), buffer.get(..count).unwrap_or_default()),
                 },
-                event = sound => match event {
-                    Some(event) => self.session.handle_sound(Instant::now(), event),
-                    None => self.sound = None,
-                },
+                event = self.sound.next() => self.session.handle_sound(Instant::now(), event),
                 Ok(()) = self.ends.changed() => {
                     if let Some(reason) = *self.ends.borrow_and_update() {
                         self.session.handle_end(reason);
@@ -250,17 +241,9 @@ impl Connection {
 
     fn forward_sound(&mut self) {
         while let Some(input) = self.session.poll_sound() {
-            if self.sound.is_none() {
-                match SoundThread::start(&self.session.short_name()) {
-                    Ok(started) => self.sound = Some(started),
-                    Err(error) => warn!(%error, "no thread for the sound"),
-                }
-            }
-            if let Some((thread, _)) = &mut self.sound {
-                thread.send(input);
-            }
+            self.sound.send(|| self.session.short_name(), input);
         }
-        let dropped = self.sound.as_mut().map_or(0, |(thread, _)| thread.take_dropped());
+        let dropped = self.sound.take_dropped();
         if dropped > 0 {
             self.session.handle_sound_dropped(dropped);
         }

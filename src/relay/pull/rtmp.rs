@@ -7,10 +7,10 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::{mpsc, watch},
+    sync::watch,
     time::{sleep_until, timeout},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use super::source::{Ended, LOOK_INTERVAL, Standing};
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     media::SessionId,
     relay::dial::Connection,
     track::{EndReason, LayerIndex, Protocol, PublisherControl, TrackIndex},
-    transcode::{SoundEvent, SoundThread},
+    transcode::LazySoundThread,
 };
 
 /// Several of a 10 Mb/s stream's pictures, or a part of a large keyframe.
@@ -64,7 +64,7 @@ pub(super) async fn fetch(url: &RtmpUrl, standing: &mut Standing<'_>) -> Ended {
     };
     let session =
         PullSession::new(context, url.clone(), id, peer, Arc::new(Control(end)), Instant::now(), SystemTime::now());
-    let mut fetching = Fetching { session, sound: None, ends, id };
+    let mut fetching = Fetching { session, sound: LazySoundThread::default(), ends, id };
     let ended = fetching.drive(&mut *connection, standing).await;
     fetching.session.say_goodbye();
     let _ = timeout(GOODBYE_DEADLINE, async {
@@ -77,7 +77,7 @@ pub(super) async fn fetch(url: &RtmpUrl, standing: &mut Standing<'_>) -> Ended {
 
 struct Fetching {
     session: PullSession,
-    sound: Option<(SoundThread, mpsc::Receiver<SoundEvent>)>,
+    sound: LazySoundThread,
     ends: watch::Receiver<Option<EndReason>>,
     id: SessionId,
 }
@@ -97,12 +97,6 @@ impl Fetching {
                 break Ended::Lost(ending.clone());
             }
             let due = standing.due().map_or(self.session.poll_timeout(), |due| due.min(self.session.poll_timeout()));
-            let sound = async {
-                match &mut self.sound {
-                    Some((_, events)) => events.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 read = connection.read(&mut buffer) => match read {
                     Ok(0) => self.session.handle_closed("it closed the connection"),
@@ -112,10 +106,7 @@ impl Fetching {
                     }
                     Err(error) => self.session.handle_closed(&format!("the connection is lost: {error}")),
                 },
-                event = sound => match event {
-                    Some(event) => self.session.handle_sound(Instant::now(), event),
-                    None => self.sound = None,
-                },
+                event = self.sound.next() => self.session.handle_sound(Instant::now(), event),
                 Ok(()) = self.ends.changed() => {
                     if let Some(reason) = *self.ends.borrow_and_update() {
                         self.session.handle_end(reason);
@@ -155,18 +146,9 @@ impl Fetching {
 
     fn forward_sound(&mut self) {
         while let Some(input) = self.session.poll_sound() {
-            if self.sound.is_none() {
-                let name: String = self.id.to_string().chars().take(8).collect();
-                match SoundThread::start(&name) {
-                    Ok(started) => self.sound = Some(started),
-                    Err(error) => warn!(%error, "no thread for the sound"),
-                }
-            }
-            if let Some((thread, _)) = &mut self.sound {
-                thread.send(input);
-            }
+            self.sound.send(|| self.id.to_string().chars().take(8).collect(), input);
         }
-        let dropped = self.sound.as_mut().map_or(0, |(thread, _)| thread.take_dropped());
+        let dropped = self.sound.take_dropped();
         if dropped > 0 {
             self.session.handle_sound_dropped(dropped);
         }

@@ -198,6 +198,17 @@ mod tests {
     }
 
     #[test]
+    fn the_frame_rate_is_metadata_as_flv_has_it() {
+        let mut out = BytesMut::new();
+        write_frame_rate(29.97, &mut out);
+        let body_bytes = u32::from_be_bytes([0, out[1], out[2], out[3]]) as usize;
+        let body = &out[TAG_HEAD_BYTES..TAG_HEAD_BYTES + body_bytes];
+        let named = [&b"\x02\0\x0aonMetaData\x08\0\0\0\x01\0\x09framerate\0"[..], &29.97f64.to_be_bytes(), b"\0\0\x09"];
+        assert_eq!((out[0], body), (SCRIPT, &named.concat()[..]));
+        assert_eq!(out.len(), TAG_HEAD_BYTES + body_bytes + BACK_POINTER_BYTES);
+    }
+
+    #[test]
     fn what_is_none_is_told() {
         let read = |bytes: &[u8]| {
             let mut reader = FlvReader { buffer: BytesMut::from(bytes), ..FlvReader::default() };

@@ -5,7 +5,7 @@ use tracing::warn;
 use super::{Media, Superseded};
 use crate::{
     media::{Codec, MediaKind},
-    track::Notice,
+    track::{LAYERS_MAX, Notice},
 };
 
 /// What in OBS and ffmpeg keeps B-frames out of a stream.
@@ -71,15 +71,17 @@ impl Media {
             let (code, text) = match kind {
                 MediaKind::Video => (
                     "video-tracks-ignored",
-                    "The publisher sends tracks of pictures that are not taken (multitrack): of those beside the first, five at the most in \
-                     all, and in the first one's codec, become layers",
+                    format!(
+                        "The publisher sends tracks of pictures that are not taken (multitrack): {LAYERS_MAX} are at the most, the first one \
+                         and others in its codec"
+                    ),
                 ),
                 MediaKind::Audio => (
                     "audio-tracks-ignored",
-                    "The publisher sends several tracks of sound (multitrack): the first one is taken, the others are not",
+                    "The publisher sends several tracks of sound (multitrack): the first one is taken, the others are not".into(),
                 ),
             };
-            self.warn(code, text.into());
+            self.warn(code, text);
         }
     }
 
