@@ -157,7 +157,7 @@ fn a_rung_that_was_late_goes_on_at_its_next_keyframe() {
     // Nothing of it for half a second, and then what was missing, all at once.
     let mut rungs = made(&units, 0);
     for unit in &mut rungs {
-        if (at_ms(1_200)..at_ms(1_700)).contains(&unit.arrival) {
+        if (at_ms(1_200)..at_ms(1_750)).contains(&unit.arrival) {
             unit.arrival = at_ms(1_750);
         }
     }
