@@ -145,6 +145,10 @@ export class FarNetwork {
     await this.run(...nat, "-F", "POSTROUTING");
     const seen = ["-d", this.link.near, "-p", "udp", "-j", "MASQUERADE", "--to-ports", String(port)];
     await this.run(...nat, "-A", "POSTROUTING", ...seen);
+    // As a NAT does, or what comes to the far side before it has sent anything would be a connection that has no other address.
+    const uninvited = ["INPUT", "-i", FAR_INTERFACE, "-p", "udp", "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP"];
+    await this.run("iptables", "-w", "-F", "INPUT");
+    await this.run("iptables", "-w", "-A", ...uninvited);
     // Fails when there is none to forget.
     await this.run("conntrack", "-D", "-p", "udp").catch(() => undefined);
   }
