@@ -9,8 +9,10 @@ mod order;
 pub mod parameter_sets;
 mod sets;
 mod slice;
+mod x264;
 
 pub(super) use avcc::write_record;
 pub use avcc::{BadDecoderConfiguration, DecoderConfiguration};
 pub use order::{DisplayOrder, Verdict};
 pub use sets::ParameterSets;
+pub use x264::X264Settings;

@@ -223,6 +223,9 @@ impl Media {
         let captured = |time_ms| Some(origin?.after(time_ms, MEDIA_CLOCK_HZ));
         let Some(video) = &mut self.video else { return Ok(()) };
         let Handled { packets, keyframe } = video.handle_picture(now, decode_ms, &picture, captured)?;
+        if keyframe {
+            self.tell_encoder();
+        }
         let PictureTag { composition_ms, data, .. } = picture;
         self.originals.picture(now, decode_ms, composition_ms, keyframe, data, &mut self.publication)?;
         if packets.is_empty() {

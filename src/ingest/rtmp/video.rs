@@ -11,7 +11,7 @@ use bytes::Bytes;
 use self::{avc::AvcTrack, frames::FramesTrack, hevc::HevcTrack};
 use super::flv::PictureTag;
 use crate::{
-    codec::{hevc::BadHevcConfiguration, packetize::BadTemporalUnit},
+    codec::{h264::X264Settings, hevc::BadHevcConfiguration, packetize::BadTemporalUnit},
     media::{CaptureTime, Codec, ExtendedSeq, TrackFormat},
     track::{BadAvc, OriginalFormat, TrackPacket},
 };
@@ -100,6 +100,11 @@ impl VideoTrack {
 
     pub fn codec(&self) -> Codec {
         self.codec
+    }
+
+    /// What the encoder has said of what it holds back, and of how many pictures are a second.
+    pub fn held_back(&self) -> Option<(X264Settings, Option<f64>)> {
+        if let Track::Avc(track) = &self.track { track.held_back() } else { None }
     }
 
     /// Another decoder configuration of the same codec.

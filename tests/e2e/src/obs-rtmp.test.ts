@@ -51,6 +51,7 @@ test(
     // Where the machine is busy, OBS leaves pictures out, too, and that is told.
     const codes = state?.notices.map(({ code }) => code) ?? [];
     assert.ok(codes.includes("b-frames-reencoded") && !codes.includes("b-frames-dropped"), JSON.stringify(codes));
+    assert.ok(codes.includes("encoder-delay"), JSON.stringify(codes));
     assert.equal(state?.reencoding?.starts, 1);
     const player = await HlsPlayer.open(stage.pages);
     stage.closeLater(() => player.close());
@@ -69,7 +70,9 @@ test(
       await watch(stream, 1, `OBS, ${settings}`, latencyMaxMs);
       const without = await stage.server.stream(stream);
       assert.equal(without?.reencoding, null);
-      assert.deepEqual(without?.notices.filter(({ code }) => code.startsWith("b-frames")), []);
+      const told = without?.notices.map(({ code }) => code) ?? [];
+      assert.deepEqual(told.filter((code) => code.startsWith("b-frames")), []);
+      assert.equal(told.includes("encoder-delay"), settings === "bframes=0", JSON.stringify(without?.notices));
       await obs.stop();
     }
   }),

@@ -1,8 +1,8 @@
 //! What a publisher, and whoever runs the server, is told of its media: each warning once per publication.
 
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::{Media, Superseded};
+use super::{Media, Superseded, video::VideoTrack};
 use crate::{
     media::{Codec, MediaKind},
     track::{LAYERS_MAX, Notice},
@@ -12,12 +12,22 @@ use crate::{
 const B_FRAME_SETTING: &str = "In OBS: Settings > Output > Output Mode: Advanced > Streaming; x264: \"bframes=0\" in x264 Options, or Tune: \
                                zerolatency; NVENC, QuickSync, AMF: Max B-frames 0. ffmpeg: -bf 0";
 
+/// What makes x264 send a picture as soon as it has it.
+const DELAY_SETTING: &str = "In OBS: Settings > Output > Output Mode: Advanced > Streaming, Tune: zerolatency, or where there are custom encoder \
+                             settings: tune=zerolatency. ffmpeg: -tune zerolatency";
+/// Pictures that an encoder may hold back before it is told of, in seconds of them.
+const HELD_BACK_S: f64 = 0.15;
+/// Where a stream does not say, and where what it says is not to be believed.
+const USUAL_RATE: f64 = 30.0;
+const RATE_MAX: f64 = 300.0;
+
 /// What was said already.
 #[derive(Default)]
 pub(super) struct Told {
     pub b_frames: bool,
     pub b_references: bool,
     undecodable: bool,
+    encoder: bool,
     sound: bool,
     pub sound_lags: bool,
     jumps: u32,
@@ -58,6 +68,28 @@ impl Media {
             self.warn("pictures-undecodable", text.into());
         }
         Ok(())
+    }
+
+    /// Latency that arises before anything is sent looks like the server's to whoever watches.
+    pub(super) fn tell_encoder(&mut self) {
+        let Some((x264, rate)) = self.video.as_ref().and_then(VideoTrack::held_back) else { return };
+        if std::mem::replace(&mut self.told.encoder, true) {
+            return;
+        }
+        let rate = rate.filter(|rate| (1.0..=RATE_MAX).contains(rate)).unwrap_or(USUAL_RATE);
+        let held_back_s = f64::from(x264.held_back()) / rate;
+        if held_back_s < HELD_BACK_S {
+            return;
+        }
+        let text = format!(
+            "The encoder (x264) holds back {} pictures before it sends one, {held_back_s:.2} s at {rate:.0} a second: it looks {} ahead and \
+             encodes {} at a time. {DELAY_SETTING}",
+            x264.held_back(),
+            x264.lookahead.max(x264.b_frames),
+            x264.at_a_time,
+        );
+        info!(code = "encoder-delay", "{text}");
+        self.notice("encoder-delay", text);
     }
 
     pub(super) fn tell_sound(&mut self, cause: &dyn std::fmt::Display) {

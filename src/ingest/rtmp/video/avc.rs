@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Dropped, FIRST_SEQ, Handled, Times};
 use crate::{
-    codec::h264::{DisplayOrder, Verdict},
+    codec::h264::{DisplayOrder, Verdict, X264Settings},
     ingest::rtmp::flv::PictureTag,
     media::{CaptureTime, TrackFormat},
     track::{AvcPackets, BadAvc},
@@ -16,11 +16,12 @@ use crate::{
 pub struct AvcTrack {
     packets: AvcPackets,
     order: DisplayOrder,
+    encoder: Option<X264Settings>,
 }
 
 impl AvcTrack {
     pub fn new(record: &Bytes) -> Result<Self, BadAvc> {
-        Ok(Self { packets: AvcPackets::new(record, FIRST_SEQ)?, order: DisplayOrder::default() })
+        Ok(Self { packets: AvcPackets::new(record, FIRST_SEQ)?, order: DisplayOrder::default(), encoder: None })
     }
 
     pub fn configure(&mut self, record: &Bytes) -> Result<(), BadAvc> {
@@ -29,6 +30,12 @@ impl AvcTrack {
 
     pub fn format(&self) -> Option<TrackFormat> {
         self.packets.format()
+    }
+
+    /// What the encoder holds back, in pictures, and how many of them are a second, as far as it says.
+    pub fn held_back(&self) -> Option<(X264Settings, Option<f64>)> {
+        let rate = self.packets.sets().first_sps().and_then(|sps| sps.usability.frame_rate);
+        Some((self.encoder?, rate.map(|(pictures, seconds)| f64::from(pictures) / f64::from(seconds))))
     }
 
     pub fn handle_picture(
@@ -41,6 +48,9 @@ impl AvcTrack {
     ) -> Result<Handled, BadAvc> {
         let nals = self.packets.split(&tag.data)?;
         let keyframe = self.packets.is_keyframe(&tag.data);
+        if keyframe && self.encoder.is_none() {
+            self.encoder = nals.iter().find_map(|nal| X264Settings::parse(nal));
+        }
         let counter = match self.order.judge(&nals, self.packets.sets(), times.shown_ms) {
             Verdict::Send => {
                 let packets = self.packets.packets(now, times.shown_ticks, nals, capture);
