@@ -325,19 +325,6 @@ impl Stream {
         self.inner.lock().request_keyframe(now, track, layer)
     }
 
-    /// Whether a layer that is broken should be made whole: somebody gets it, or nobody is there and the next one will.
-    pub fn is_watched(&self, track: TrackIndex, layer: LayerIndex) -> bool {
-        let inner = self.inner.lock();
-        let at = usize::from(track.0);
-        let gets = |wanted: &[LayerSet; TRACKS_MAX]| wanted.get(at).is_some_and(|layers| layers.contains(layer));
-        match inner.subscribers.as_slice() {
-            // Readers of frames get every layer.
-            _ if !inner.frames.is_empty() => true,
-            [] => gets(&inner.usually_wanted()),
-            subscribers => subscribers.iter().any(|subscriber| gets(&subscriber.wanted)),
-        }
-    }
-
     /// Ends the current publication, if any; its publisher is told why. Whoever stands by has the stream then.
     pub fn end_publication(&self, reason: EndReason) -> bool {
         let control = self.inner.lock().live.as_ref().map(|live| live.control.clone());

@@ -255,12 +255,10 @@ impl WhipReceiver {
     /// A layer that is broken and that nobody watches stays so: its keyframe would cost the publisher's link and help nobody. Whoever comes
     /// to watch it asks at once. The first keyframe is always asked for, since it tells a layer's size.
     fn wish_for_keyframes(&mut self, now: Instant) {
-        let stream = self.publication.stream();
         for track in &mut self.tracks {
             for layer in track.layers.iter_mut().filter_map(|layer| layer.wish.poll(now).then_some(layer)) {
-                if !layer.wish.was_ever_granted() || stream.is_watched(track.index, layer.index) {
-                    stream.request_keyframe(now, track.index, layer.index);
-                }
+                let always = !layer.wish.was_ever_granted();
+                self.publication.wish_for_keyframe(now, track.index, layer.index, always);
             }
         }
     }

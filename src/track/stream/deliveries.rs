@@ -46,6 +46,17 @@ impl Live {
         }
         taken
     }
+
+    /// Somebody needs a keyframe of what it sends; requests are coalesced. True when one went out.
+    pub(super) fn request_keyframe(&mut self, now: Instant, track: TrackIndex, layer: LayerIndex) -> bool {
+        let of = self.tracks.get_mut(usize::from(track.0));
+        let Some(kept) = of.and_then(|track| track.layers.get_mut(usize::from(layer.0))) else { return false };
+        let due = kept.gate.request(now);
+        if due {
+            self.control.request_keyframe(track, kept.source(layer));
+        }
+        due
+    }
 }
 
 impl Inner {
@@ -157,14 +168,19 @@ impl Inner {
         Some(TrackIndex(at as u8))
     }
 
-    pub(super) fn request_keyframe(&mut self, now: Instant, track: TrackIndex, layer: LayerIndex) -> bool {
-        let Some(live) = &mut self.live else { return false };
-        let of = live.tracks.get_mut(usize::from(track.0));
-        let Some(kept) = of.and_then(|track| track.layers.get_mut(usize::from(layer.0))) else { return false };
-        let due = kept.gate.request(now);
-        if due {
-            live.control.request_keyframe(track, kept.source(layer));
+    /// Whether a layer that is broken should be made whole: somebody gets it, or nobody is there and the next one will.
+    pub(super) fn is_watched(&self, track: TrackIndex, layer: LayerIndex) -> bool {
+        let at = usize::from(track.0);
+        let gets = |wanted: &[LayerSet; TRACKS_MAX]| wanted.get(at).is_some_and(|layers| layers.contains(layer));
+        match self.subscribers.as_slice() {
+            // Readers of frames get every layer.
+            _ if !self.frames.is_empty() => true,
+            [] => gets(&self.usually_wanted()),
+            subscribers => subscribers.iter().any(|subscriber| gets(&subscriber.wanted)),
         }
-        due
+    }
+
+    pub(super) fn request_keyframe(&mut self, now: Instant, track: TrackIndex, layer: LayerIndex) -> bool {
+        self.live.as_mut().is_some_and(|live| live.request_keyframe(now, track, layer))
     }
 }

@@ -152,12 +152,19 @@ impl Publication {
     /// # Errors
     /// [`Superseded`] when another publisher has the stream.
     pub fn push_original(&mut self, mut original: Original) -> Result<(), Superseded> {
-        self.with(|_, inner, place| {
-            let cache = inner.at(place)?.originals.get_or_insert_default();
+        self.with(|stream, inner, place| {
+            let live = inner.at(place)?;
+            // Not all of it becomes packets.
+            live.pulse.beat(original.arrival);
+            let cache = live.originals.get_or_insert_default();
             original.number = cache.next_number();
             cache.insert(original.clone());
             let has_pictures = cache.formats().any(|format| format.kind() == MediaKind::Video);
-            if place == Place::StandingBy || inner.frames.is_empty() {
+            if place == Place::StandingBy {
+                inner.stand_by(stream, original.arrival, &[]);
+                return Ok(());
+            }
+            if inner.frames.is_empty() {
                 return Ok(());
             }
             let brings_back = inner.frames.any_lags() && (original.unit.keyframe || !has_pictures);

@@ -194,6 +194,17 @@ impl Publication {
         })
     }
 
+    /// A layer of its own is broken, and needs a keyframe to be made whole. It is asked for where that is of use: somebody gets the layer, or
+    /// nobody is there and the next one will, or the publisher stands by; or `always`.
+    pub fn wish_for_keyframe(&mut self, now: Instant, track: TrackIndex, layer: LayerIndex, always: bool) {
+        let _ = self.with(|_, inner, place| {
+            if always || place == Place::StandingBy || inner.is_watched(track, layer) {
+                inner.at(place)?.request_keyframe(now, track, layer);
+            }
+            Ok(())
+        });
+    }
+
     /// Tells the operator something about this publication, once per code.
     pub fn notice(&mut self, notice: Notice) {
         let _ = self.with(|_, inner, place| {

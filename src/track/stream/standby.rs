@@ -13,8 +13,11 @@ use prometheus_client::metrics::counter::Counter;
 use sluice_signaling::priority::Priority;
 use tracing::info;
 
-use super::{Inner, Live, Notice, PublisherInfo, Stream};
-use crate::{media::MediaKind, track::Batch};
+use super::{Inner, Live, Notice, PublisherInfo, Stream, TrackIndex};
+use crate::{
+    media::MediaKind,
+    track::{Batch, LayerIndex, LayerSet},
+};
 
 /// Whoever is on air and sends nothing for so long is lost. Encoders send sound or pictures every few tens of milliseconds.
 const SILENCE_MIN: Duration = Duration::from_millis(700);
@@ -25,6 +28,8 @@ const GAP_MAX: Duration = Duration::from_secs(2);
 /// For so long the one that stands by must have been heard meanwhile: when both fall silent together, the fault lies with this machine
 /// or its network, and the next word may be either's.
 const DOUBT: Duration = Duration::from_millis(300);
+/// What is heard within this time is one word: a picture's packets, and the picture itself beside them.
+const ONE_WORD: Duration = Duration::from_millis(5);
 /// From when on a silence is in doubt.
 const DOUBT_FROM: Duration = Duration::from_millis(300);
 
@@ -40,8 +45,11 @@ pub(super) struct Pulse {
 impl Pulse {
     pub(super) fn beat(&mut self, now: Instant) {
         let silent = self.is_silent(now);
-        if let Some(heard) = self.heard {
-            let gap = now.saturating_duration_since(heard).min(GAP_MAX);
+        if let Some(silence) = self.silence(now) {
+            if silence < ONE_WORD {
+                return;
+            }
+            let gap = silence.min(GAP_MAX);
             self.usual_gap = (self.usual_gap * 7 + gap) / 8;
         }
         if silent {
@@ -120,6 +128,24 @@ impl Live {
         !self.tracks.is_empty() && self.tracks.iter().all(begins)
     }
 
+    /// Asks for keyframes while it stands by: browsers send them when asked only. Of every layer where one is `awaited`, else of those that
+    /// nobody could begin with.
+    fn ask_for_keyframes(&mut self, now: Instant, awaited: bool) {
+        for at in 0..self.tracks.len() {
+            let track = &self.tracks[at];
+            if track.format.codec.kind() != MediaKind::Video {
+                continue;
+            }
+            let begins = |layer: &super::Layer| layer.ring.join_point().is_some();
+            let layers = (0..).map(LayerIndex).zip(&track.layers);
+            let of = layers.filter(|(_, layer)| layer.state.active && (awaited || !begins(layer)));
+            let of: LayerSet = of.map(|(at, _)| at).collect();
+            for layer in of.iter() {
+                self.request_keyframe(now, TrackIndex(at as u8), layer);
+            }
+        }
+    }
+
     /// It is on air no longer: what was made of its layers here is made for others now.
     fn stand_down(&mut self) {
         for track in &mut self.tracks {
@@ -159,9 +185,10 @@ impl Inner {
         let Some(standby) = &mut self.standby else { return };
         let taken = standby.take(now, batches);
         let has_pictures = standby.tracks.iter().any(|track| track.format.codec.kind() == MediaKind::Video);
-        let is_back = standby.info.priority == Priority::Primary
-            && standby.pulse.steady_for(now) >= stream.shared.hand_over.back_after
-            && (taken.keyframe || !has_pictures);
+        let is_steady = standby.info.priority == Priority::Primary
+            && standby.pulse.steady_for(now) >= stream.shared.hand_over.back_after;
+        let is_back = is_steady && (taken.keyframe || !has_pictures);
+        standby.ask_for_keyframes(now, is_steady && !is_back);
         let because = if is_back { Some(Because::Back) } else { self.is_lost(now).then_some(Because::Silent) };
         if let Some(because) = because.filter(|_| self.standby.as_ref().is_some_and(Live::is_ready)) {
             std::mem::swap(&mut self.live, &mut self.standby);

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    frame_tests::original,
     standby::HandOver,
     tests::{Asked, Inbox, info, packets, video},
     *,
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     config::OnConflict,
     media::testing::epoch,
-    track::{Snapshot, StreamBusy, Streams},
+    track::{LayerIndex, LayerSet, Original, Snapshot, StreamBusy, Streams},
 };
 
 const FRAME: Duration = Duration::from_millis(40);
@@ -26,6 +27,8 @@ struct Encoder {
     /// Told apart in snapshots by what their numbers begin with.
     first: u64,
     sent: u64,
+    /// As browsers do it: after the first keyframe one for each time that it was asked, so often up to now.
+    when_asked: Option<usize>,
 }
 
 impl Encoder {
@@ -39,11 +42,15 @@ impl Encoder {
         let (name, asked) = ("cam".parse().unwrap(), Arc::<Asked>::default());
         let info = PublisherInfo { priority, ..info() };
         let publication = streams.publish(&name, info, asked.clone(), conflict, SystemTime::UNIX_EPOCH)?;
-        Ok(Self { publication, asked, first, sent: 0 })
+        Ok(Self { publication, asked, first, sent: 0, when_asked: None })
     }
 
     fn send(&mut self, now: Instant) {
-        let keyframe = self.sent.is_multiple_of(GOP);
+        let asked = self.asked.keyframes();
+        let keyframe = match &mut self.when_asked {
+            Some(before) => std::mem::replace(before, asked) < asked || self.sent == 0,
+            None => self.sent.is_multiple_of(GOP),
+        };
         self.publication.push(now, packets(self.first + self.sent, keyframe)).unwrap();
         self.sent += 1;
     }
@@ -226,4 +233,72 @@ fn each_place_is_taken_over_by_its_own_kind() {
     assert_eq!(stream.state().publisher.unwrap().priority, Priority::Primary);
     assert!(stream.end_publication(EndReason::Kicked) && !stream.end_standby(EndReason::Kicked));
     assert_eq!(again.asked.ends(), [EndReason::Kicked]);
+}
+
+#[test]
+fn a_backup_that_sends_keyframes_when_asked_only_stays_ready_and_takes_over() {
+    let mut scene = Scene::new();
+    scene.backup.when_asked = Some(0);
+    // Longer than a group of pictures is kept.
+    (0..20 * 25).for_each(|_| scene.step(true, true));
+    assert!(scene.stream.state().standby.unwrap().ready);
+    assert!((1..=2).contains(&scene.backup.asked.keyframes()), "asked {} times", scene.backup.asked.keyframes());
+    let lost = scene.now;
+    while scene.on_air() == Priority::Primary && scene.now < lost + Duration::from_secs(9) {
+        scene.step(false, true);
+    }
+    assert!(scene.now - lost <= Duration::from_millis(800), "{:?}", scene.now - lost);
+}
+
+#[test]
+fn a_primary_that_sends_keyframes_when_asked_only_gets_the_stream_back() {
+    let mut scene = Scene::new();
+    (0..30).for_each(|_| scene.step(true, true));
+    (0..30).for_each(|_| scene.step(false, true));
+    assert_eq!(scene.on_air(), Priority::Backup);
+    scene.primary.when_asked = Some(scene.primary.asked.keyframes());
+    let back = scene.now;
+    while scene.on_air() == Priority::Backup && scene.now < back + Duration::from_secs(9) {
+        scene.step(true, true);
+    }
+    let took = scene.now - back;
+    assert!(took >= Duration::from_secs(2) && took <= Duration::from_secs(2) + 3 * FRAME, "{took:?}");
+}
+
+#[test]
+fn a_publisher_that_stands_by_is_asked_itself_for_the_keyframe_that_it_lacks() {
+    let mut scene = Scene::new();
+    (0..3).for_each(|_| scene.step(true, true));
+    let asked = |scene: &Scene| (scene.primary.asked.keyframes(), scene.backup.asked.keyframes());
+    assert_eq!(asked(&scene), (0, 0));
+    let (track, layer) = (TrackIndex(0), LayerIndex(0));
+    scene.backup.publication.wish_for_keyframe(scene.now, track, layer, false);
+    assert_eq!(asked(&scene), (0, 1));
+    scene.primary.publication.wish_for_keyframe(scene.now, track, layer, false);
+    assert_eq!(asked(&scene), (1, 1));
+    // Nobody gets the layer.
+    scene.stream.want_layers(WorkerIndex(0), 1, track, LayerSet::default());
+    scene.now += Duration::from_secs(1);
+    scene.primary.publication.wish_for_keyframe(scene.now, track, layer, false);
+    scene.backup.publication.wish_for_keyframe(scene.now, track, layer, false);
+    assert_eq!(asked(&scene), (1, 2));
+    scene.primary.publication.wish_for_keyframe(scene.now, track, layer, true);
+    assert_eq!(asked(&scene), (2, 2));
+}
+
+#[test]
+fn a_primary_of_which_little_becomes_packets_is_not_taken_for_lost() {
+    let mut scene = Scene::new();
+    for at in 0..300 {
+        scene.now += FRAME;
+        // Pictures that refer to others which WebRTC viewers are not sent.
+        if at % GOP == 0 {
+            scene.primary.send(scene.now);
+        }
+        let unit = Original { arrival: scene.now, ..original(at * 40, at % GOP == 0) };
+        scene.primary.publication.push_original(unit).unwrap();
+        scene.backup.send(scene.now);
+        assert_eq!(scene.on_air(), Priority::Primary, "after {at} pictures");
+    }
+    assert_eq!(scene.hand_over.to_backup.get(), 0);
 }

@@ -25,6 +25,10 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    pub(super) fn keyframes(&self) -> usize {
+        self.keyframes.load(Ordering::Relaxed)
+    }
+
     pub(super) fn ends(&self) -> Vec<EndReason> {
         self.ends.lock().clone()
     }
@@ -172,7 +176,7 @@ fn a_worker_that_fell_behind_is_brought_back_at_a_keyframe() {
     for seq in 0..6 {
         publication.push(epoch(), packets(1_000 + seq, seq == 0)).unwrap();
     }
-    assert_eq!(control.keyframes.load(Ordering::Relaxed), 1, "it cannot go on without a keyframe");
+    assert_eq!(control.keyframes(), 1, "it cannot go on without a keyframe");
     for delivery in inbox.take() {
         replica.apply(delivery, &mut News::default());
     }
@@ -218,7 +222,7 @@ fn keyframe_requests_of_all_viewers_are_one() {
     assert!(!stream.request_keyframe(now + Duration::from_millis(1), VIDEO, ONLY));
     assert!(!stream.request_keyframe(now, TrackIndex(7), LayerIndex(3)), "no such layer");
     publication.push(now + Duration::from_secs(1), packets(1, false)).unwrap();
-    assert_eq!(control.keyframes.load(Ordering::Relaxed), 2, "the one that waited is sent when its time has come");
+    assert_eq!(control.keyframes(), 2, "the one that waited is sent when its time has come");
 }
 
 #[test]
@@ -376,7 +380,7 @@ fn a_worker_that_fell_behind_is_brought_back_at_a_keyframe_of_what_it_watches() 
     stream.inner.lock().subscribers[0].lagging = true;
     publication.push(epoch(), vec![picture(0, 11, false), picture(1, 91, true)]).unwrap();
     assert!(inbox.take().is_empty(), "the other layer's keyframe is of no use");
-    assert_eq!(control.keyframes.load(Ordering::Relaxed), 1);
+    assert_eq!(control.keyframes(), 1);
     publication.push(epoch(), vec![picture(0, 12, true)]).unwrap();
     assert!(matches!(inbox.take()[..], [Delivery::Snapshot(_)]));
 }
