@@ -6,7 +6,7 @@ import { createServer, type AddressInfo, type Socket } from "node:net";
 import { test } from "node:test";
 import type { Viewer } from "./support/browser.ts";
 import type { FfmpegPublisher } from "./support/ffmpeg.ts";
-import { flv } from "./support/ffmpeg.ts";
+import { flv, flvForPlayer } from "./support/ffmpeg.ts";
 import { record } from "./support/figures.ts";
 import { HlsPlayer, play, soundAfterPicture } from "./support/hls-player.ts";
 import { freePort, Server, type PullState } from "./support/server.ts";
@@ -25,23 +25,12 @@ async function fetcher(sources: string[], settings: Record<string, string> = {})
 
 /** ffmpeg as a server: it waits for one player, and plays to it for as long as that stays. */
 function plays(url: string, source: number): Promise<FfmpegPublisher> {
-  const output = flv(url);
-  return stage.ffmpeg({ source, gopSeconds: 1 }, [...output.slice(0, -1), "-listen", "1", url]);
-}
-
-/** How it stands with a stream's source; the stream is known whether it is live or not. */
-async function pull(server: Server, stream: string, token?: string): Promise<PullState> {
-  const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
-  const response = await fetch(`${server.url}/api/v1/streams/${stream}`, { headers });
-  const { pulls } = (await response.json()) as { pulls: PullState[] };
-  const [state] = pulls;
-  assert.ok(state !== undefined && pulls.length === 1);
-  return state;
+  return stage.ffmpeg({ source, gopSeconds: 1 }, flvForPlayer(url));
 }
 
 async function becomes(server: Server, stream: string, state: string, withinMs = 10_000): Promise<PullState> {
   const what = `the source of ${stream} is ${state}`;
-  return until(what, async () => [await pull(server, stream)].find((now) => now.state === state), { withinMs });
+  return until(what, async () => [await server.pull(stream)].find((now) => now.state === state), { withinMs });
 }
 
 test(
@@ -59,7 +48,7 @@ test(
     await viewer.start(near.whep("cam1"));
     await viewer.sees(1);
     await seenAndHeard(viewer);
-    const state = await pull(near, "cam1");
+    const state = await near.pull("cam1");
     assert.deepEqual([state.state, state.problem], ["live", null]);
     assert.ok(state.bytes_received > 100_000, `${state.bytes_received}`);
     assert.equal(await near.metric("sluice_relays", 'direction="pull"'), 1);
@@ -76,7 +65,7 @@ test(
     // An operator ends it: it is tried again.
     const response = await fetch(`${near.url}/api/v1/streams/cam1/publisher`, { method: "DELETE" });
     assert.equal(response.status, 204);
-    await until("it was ended", async () => (await pull(near, "cam1")).last_failure?.reason === "ended by an operator");
+    await until("it was ended", async () => (await near.pull("cam1")).last_failure?.reason === "ended by an operator");
     await plays(url, 3);
     await viewer.sees(3, 20_000);
 
@@ -102,18 +91,18 @@ test(
     const near = await fetcher([`cam1 ${watched} on-demand`, `cam2 ${played} on-demand`, `gone ${gone} on-demand`]);
     await measureFor(1500);
     for (const stream of ["cam1", "cam2", "gone"]) {
-      const { state, attempts, on_demand } = await pull(near, stream);
+      const { state, attempts, on_demand } = await near.pull(stream);
       assert.deepEqual([state, attempts, on_demand], ["idle", 0, true], `nobody wants ${stream}`);
     }
     const viewer = await stage.viewer();
     // A refusal would fail this.
     await viewer.start(near.whep("cam1"));
     await viewer.sees(1);
-    assert.equal((await pull(near, "cam1")).attempts, 1);
+    assert.equal((await near.pull("cam1")).attempts, 1);
 
     const playlist = await fetch(near.hls("cam2"));
     assert.equal(playlist.status, 200, await playlist.text());
-    assert.equal((await pull(near, "cam2")).state, "live");
+    assert.equal((await near.pull("cam2")).state, "live");
 
     const refused = await fetch(near.whep("gone"), { method: "POST", headers: { "content-type": "application/sdp" }, body: await offer() });
     const problem = (await refused.json()) as { type: string; detail: string };
@@ -126,7 +115,7 @@ test(
     assert.match(await unplayed.text(), /the source rtmp:/);
 
     await measureFor(3000);
-    assert.equal((await pull(near, "cam1")).state, "live", "as long as somebody watches");
+    assert.equal((await near.pull("cam1")).state, "live", "as long as somebody watches");
     await viewer.stop();
     await becomes(near, "cam1", "idle", 20_000);
     await until("the source is left", () => source.process.exitCode !== null || source.process.signalCode !== null);
@@ -153,7 +142,7 @@ test(
       assert.deepEqual([whep.status, hls.status], [status, status]);
     }
     await measureFor(1500);
-    const { state, attempts } = await pull(near, "cam1", admin);
+    const { state, attempts } = await near.pull("cam1", admin);
     assert.deepEqual([state, attempts], ["idle", 0]);
     const viewer = await stage.viewer();
     await viewer.start(near.whep("cam1"), sign({ stream: "cam1", can: ["subscribe"] }));
@@ -200,7 +189,7 @@ test(
     const began = Date.now();
     const held = [post("cam1"), fetch(near.hls("cam1"))];
     await measureFor(500);
-    assert.equal((await pull(near, "cam1")).state, "connecting");
+    assert.equal((await near.pull("cam1")).state, "connecting");
     assert.equal((await post("cam2")).status, 409);
     assert.ok(Date.now() - began < 3000, "others are answered meanwhile");
     const answers = await Promise.all(held);
@@ -229,7 +218,7 @@ test(
     ]);
     const early = await becomes(near, "cam1", "retrying");
     assert.match(early.problem ?? "", /409.*nobody publishes/);
-    const refused = await pull(near, "closed");
+    const refused = await near.pull("closed");
     assert.match(refused.problem ?? "", /^it refuses the token \(401/);
     assert.ok(!JSON.stringify(refused).includes("not.a.token"));
 
@@ -252,7 +241,7 @@ test(
     assert.ok(apartMs < 200, `sound comes ${offsetMs} ms after the picture`);
     await player.close();
 
-    assert.deepEqual([(await pull(near, "cam2")).state, (await pull(near, "cam2")).attempts], ["idle", 0]);
+    assert.deepEqual([(await near.pull("cam2")).state, (await near.pull("cam2")).attempts], ["idle", 0]);
     const late = await stage.viewer();
     await late.start(near.whep("cam2"));
     await late.sees(1);

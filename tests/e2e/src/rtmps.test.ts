@@ -2,13 +2,15 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect as connectPlainly, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { connect } from "node:tls";
-import { flv } from "./support/ffmpeg.ts";
-import { Server } from "./support/server.ts";
+import { connect, createServer } from "node:tls";
+import { flv, flvForPlayer } from "./support/ffmpeg.ts";
+import { freePort, Server } from "./support/server.ts";
 import { Stage } from "./support/stage.ts";
 import { until } from "./support/wait.ts";
 
@@ -115,5 +117,33 @@ test(
         assert.equal(await far.stream("copy"), undefined);
       }
     }
+  }),
+);
+
+test(
+  "a stream is fetched by RTMPS from a source whose certificate the system trusts, and from no other",
+  stage.act(async () => {
+    const files = new SelfSigned();
+    const behind = await freePort();
+    const door = createServer({ key: readFileSync(files.key), cert: readFileSync(files.certificate) }, (outside) => {
+      const inside = connectPlainly(behind, "127.0.0.1");
+      for (const socket of [outside, inside]) socket.on("error", () => undefined);
+      outside.pipe(inside).pipe(outside);
+    });
+    stage.closeLater(() => void door.close());
+    await once(door.listen(0, "127.0.0.1"), "listening");
+    await stage.ffmpeg({ source: 3, gopSeconds: 1 }, flvForPlayer(`rtmp://127.0.0.1:${behind}/live/key`));
+    const pull = { RELAY__PULL: `cam1 rtmps://localhost:${(door.address() as AddressInfo).port}/live/key` };
+    const stranger = await Server.start(pull, { SSL_CERT_FILE: new SelfSigned().certificate });
+    stage.closeLater(async () => void (await stranger.stop()));
+    const problem = await until("it is refused", async () => (await stranger.pull("cam1")).problem ?? undefined);
+    assert.match(problem, /TLS.*certificate/);
+    const friend = await Server.start(pull, { SSL_CERT_FILE: files.certificate });
+    stage.closeLater(async () => void (await friend.stop()));
+    await until("it is live", () => friend.stream("cam1"));
+    const viewer = await stage.viewer();
+    await viewer.start(friend.whep("cam1"));
+    await viewer.sees(3);
+    assert.equal(await stranger.stream("cam1"), undefined);
   }),
 );

@@ -32,6 +32,11 @@ export function flv(...urls: string[]): string[] {
   return [...audio, "-flags", "+global_header", "-f", "tee", outputs.join("|")];
 }
 
+/** Output arguments for RTMP where the other side comes: one player, for as long as that stays. */
+export function flvForPlayer(url: string): string[] {
+  return [...flv(url).slice(0, -1), "-listen", "1", url];
+}
+
 /** Output arguments for WHIP. */
 export function whip(url: string, token?: string): string[] {
   const authorization = token === undefined ? [] : ["-authorization", token];

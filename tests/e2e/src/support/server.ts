@@ -162,6 +162,16 @@ export class Server {
     return state.live ? state : undefined;
   }
 
+  /** How it stands with a stream's source; the stream is known whether it is live or not. */
+  async pull(name: string, token?: string): Promise<PullState> {
+    const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    const response = await fetch(`${this.url}/api/v1/streams/${name}`, { headers });
+    const { pulls } = (await response.json()) as { pulls: PullState[] };
+    const [state] = pulls;
+    if (state === undefined || pulls.length > 1) throw new Error(`${pulls.length} sources of ${name}`);
+    return state;
+  }
+
   async metrics(): Promise<string> {
     return (await fetch(`${this.url}/metrics`)).text();
   }
