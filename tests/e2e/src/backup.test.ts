@@ -5,8 +5,9 @@ import { test } from "node:test";
 import type { Viewer } from "./support/browser.ts";
 import { flv } from "./support/ffmpeg.ts";
 import { record } from "./support/figures.ts";
+import { IS_LONG } from "./support/length.ts";
 import { Stage } from "./support/stage.ts";
-import { until } from "./support/wait.ts";
+import { measureFor, until } from "./support/wait.ts";
 
 const PRIMARY = 1;
 const BACKUP = 2;
@@ -79,13 +80,27 @@ test(
   "A browser stands by for an encoder, and may be sent away",
   stage.act(async () => {
     const endpoint = `${stage.server.whip("mixed")}?priority=backup`;
-    await stage.ffmpeg({ source: PRIMARY, gopSeconds: 2 }, flv(stage.server.rtmp("mixed")));
+    const primary = await stage.ffmpeg({ source: PRIMARY, gopSeconds: 2 }, flv(stage.server.rtmp("mixed")));
     await until("the stream is live", () => stage.server.stream("mixed"));
     const backup = await stage.publisher({ endpoint, source: BACKUP, codec: "H264" });
     await until("the backup stands by", async () => (await stage.server.stream("mixed"))?.standby?.ready);
     const viewer = await stage.viewer();
     await viewer.start(stage.server.whep("mixed"));
     await viewer.sees(PRIMARY);
+    if (IS_LONG) {
+      // Browsers send keyframes when asked only, and pictures since the last one are kept for ten seconds.
+      await measureFor(30_000);
+      await viewer.reset();
+      await viewer.sees(PRIMARY);
+      primary.process.kill("SIGSTOP");
+      const hungMs = await gapMs(viewer, PRIMARY, BACKUP);
+      record("RTMP primary hangs: gap until the picture of a WHIP backup that has stood by for long", hungMs, "ms", 1200);
+      assert.ok(hungMs < 3000, `${hungMs} ms`);
+      await viewer.reset();
+      await viewer.sees(BACKUP);
+      primary.process.kill("SIGCONT");
+      await gapMs(viewer, BACKUP, PRIMARY);
+    }
     const api = `${stage.server.url}/api/v1/streams/mixed`;
     await viewer.reset();
     await viewer.sees(PRIMARY);
