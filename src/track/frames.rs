@@ -65,7 +65,7 @@ pub enum Originals {
     /// New ones, in order of arrival.
     Units(Arc<[Original]>),
     /// Pictures of layers beside the first, since a keyframe or new ones: smaller ones that are made here, or the publisher's other tracks.
-    /// [`FrameInterest::AllLayers`] only. Snapshots know nothing of them.
+    /// [`FrameInterest::AllLayers`] only. Snapshots know of them what has stopped.
     Layers(Arc<[LayerUnit]>),
     /// Of these layers nothing more comes for now.
     LayersStopped(LayerSet),
@@ -89,6 +89,8 @@ pub struct OriginalsSnapshot {
     pub formats: Vec<Arc<OriginalFormat>>,
     /// Since a keyframe two seconds before the last one or more, as far as kept, with some sound from before; oldest first.
     pub units: Vec<Original>,
+    /// Layers beside the first of which nothing comes: who lost deliveries may have missed that.
+    pub layers_stopped: LayerSet,
 }
 
 /// How access units are coded, and what a decoder is to be told before them.

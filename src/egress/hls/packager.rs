@@ -260,6 +260,7 @@ impl Packager {
         self.publish(Some((snapshot.publication, true)), clocks, out);
         snapshot.formats.iter().for_each(|format| self.expect(format));
         snapshot.units.iter().for_each(|unit| self.apply_original(unit));
+        snapshot.layers_stopped.iter().for_each(|layer| self.set_active(layer, false, clocks, out));
     }
 
     fn expect(&mut self, format: &OriginalFormat) {

@@ -417,7 +417,12 @@ mod tests {
         let formats = vec![OriginalFormat::Avc(format(&[1])), OriginalFormat::Aac(format(&[0x11, 0x90]))];
         let formats = formats.into_iter().map(Arc::new).collect();
         let mut feed = Feed::default();
-        feed.take_snapshot(&OriginalsSnapshot { publication: 1, formats, units: Vec::new() });
+        feed.take_snapshot(&OriginalsSnapshot {
+            publication: 1,
+            formats,
+            units: Vec::new(),
+            ..OriginalsSnapshot::default()
+        });
         feed.place(0, &Frame::PictureFormat(format(&[1])));
         feed.place(0, &Frame::SoundFormat(format(&[0x11, 0x90])));
         let kinds = |feed: &mut Feed| sent(feed).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();

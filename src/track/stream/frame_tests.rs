@@ -33,7 +33,10 @@ impl Queue {
     pub(super) fn take(&self) -> Vec<String> {
         let numbers = |units: &[Original]| format!("{:?}", units.iter().map(|unit| unit.number).collect::<Vec<_>>());
         let told = |delivery: FrameDelivery| match delivery {
-            FrameDelivery::Originals(Originals::Snapshot(snapshot)) => format!("S{}", numbers(&snapshot.units)),
+            FrameDelivery::Originals(Originals::Snapshot(snapshot)) => {
+                let stopped = snapshot.layers_stopped.iter().map(|layer| format!(", {} has stopped", layer.0));
+                format!("S{}{}", numbers(&snapshot.units), stopped.collect::<String>())
+            }
             FrameDelivery::Originals(Originals::Units(units)) => numbers(&units),
             FrameDelivery::Originals(Originals::Layers(units)) => {
                 let told = |LayerUnit { layer, rid, unit }: &LayerUnit| format!("{rid}={}[{}]", layer.0, unit.number);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Inner, Live, Publication, Stream, Superseded, TrackIndex, publication::Place};
+use super::{Inner, Live, Publication, Stream, Superseded, Track, TrackIndex, publication::Place};
 use crate::{
     media::MediaKind,
     track::{
@@ -90,11 +90,19 @@ impl Inner {
         if let Some(cache) = self.live.as_ref().and_then(|live| live.originals.as_ref()) {
             let formats = cache.formats().cloned().collect();
             let units = cache.units().cloned().collect();
-            let snapshot = OriginalsSnapshot { publication: self.publication, formats, units };
+            let layers_stopped = self.stopped_layers();
+            let snapshot = OriginalsSnapshot { publication: self.publication, formats, units, layers_stopped };
             return FrameDelivery::Originals(Originals::Snapshot(Arc::new(snapshot)));
         }
         let wanted = [LayerSet::ALL; super::TRACKS_MAX];
         FrameDelivery::Rtp(Delivery::Snapshot(Arc::new(self.snapshot(&wanted))))
+    }
+
+    /// Of the track of pictures.
+    fn stopped_layers(&self) -> LayerSet {
+        let tracks = self.live.iter().flat_map(|live| &live.tracks);
+        let mut of_pictures = tracks.filter(|track| track.format.codec.kind() == MediaKind::Video);
+        of_pictures.next().map(Track::stopped_layers).unwrap_or_default()
     }
 
     /// Publication, tracks or formats changed.

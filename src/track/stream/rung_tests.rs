@@ -182,6 +182,24 @@ fn a_rung_that_falls_silent_is_told_of_as_stopped() {
     assert_eq!(packager.take(), ["360p=1[2]"], "it goes on");
 }
 
+#[test]
+fn a_reader_that_is_behind_when_a_rung_stops_hears_of_it_when_it_is_brought_back() {
+    let streams = Streams::default();
+    let mut publication = live(&streams, Protocol::Rtmp);
+    publication.push_original(original(0, true)).unwrap();
+    let packager = Queue::new(1);
+    let _packager = publication.stream().subscribe_frames(FrameInterest::AllLayers, packager.clone());
+    packager.take();
+    let mut rendition = rung(publication.stream(), "360p").unwrap();
+    packager.take();
+    push(&mut rendition, 1, true);
+    publication.push_original(original(40, false)).unwrap();
+    drop(rendition);
+    assert_eq!(packager.take(), ["360p=1[1]"], "there is no place for more");
+    publication.push_original(original(80, true)).unwrap();
+    assert_eq!(packager.take(), ["S[1, 2, 3], 1 has stopped"]);
+}
+
 fn to(layer: u8, mut batches: Vec<Batch>) -> Vec<Batch> {
     batches[0].layer = LayerIndex(layer);
     batches

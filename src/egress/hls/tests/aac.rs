@@ -18,7 +18,12 @@ use crate::{
 fn play(configuration: &'static [u8], frame_s: f64) -> Player {
     let format = Arc::new(OriginalFormat::Aac(Bytes::from_static(configuration)));
     let mut player = Player::new(Packager::new(PackagerSettings::default()));
-    let begin = OriginalsSnapshot { publication: 1, formats: vec![format.clone()], units: Vec::new() };
+    let begin = OriginalsSnapshot {
+        publication: 1,
+        formats: vec![format.clone()],
+        units: Vec::new(),
+        ..OriginalsSnapshot::default()
+    };
     player.deliver(at_ms(0), FrameDelivery::Originals(Originals::Snapshot(Arc::new(begin))));
     for at in 0..(20.0 / frame_s) as u64 {
         let ms = (at as f64 * frame_s * 1_000.0).round() as u64;

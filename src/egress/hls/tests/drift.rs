@@ -41,7 +41,7 @@ fn day(card_ppm: f64) -> (f64, f64) {
     let settings = PackagerSettings { part: std::time::Duration::from_secs(2), ..PackagerSettings::default() };
     let mut packager = Packager::new(settings);
     let formats = vec![keyframe.format.clone(), aac.clone()];
-    let begin = OriginalsSnapshot { publication: 1, formats, units: Vec::new() };
+    let begin = OriginalsSnapshot { publication: 1, formats, units: Vec::new(), ..OriginalsSnapshot::default() };
     let mut out = Vec::new();
     packager.handle(at_ms(0), wall(at_ms(0)), FrameDelivery::Originals(Originals::Snapshot(Arc::new(begin))), &mut out);
     let (mut number, mut frame) = (0, 0u64);
@@ -101,7 +101,7 @@ fn parts_keep_to_their_lengths_while_pictures_follow() {
         let (picture, sound) = (kept(MediaKind::Video), kept(MediaKind::Audio));
         let mut player = Player::new(Packager::new(PackagerSettings::default()));
         let formats = vec![picture.format.clone(), sound.format.clone()];
-        let begin = OriginalsSnapshot { publication: 1, formats, units: Vec::new() };
+        let begin = OriginalsSnapshot { publication: 1, formats, units: Vec::new(), ..OriginalsSnapshot::default() };
         player.deliver(at_ms(0), FrameDelivery::Originals(Originals::Snapshot(Arc::new(begin))));
         let frame_ms = 1_024_000.0 / 44_100.0 * (1.0 - card_ppm / 1e6);
         let (mut number, mut frame) = (0, 0.0);

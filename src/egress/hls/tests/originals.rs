@@ -26,7 +26,7 @@ pub fn snapshot(publication: u64, units: &[Original]) -> FrameDelivery {
             formats.push(unit.format.clone());
         }
     }
-    let snapshot = OriginalsSnapshot { publication, formats, units: units.to_vec() };
+    let snapshot = OriginalsSnapshot { publication, formats, units: units.to_vec(), ..OriginalsSnapshot::default() };
     FrameDelivery::Originals(Originals::Snapshot(Arc::new(snapshot)))
 }
 
@@ -42,7 +42,7 @@ pub fn play(player: &mut Player, units: &[Original]) {
             units[0].format.clone(),
             units.iter().find(|u| u.format != units[0].format).unwrap().format.clone(),
         ],
-        units: Vec::new(),
+        ..OriginalsSnapshot::default()
     };
     player.deliver(units[0].arrival, FrameDelivery::Originals(Originals::Snapshot(Arc::new(begin))));
     for unit in units {

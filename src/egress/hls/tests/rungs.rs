@@ -10,7 +10,7 @@ use super::{
 use crate::{
     egress::hls::RenditionIndex,
     media::MediaKind,
-    track::{FrameDelivery, LayerIndex, LayerSet, LayerUnit, Original, Originals},
+    track::{FrameDelivery, LayerIndex, LayerSet, LayerUnit, Original, Originals, OriginalsSnapshot},
 };
 
 const LAYER: LayerIndex = LayerIndex(1);
@@ -75,6 +75,19 @@ fn after_a_loss_a_rung_goes_on_at_the_next_keyframe_and_when_its_encoder_stops_i
     assert_eq!(player.ended, []);
     let stopped = FrameDelivery::Originals(Originals::LayersStopped(LayerSet::of(LAYER)));
     player.deliver(at_ms(4_200), stopped);
+    assert_eq!(player.ended, [RUNG]);
+}
+
+#[test]
+fn a_rung_that_stopped_while_deliveries_were_lost_ends_with_the_snapshot() {
+    let units = originals(IN_ORDER);
+    let mut player = player();
+    play(&mut player, &units, &made(&units, 0));
+    assert_eq!(player.ended, []);
+    let formats = vec![units[0].format.clone()];
+    let brought_back =
+        OriginalsSnapshot { publication: 1, formats, layers_stopped: LayerSet::of(LAYER), units: Vec::new() };
+    player.deliver(at_ms(4_200), FrameDelivery::Originals(Originals::Snapshot(Arc::new(brought_back))));
     assert_eq!(player.ended, [RUNG]);
 }
 
