@@ -1,6 +1,7 @@
 //! One stream that is encoded anew: an encoder for as long as it is wanted, and another when it has failed.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -76,12 +77,24 @@ impl Job {
                     (PAUSE_MIN * 2u32.saturating_pow(failures)).min(PAUSE_MAX)
                 }
             };
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = sleep(pause) => {}
-            }
-            if !self.is_wanted() {
+            if !self.rest(pause).await {
                 return;
+            }
+        }
+    }
+
+    /// Lets a pause pass. False as soon as nothing is to begin after it: its place is for other streams then, or for the next publisher of
+    /// this one, whose pictures may have no fault.
+    async fn rest(&self, pause: Duration) -> bool {
+        let mut pause = pin!(sleep(pause));
+        let mut look = looks();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = &mut pause => return self.is_wanted(),
+                _ = look.tick() => if !self.is_wanted() {
+                    return false;
+                }
             }
         }
     }
@@ -195,4 +208,117 @@ pub(super) fn looks() -> tokio::time::Interval {
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     look
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, time::SystemTime};
+
+    use sluice_signaling::priority::Priority;
+    use tokio::{sync::OnceCell, time};
+
+    use super::{super::ReencodingSettings, *};
+    use crate::{
+        config::{Encoder, OnConflict},
+        media::{Codec, SessionId, TrackFormat},
+        metrics::Metrics,
+        track::{
+            Delivery, EndReason, LayerIndex, PacketSink, Protocol, Publication, PublisherControl, PublisherInfo,
+            Streams, TrackIndex, WorkerIndex,
+        },
+    };
+
+    struct Nobody;
+
+    impl PublisherControl for Nobody {
+        fn request_keyframe(&self, _: TrackIndex, _: LayerIndex) {}
+
+        fn end(&self, _: EndReason) {}
+    }
+
+    impl PacketSink for Nobody {
+        fn deliver(&self, _: &Arc<Stream>, _: Delivery) -> bool {
+            true
+        }
+    }
+
+    /// A publisher with B-frames.
+    fn publish(streams: &Streams) -> Publication {
+        let info = PublisherInfo {
+            session: SessionId::random(),
+            protocol: Protocol::Rtmp,
+            priority: Priority::default(),
+            remote: ([127, 0, 0, 1], 9).into(),
+            user_agent: String::new(),
+            subject: None,
+        };
+        let name = "cam".parse().unwrap();
+        let since = SystemTime::UNIX_EPOCH;
+        let mut publication = streams.publish(&name, info, Arc::new(Nobody), OnConflict::Takeover, since).unwrap();
+        publication.add_track(TrackFormat { codec: Codec::H264, fmtp: String::new(), channels: 1 }).unwrap();
+        publication.set_reordered(true).unwrap();
+        publication
+    }
+
+    /// That of the first publication, which somebody watches.
+    fn job(stream: &Arc<Stream>) -> Job {
+        stream.subscribe(WorkerIndex(0), Arc::new(Nobody));
+        let settings = ReencodingSettings {
+            program: PathBuf::from("/nowhere/ffmpeg"),
+            encoder: Encoder::Auto,
+            streams_max: 1,
+            b_frames: true,
+            ladder: Vec::new(),
+        };
+        let shared = Shared { settings, metrics: Metrics::new(), encoder: OnceCell::new() };
+        let state = ReencodingState {
+            encoder: None,
+            since: SystemTime::UNIX_EPOCH,
+            latency: None,
+            cpu_share: None,
+            starts: 0,
+            failing: None,
+        };
+        Job {
+            stream: stream.clone(),
+            publication: 1,
+            purpose: EncodingPurpose::Replacement,
+            shared: Arc::new(shared),
+            state: Arc::new(Mutex::new(state)),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_when_another_publisher_has_the_stream() {
+        let streams = Streams::default();
+        let first = publish(&streams);
+        let job = job(first.stream());
+        let began = time::Instant::now();
+        assert!(job.rest(PAUSE_MAX).await, "it is wanted still");
+        assert!(began.elapsed() >= PAUSE_MAX);
+        let other = async {
+            sleep(Duration::from_secs(3)).await;
+            publish(&streams)
+        };
+        let began = time::Instant::now();
+        let (goes_on, _second) = tokio::join!(job.rest(PAUSE_MAX), other);
+        assert!(!goes_on);
+        assert!(began.elapsed() <= Duration::from_secs(3) + LOOK_INTERVAL, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_when_nobody_watches() {
+        let streams = Streams::default();
+        let publication = publish(&streams);
+        let job = job(publication.stream());
+        let leave = async {
+            sleep(Duration::from_secs(3)).await;
+            publication.stream().unsubscribe(WorkerIndex(0));
+        };
+        let began = time::Instant::now();
+        let (goes_on, ()) = tokio::join!(job.rest(PAUSE_MAX), leave);
+        assert!(!goes_on);
+        assert!(began.elapsed() <= Duration::from_secs(3) + LOOK_INTERVAL, "{:?}", began.elapsed());
+    }
 }
