@@ -245,7 +245,7 @@ impl Subscription {
         let layer = track.layer(self.layer)?;
         let rate_hz = track.format().codec.clock_rate_hz();
         let playout = mapping.playout(packet.seq);
-        let seq = mapping.out(packet.seq);
+        let seq = mapping.out(packet.seq)?;
         if track.format().codec == Codec::Vp8 {
             let numbers = PictureNumbers::of(&packet.payload).map(|numbers| numbers.shifted(mapping.vp8_shift));
             self.vp8_last = numbers.or(self.vp8_last);
@@ -279,9 +279,10 @@ impl Subscription {
         track: &'a ReplicaTrack,
     ) -> Option<(&'a TrackPacket, Outgoing)> {
         let mapping = self.mappings.back().filter(|mapping| mapping.run.layer() == layer)?;
-        let packet = track.layer_of(mapping.run)?.ring().get(seq)?;
+        // What is from before the stretch is none of the viewer's.
         let is_passed = self.phase != Phase::Waiting && mapping.first <= seq && seq < self.next;
-        Some((packet, mapping.outgoing(packet, &self.stamps).filter(|_| is_passed)?))
+        let packet = track.layer_of(mapping.run).filter(|_| is_passed)?.ring().get(seq)?;
+        Some((packet, mapping.outgoing(packet, &self.stamps)?))
     }
 
     /// Finds the packet that went out under a number (its low 16 bits), exactly as it went out.

@@ -73,14 +73,14 @@ impl Mapping {
         packet.time_ticks.wrapping_add(self.offset_ticks)
     }
 
-    /// The viewer's number of a packet.
-    pub fn out(&self, seq: ExtendedSeq) -> ExtendedSeq {
-        self.out_first + (seq - self.first)
+    /// The viewer's number of a packet; `None` for one from before the stretch.
+    pub fn out(&self, seq: ExtendedSeq) -> Option<ExtendedSeq> {
+        Some(self.out_first + seq.0.checked_sub(self.first.0)?)
     }
 
     /// How a packet of the stretch went out, or goes out late; `None` when the time it was squeezed to is forgotten.
     pub fn outgoing(&self, packet: &TrackPacket, stamps: &Stamps) -> Option<Outgoing> {
-        let seq = self.out(packet.seq);
+        let seq = self.out(packet.seq)?;
         let playout = self.playout(packet.seq);
         let time_ticks = if playout == Playout::AtOnce { stamps.find(packet, seq)? } else { self.live_ticks(packet) };
         Some(Outgoing { seq, time_ticks, playout, vp8_shift: self.vp8_shift })

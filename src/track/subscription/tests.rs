@@ -287,6 +287,23 @@ fn a_late_packet_goes_out_in_its_gap() {
 }
 
 #[test]
+fn a_late_packet_from_before_the_join_goes_nowhere() {
+    let mut source = Source::new();
+    source.group(2);
+    let missing = source.packet(source.seq, false, false);
+    source.seq += 1;
+    source.picture(false);
+    source.group(2);
+    let mut viewer = viewer();
+    viewer.follow(source.now, source.track(), ONLY, true);
+    let (joined, _) = drain(&mut viewer, &source, source.now);
+    assert_eq!(joined.len(), 4, "since the last keyframe");
+    let late = source.push(vec![missing]);
+    assert_eq!(late.len(), 1);
+    assert!(viewer.late(ONLY, late[0], source.track()).is_none());
+}
+
+#[test]
 fn a_broken_picture_is_mended_from_the_cache_with_new_numbers() {
     let mut source = Source::new();
     source.group(20);
