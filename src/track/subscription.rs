@@ -36,6 +36,8 @@ const MAPPINGS_MAX: usize = 4;
 /// How far the keyframe of a switch may lie behind what was shown last: as much as one layer's encoder and pacer may be behind
 /// another's. An older one would show again what has been seen.
 const SWITCH_BACK_MAX: Duration = Duration::from_millis(150);
+/// How much further, where the layer is made here and comes later than the one that is read: beyond, it is not live.
+const MADE_LAG_MAX: Duration = Duration::from_secs(2);
 /// How long a switch waits for the rest of a picture that is half sent.
 const PICTURE_PATIENCE: Duration = Duration::from_millis(50);
 /// How long a layer may be asked for again after a switch from it: a round trip, and some repeats.
@@ -193,7 +195,7 @@ impl Subscription {
         let Some(behind) = to.ticks_behind(from, now, rate_hz) else { return Some(wait) };
         let offset_ticks = mapping.offset_ticks.wrapping_add(behind);
         let begins_ticks = first.time_ticks.wrapping_add(offset_ticks);
-        let back_max_ticks = SWITCH_BACK_MAX.as_millis() as u64 * u64::from(rate_hz) / 1_000;
+        let back_max_ticks = ticks_of(SWITCH_BACK_MAX, rate_hz) + made_lag_ticks(to, from, behind, rate_hz);
         // Where the old layer has stopped, that is no matter: what is behind it is the best there is.
         let is_old = from.state().active && is_before(begins_ticks.wrapping_add(back_max_ticks), picture.live_ticks);
         if is_old || !can_join(to.ring()) {
@@ -263,7 +265,7 @@ impl Subscription {
         }
         // The rest of a picture goes out with the time of its first packet, so the edge lies between two pictures. It is reached
         // when the next picture's own time will be later than what was sent: after a switch that may take some pictures.
-        let next_ticks = live_ticks.wrapping_add(PICTURE_INTERVAL_MIN.as_millis() as u64 * u64::from(rate_hz) / 1_000);
+        let next_ticks = live_ticks.wrapping_add(ticks_of(PICTURE_INTERVAL_MIN, rate_hz));
         let caught_up = is_before(time_ticks, next_ticks);
         if packet.marker && caught_up && self.next >= layer.ring().end() {
             self.reach_live_edge();
@@ -410,6 +412,19 @@ impl Subscription {
         self.stamps.remember(packet, out, out_ticks);
         out_ticks
     }
+}
+
+/// How much later a layer comes that is made here, at present: its newest picture lies so far behind the other layer's. `behind` is what
+/// has the other layer's ticks of its own.
+fn made_lag_ticks(made: &ReplicaLayer, other: &ReplicaLayer, behind: u64, rate_hz: u32) -> u64 {
+    let newest = made.ring().newest().zip(other.ring().newest()).filter(|_| made.state().role.is_made_here());
+    let lag_ticks =
+        newest.map_or(0, |(made, other)| other.time_ticks.wrapping_sub(made.time_ticks.wrapping_add(behind)));
+    (lag_ticks as i64).clamp(0, ticks_of(MADE_LAG_MAX, rate_hz) as i64) as u64
+}
+
+fn ticks_of(duration: Duration, rate_hz: u32) -> u64 {
+    duration.as_millis() as u64 * u64::from(rate_hz) / 1_000
 }
 
 /// A cache with holes in it would give the viewer a broken picture.

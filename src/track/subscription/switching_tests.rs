@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::*;
-use crate::track::LAYERS_MAX;
+use crate::track::{LAYERS_MAX, LayerRole};
 use testing::{Camera, FRAME_TICKS, HIGH, LOW, Watcher, shown};
 
 /// A viewer at the live edge of the low layer, ten pictures in.
@@ -72,6 +72,68 @@ fn a_keyframe_that_comes_after_the_same_picture_of_the_old_layer_takes_a_time_of
     let clock = |got: &((u8, u64), Outgoing)| got.1.time_ticks as i64 - (got.0.1 * FRAME_TICKS) as i64;
     assert!((clock(after.last().unwrap()) - clock(&before[0])).abs() <= 1, "time has caught up");
     assert_eq!(watcher.subscription.phase(), Phase::Live);
+}
+
+#[test]
+fn a_rung_that_its_encoder_makes_late_is_gone_over_to_at_its_next_keyframe() {
+    for late in [3, 15, 60] {
+        let (mut camera, mut watcher) = watching_low();
+        camera.encoders[1].role = LayerRole::Rung;
+        camera.set_active(HIGH, true);
+        watcher.follow(&camera, HIGH);
+        let mut made = VecDeque::new();
+        let mut waits = Vec::new();
+        for picture in 0..200 {
+            camera.next_picture();
+            let keyframe = picture == 30;
+            let low = camera.encode(LOW, keyframe);
+            camera.deliver(LOW, low);
+            made.push_back(camera.encode(HIGH, keyframe));
+            if made.len() > late {
+                // As its encoder hands it over: now.
+                let arrival = camera.now;
+                let packets = made.pop_front().unwrap().into_iter();
+                let packets = packets.map(|packet| Arc::new(TrackPacket { arrival, ..(*packet).clone() })).collect();
+                camera.deliver(HIGH, packets);
+            }
+            waits.push(watcher.take_all(&camera));
+        }
+        let (waited, after) = waits.split_at(30 + late);
+        assert!(
+            waited.iter().all(|wait| *wait == Some(SwitchWait::Keyframe(HIGH))),
+            "{late}: what is old is not shown again"
+        );
+        assert!(after.iter().all(Option::is_none), "{late}: nothing is asked for any more");
+        watcher.assert_sound();
+        let switched = watcher.got.iter().position(|((layer, _), _)| *layer == 1).unwrap();
+        let (before, after) = watcher.got.split_at(switched);
+        let newest = 40 + late as u64;
+        assert_eq!((before.last().unwrap().0, after[0].0), ((0, newest), (1, 41)));
+        let step = after[0].1.time_ticks - before.last().unwrap().1.time_ticks;
+        assert!(step < 100, "{late}: {step} ticks");
+        let clock = |got: &((u8, u64), Outgoing)| got.1.time_ticks as i64 - (got.0.1 * FRAME_TICKS) as i64;
+        assert!((clock(after.last().unwrap()) - clock(&before[0])).abs() <= 1, "{late}: time has caught up");
+        assert_eq!(watcher.subscription.phase(), Phase::Live);
+    }
+}
+
+#[test]
+fn a_rung_that_is_too_late_to_be_live_is_not_gone_over_to() {
+    let (mut camera, mut watcher) = watching_low();
+    camera.encoders[1].role = LayerRole::Rung;
+    camera.set_active(HIGH, true);
+    watcher.follow(&camera, HIGH);
+    let keyframe = camera.encode(HIGH, true);
+    // Three seconds.
+    (0..90).for_each(|_| {
+        camera.next_picture();
+        let low = camera.encode(LOW, false);
+        camera.deliver(LOW, low);
+        watcher.take_all(&camera);
+    });
+    camera.deliver(HIGH, keyframe);
+    assert_eq!(watcher.take_all(&camera), Some(SwitchWait::Keyframe(HIGH)));
+    assert_eq!(watcher.subscription.layer(), LOW);
 }
 
 #[test]

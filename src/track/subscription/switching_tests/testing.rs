@@ -41,6 +41,7 @@ pub struct Encoder {
     pub base_ticks: u64,
     pub packets: u64,
     pub active: bool,
+    pub role: LayerRole,
 }
 
 /// A camera of 30 pictures a second, its layers' encoders, and a worker's replica, on a virtual clock.
@@ -59,6 +60,7 @@ impl Camera {
             base_ticks: 77_000_000 + 1_234_567_890 * at as u64,
             packets: at as u64 + 1,
             active: true,
+            role: LayerRole::Sent,
         };
         let encoders = (0..layers).map(encoder).collect();
         let mut camera = Self { replica: Replica::default(), encoders, now: epoch(), picture: 0 };
@@ -71,7 +73,7 @@ impl Camera {
             rid: Some(at.to_string()),
             size: Some(PictureSize { width: 320 << at, height: 180 << at }),
             active: encoder.active,
-            role: LayerRole::Sent,
+            role: encoder.role,
         };
         self.encoders.iter().enumerate().map(state).collect()
     }
