@@ -139,9 +139,7 @@ impl Packager {
                 }
             }
             FrameDelivery::Originals(Originals::Snapshot(snapshot)) => self.apply_originals(&snapshot, clocks, out),
-            FrameDelivery::Originals(Originals::Units(units)) => {
-                units.iter().for_each(|unit| self.apply_original(unit))
-            }
+            FrameDelivery::Originals(Originals::Units(units)) => units.iter().for_each(|unit| self.apply_next(unit)),
             FrameDelivery::Originals(Originals::Layers(units)) => units.iter().for_each(|unit| self.apply_layer(unit)),
             FrameDelivery::Originals(Originals::LayersStopped(layers)) => {
                 layers.iter().for_each(|layer| self.set_active(layer, false, clocks, out));
@@ -259,7 +257,10 @@ impl Packager {
     fn apply_originals(&mut self, snapshot: &OriginalsSnapshot, clocks: Clocks, out: &mut Vec<Output>) {
         self.publish(Some((snapshot.publication, true)), clocks, out);
         snapshot.formats.iter().for_each(|format| self.expect(format));
-        snapshot.units.iter().for_each(|unit| self.apply_original(unit));
+        // Pictures that are kept are whole from their first on, and what is missing between them is sound.
+        let whole = snapshot.units.iter().any(|unit| unit.format.kind() == MediaKind::Video);
+        let apply = if whole { Self::apply_original } else { Self::apply_next };
+        snapshot.units.iter().for_each(|unit| apply(self, unit));
         snapshot.layers_stopped.iter().for_each(|layer| self.set_active(layer, false, clocks, out));
     }
 
@@ -273,6 +274,14 @@ impl Packager {
             (_, MediaKind::Audio) if self.sound.as_ref().is_some_and(|sound| sound.takes(format)) => {}
             (_, MediaKind::Audio) => self.sound = Some(SoundSource::of_originals(format, self.settings.opus)),
         }
+    }
+
+    /// What may have been lost before it may have been a picture: sound and pictures are counted together.
+    fn apply_next(&mut self, original: &Original) {
+        if original.number > self.last_number + 1 {
+            self.pictures[0].iter_mut().for_each(PictureSource::lose);
+        }
+        self.apply_original(original);
     }
 
     fn apply_original(&mut self, original: &Original) {

@@ -133,11 +133,16 @@ impl PictureSource {
     /// The next picture of the encoder, unless some are missing before it: then, and when another encoder has begun, the next keyframe.
     pub(super) fn push_of_layer(&mut self, unit: &Original) {
         if std::mem::replace(&mut self.last_number, unit.number) + 1 != unit.number {
-            self.setup = None;
+            self.lose();
         }
         if self.setup.is_some() || unit.unit.keyframe {
             self.push_original(unit);
         }
+    }
+
+    /// Pictures were lost before the next one: what comes is of no use up to a keyframe.
+    pub(super) fn lose(&mut self) {
+        self.setup = None;
     }
 
     /// Takes what packets have made whole.

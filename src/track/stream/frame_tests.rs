@@ -81,6 +81,10 @@ pub(super) fn original(ms: u64, keyframe: bool) -> Original {
     Original { number: 0, format: Arc::new(OriginalFormat::Avc(Bytes::new())), arrival: epoch(), unit }
 }
 
+fn sound(ms: u64) -> Original {
+    Original { format: Arc::new(OriginalFormat::Aac(Bytes::new())), ..original(ms, true) }
+}
+
 #[test]
 fn a_reader_of_rtp_gets_what_is_kept_and_then_what_comes() {
     let streams = Streams::default();
@@ -141,6 +145,34 @@ fn a_reader_that_lags_is_brought_back_at_the_next_keyframe() {
     publication.push(epoch(), packets(4, false)).unwrap();
     publication.push(epoch() + Duration::from_secs(1), packets(5, true)).unwrap();
     assert_eq!(queue.take(), ["S[1, 2, 3, 4, 5]"], "with the history, so that nothing need be lost");
+}
+
+#[test]
+fn sound_brings_a_reader_back_where_there_are_no_pictures_only() {
+    let streams = Streams::default();
+    let mut publication = publish(&streams, Protocol::Rtmp);
+    let queue = Queue::new(1);
+    let _subscription = publication.stream().subscribe_frames(FrameInterest::Publisher, queue.clone());
+    publication.push_original(sound(0)).unwrap();
+    assert_eq!(queue.take(), ["S[]"], "there is no place for more");
+    publication.push_original(sound(20)).unwrap();
+    assert_eq!(queue.take(), ["S[1, 2]"]);
+    publication.push_original(original(40, true)).unwrap();
+    publication.push_original(original(80, false)).unwrap();
+    assert_eq!(queue.take(), ["[3]"]);
+    publication.push_original(sound(90)).unwrap();
+    assert_eq!(queue.take(), [""; 0]);
+    publication.push_original(original(120, true)).unwrap();
+    assert_eq!(queue.take(), ["S[1, 2, 3, 4, 5, 6]"]);
+    for ms in [160, 200] {
+        publication.push_original(original(ms, false)).unwrap();
+    }
+    assert_eq!(queue.take(), ["[7]"]);
+    let later = |ms| Original { arrival: epoch() + Duration::from_millis(ms), ..sound(ms) };
+    publication.push_original(later(1_900)).unwrap();
+    assert_eq!(queue.take(), [""; 0]);
+    publication.push_original(later(2_300)).unwrap();
+    assert_eq!(queue.take(), ["S[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"], "pictures pause");
 }
 
 #[test]

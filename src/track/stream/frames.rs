@@ -1,6 +1,9 @@
 //! A stream's frame readers.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Inner, Live, Publication, Stream, Superseded, Track, TrackIndex, publication::Place};
 use crate::{
@@ -11,11 +14,16 @@ use crate::{
     },
 };
 
+/// Pictures of which nothing came for so long are not waited for.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// Frame readers of one stream: a packager, encoders, and targets that it is sent on to.
 #[derive(Default)]
 pub(super) struct FrameReaders {
     last_id: u64,
     readers: Vec<Reader>,
+    /// When the last picture came of a publisher that hands over access units, as far as somebody read it.
+    picture_came: Option<Instant>,
 }
 
 struct Reader {
@@ -56,6 +64,11 @@ impl FrameReaders {
 
     fn any_lags(&self) -> bool {
         self.readers.iter().any(|reader| reader.lagging)
+    }
+
+    /// The publisher sends sound alone for now.
+    fn pictures_pause(&self, now: Instant) -> bool {
+        self.picture_came.is_none_or(|at| now.saturating_duration_since(at) >= PAUSE)
     }
 }
 
@@ -175,7 +188,15 @@ impl Publication {
             if inner.frames.is_empty() {
                 return Ok(());
             }
-            let brings_back = inner.frames.any_lags() && (original.unit.keyframe || !has_pictures);
+            // Sound is said to be keyframes, too: what pictures there are could not be decoded from there on.
+            let begins = match original.format.kind() {
+                MediaKind::Video => {
+                    inner.frames.picture_came = Some(original.arrival);
+                    original.unit.keyframe
+                }
+                MediaKind::Audio => !has_pictures || inner.frames.pictures_pause(original.arrival),
+            };
+            let brings_back = inner.frames.any_lags() && begins;
             let snapshot = brings_back.then(|| inner.frame_snapshot());
             let delivery = FrameDelivery::Originals(Originals::Units(Arc::new([original])));
             inner.frames.tell(&delivery, snapshot.as_ref());

@@ -151,3 +151,37 @@ fn packaging_begins_at_once_with_what_is_kept() {
     player.packager.handle(now, wall(now), snapshot(1, &units[from..to]), &mut again);
     assert_eq!(again, []);
 }
+
+fn is_picture(unit: &&Original) -> bool {
+    unit.format.kind() == MediaKind::Video
+}
+
+#[test]
+fn after_a_loss_pictures_go_on_at_the_next_keyframe() {
+    let units = originals(IN_ORDER);
+    // The packaging task was behind for half a second, and of a group that is too long sound only is kept.
+    let lost = at_ms(1_200)..at_ms(1_700);
+    let kept: Vec<_> = units.iter().filter(|unit| !is_picture(unit) && unit.arrival < lost.end).cloned().collect();
+    let (before, after) = units.split_at(units.iter().position(|unit| unit.arrival >= lost.start).unwrap());
+    let mut player = player();
+    player.lenient = true;
+    player.deliver(units[0].arrival, snapshot(1, &[]));
+    before.iter().for_each(|unit| player.deliver(unit.arrival, one(unit)));
+    player.deliver(lost.end, snapshot(1, &kept));
+    let after = after.iter().skip_while(|unit| unit.arrival < lost.end);
+    after.clone().for_each(|unit| player.deliver(unit.arrival, one(unit)));
+    end(&mut player, 4_100);
+    let after = after.skip_while(|unit| !is_picture(unit) || !unit.unit.keyframe);
+    let expected = before.iter().chain(after).filter(is_picture);
+    assert!(expected.map(|unit| &unit.unit.data[..]).eq(player.pictures().samples().map(|sample| &sample.data[..])));
+}
+
+#[test]
+fn sound_that_is_not_kept_takes_no_pictures_with_it() {
+    let units = originals(IN_ORDER);
+    let kept: Vec<_> = units.iter().filter(is_picture).cloned().collect();
+    let mut player = player();
+    player.deliver(at_ms(4_100), snapshot(1, &kept));
+    end(&mut player, 4_200);
+    assert_eq!(player.pictures().samples().count(), kept.len());
+}
