@@ -180,12 +180,16 @@ impl Packager {
     }
 
     fn apply_snapshot(&mut self, snapshot: &Snapshot, clocks: Clocks, out: &mut Vec<Output>) {
-        self.publish((!snapshot.tracks.is_empty()).then_some((snapshot.publication, false)), clocks, out);
+        let goes_on = self.publish((!snapshot.tracks.is_empty()).then_some((snapshot.publication, false)), clocks, out);
+        // Packets of pictures are put together from the last keyframe on, and the sound of before it is left out.
+        let layers = snapshot.tracks.iter().flat_map(|track| &track.layers);
+        let mut packets = layers.flat_map(|layer| layer.packets.iter().flatten());
+        let alone = goes_on && !packets.any(|packet| packet.keyframe_start);
         for (index, track) in (0..).map(TrackIndex).zip(&snapshot.tracks) {
             let of = TrackOf { index, epoch: track.epoch, codec: track.format.codec };
             match track.format.codec.kind() {
                 MediaKind::Video => self.apply_pictures(of, track, clocks, out),
-                MediaKind::Audio => self.apply_sound(of, track),
+                MediaKind::Audio => self.apply_sound(of, track, alone),
             }
         }
     }
@@ -209,13 +213,16 @@ impl Packager {
         self.refusal = None;
     }
 
-    fn apply_sound(&mut self, of: TrackOf, track: &TrackSnapshot) {
+    /// With `alone` it begins with the last packet.
+    fn apply_sound(&mut self, of: TrackOf, track: &TrackSnapshot, alone: bool) {
         if self.sound_track.replace(of) != Some(of) || self.sound.is_none() {
             self.sound = Some(SoundSource::of_rtp(self.settings.opus, track.format.channels));
         }
         let Some((source, layer)) = self.sound.as_mut().zip(track.layers.first()) else { return };
         source.reported = layer.clock.filter(|clock| clock.by_report).or(source.reported);
-        layer.packets.iter().flatten().for_each(|packet| source.push_packet(packet.clone()));
+        let packets = layer.packets.as_deref().unwrap_or_default();
+        let from = if alone { packets.len().saturating_sub(1) } else { 0 };
+        packets.iter().skip(from).for_each(|packet| source.push_packet(packet.clone()));
     }
 
     fn apply_batch(&mut self, batch: &Batch) {
@@ -255,12 +262,19 @@ impl Packager {
     }
 
     fn apply_originals(&mut self, snapshot: &OriginalsSnapshot, clocks: Clocks, out: &mut Vec<Output>) {
-        self.publish(Some((snapshot.publication, true)), clocks, out);
+        let goes_on = self.publish(Some((snapshot.publication, true)), clocks, out);
         snapshot.formats.iter().for_each(|format| self.expect(format));
-        // Pictures that are kept are whole from their first on, and what is missing between them is sound.
-        let whole = snapshot.units.iter().any(|unit| unit.format.kind() == MediaKind::Video);
-        let apply = if whole { Self::apply_original } else { Self::apply_next };
-        snapshot.units.iter().for_each(|unit| apply(self, unit));
+        let is_picture = |unit: &Original| unit.format.kind() == MediaKind::Video;
+        let keyframe = snapshot.units.iter().rposition(|unit| is_picture(unit) && unit.unit.keyframe);
+        let from = if goes_on { keyframe.unwrap_or(snapshot.units.len().saturating_sub(1)) } else { 0 };
+        for (at, unit) in snapshot.units.iter().enumerate() {
+            match keyframe {
+                // Pictures that are kept are whole from a keyframe on, and what is missing between them is sound.
+                Some(_) if at >= from || !is_picture(unit) => self.apply_original(unit),
+                None if at >= from => self.apply_next(unit),
+                _ => {}
+            }
+        }
         snapshot.layers_stopped.iter().for_each(|layer| self.set_active(layer, false, clocks, out));
     }
 
@@ -308,10 +322,11 @@ impl Packager {
         source.push_of_layer(unit);
     }
 
-    /// Who publishes now. Another publication begins with nothing of the one before but the timeline.
-    fn publish(&mut self, publication: Option<(u64, bool)>, clocks: Clocks, out: &mut Vec<Output>) {
+    /// Who publishes now. Another publication begins with nothing of the one before but the timeline. True when it goes on where that one
+    /// ended: what it had sent before it was on air is the past then, and would leave players as much further behind.
+    fn publish(&mut self, publication: Option<(u64, bool)>, clocks: Clocks, out: &mut Vec<Output>) -> bool {
         if self.publication == publication {
-            return;
+            return false;
         }
         self.assemble(clocks.now);
         let _ = self.take(clocks, out);
@@ -324,6 +339,7 @@ impl Packager {
         (self.waits_since, self.refusal) = (None, None);
         self.wishes.clear();
         self.wished = Default::default();
+        self.next_boundary > 0
     }
 
     fn end_run(&mut self, clocks: Clocks, out: &mut Vec<Output>) -> Vec<super::RenditionIndex> {

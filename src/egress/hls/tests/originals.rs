@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     flv::{at_ms, originals},
-    player::{Player, wall},
+    player::{PICTURES, Player, wall},
 };
 use crate::{
-    egress::hls::{Packager, PackagerSettings},
+    egress::hls::{Packager, PackagerSettings, run::SOUND},
     media::MediaKind,
     track::{FrameDelivery, Original, Originals, OriginalsSnapshot},
 };
@@ -184,4 +184,40 @@ fn sound_that_is_not_kept_takes_no_pictures_with_it() {
     player.deliver(at_ms(4_100), snapshot(1, &kept));
     end(&mut player, 4_200);
     assert_eq!(player.pictures().samples().count(), kept.len());
+}
+
+/// A publisher takes over after so many milliseconds, who has sent the same pictures and sound as the one before.
+fn taken_over(units: &[Original], at: u64) -> Player {
+    let mut player = player();
+    player.deliver(units[0].arrival, snapshot(1, &units[..1]));
+    let (before, after) = units.split_at(units.iter().position(|unit| unit.arrival >= at_ms(at)).unwrap());
+    before.iter().for_each(|unit| player.deliver(unit.arrival, one(unit)));
+    player.deliver(at_ms(at), snapshot(2, before));
+    after.iter().for_each(|unit| player.deliver(unit.arrival, one(unit)));
+    end(&mut player, 4_500);
+    player
+}
+
+#[test]
+fn a_backup_that_takes_over_begins_with_its_last_keyframe() {
+    let units = originals(IN_ORDER);
+    let player = taken_over(&units, 2_500);
+    let last =
+        units.iter().find(|unit| is_picture(unit) && unit.unit.keyframe && unit.arrival >= at_ms(2_000)).unwrap();
+    let [[_, pictures], [_, sound]] = [PICTURES, SOUND].map(|of| &player.stretches[&of][..]) else {
+        panic!("two each")
+    };
+    assert!(pictures.samples().next().unwrap().data == last.unit.data, "not with what is kept before it");
+    assert!(pictures.parts[0].0.captured >= wall(last.arrival));
+    let begins_s = sound.start_s() - pictures.start_s();
+    assert!(begins_s.abs() <= 0.5 * 1_024.0 / 44_100.0 + 0.001, "{begins_s}");
+}
+
+#[test]
+fn a_backup_without_pictures_begins_with_what_came_last() {
+    let units: Vec<_> = originals(IN_ORDER).into_iter().filter(|unit| !is_picture(&unit)).collect();
+    let player = taken_over(&units, 2_500);
+    let [_, sound] = &player.stretches[&SOUND][..] else { panic!("two") };
+    let last = units.iter().rfind(|unit| unit.arrival < at_ms(2_500)).unwrap();
+    assert!(sound.samples().next().unwrap().data == last.unit.data);
 }

@@ -312,6 +312,47 @@ fn another_publisher_goes_on_where_the_last_one_was() {
 }
 
 #[test]
+fn a_backup_that_takes_over_begins_with_its_last_keyframe() {
+    let mut player = player(true);
+    player.deliver(at_ms(0), snapshot(1, vec![track(video(), &[""]), track(audio(), &[""])]));
+    let until = |to: u64, sent: Vec<Sent>| sent.into_iter().filter(move |(ms, _)| *ms < to).collect::<Vec<_>>();
+    let before = [until(2_500, pictures(9, at_30)), sound(0, 2_500)];
+    let [shown, heard] = before.clone();
+    play(&mut player, of(VIDEO, 0, shown).chain(of(AUDIO, 0, heard)).collect());
+    // Another one of the same has been there as long.
+    let [pictures_track, sound_track] = [track(video(), &[""]), track(audio(), &[""])];
+    let kept = [(pictures_track, pictures(7_000, at_30)), (sound_track, sound(0, 2_500))].map(|(mut track, sent)| {
+        track.layers[0].packets = Some(until(2_500, sent).into_iter().flat_map(|(_, packets)| packets).collect());
+        track
+    });
+    player.deliver(at_ms(2_500), snapshot(2, kept.into()));
+    let after = pictures(7_000, at_30).into_iter().filter(|(ms, _)| *ms >= 2_500).collect();
+    play(&mut player, of(VIDEO, 0, after).chain(of(AUDIO, 0, sound(2_500, 4_000))).collect());
+    player.deliver(at_ms(4_500), snapshot(2, vec![]));
+    let [[_, pictures], [_, sound]] = [PICTURES, SOUND].map(|of| &player.stretches[&of][..]) else {
+        panic!("two each")
+    };
+    assert_eq!(pictures.samples().count(), 60, "those of the last two seconds");
+    assert!(pictures.parts[0].0.captured >= wall(at_ms(2_000)));
+    let begins_s = sound.start_s() - pictures.start_s();
+    assert!(begins_s.abs() <= 0.011, "{begins_s}");
+}
+
+#[test]
+fn a_backup_without_pictures_begins_with_what_came_last() {
+    let mut player = player(true);
+    player.deliver(at_ms(0), snapshot(1, vec![track(audio(), &[""])]));
+    play(&mut player, of(TrackIndex(0), 0, sound(0, 2_500)).collect());
+    let mut kept = track(audio(), &[""]);
+    kept.layers[0].packets = Some(sound(0, 2_500).into_iter().flat_map(|(_, packets)| packets).collect());
+    player.deliver(at_ms(2_500), snapshot(2, vec![kept]));
+    play(&mut player, of(TrackIndex(0), 0, sound(2_500, 4_000)).collect());
+    player.deliver(at_ms(4_500), snapshot(2, vec![]));
+    let [_, second] = &player.stretches[&SOUND][..] else { panic!("two") };
+    assert_eq!(second.samples().count(), 1 + 1_500 / 20);
+}
+
+#[test]
 fn sound_that_appears_late_begins_beside_the_pictures() {
     let mut player = player(false);
     player.deliver(at_ms(0), snapshot(1, vec![track(video(), &[""]), track(audio(), &[""])]));
