@@ -30,10 +30,7 @@ impl Worker {
         let Some(place) = self.local.find(stream) else { return };
         let Some(local) = self.local.get_mut(place) else { return };
         let untouched = local.news.is_empty();
-        if matches!(delivery, Delivery::Snapshot(_)) {
-            local.was_updated();
-        }
-        local.replica.apply(delivery, &mut local.news);
+        local.take(delivery);
         if untouched && !local.news.is_empty() {
             self.touched.push(place);
         }

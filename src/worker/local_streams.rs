@@ -7,7 +7,7 @@ use slab::Slab;
 use super::inbox::Inbox;
 use crate::{
     media::MediaKind,
-    track::{LayerSet, News, Replica, Stream, WorkerIndex},
+    track::{Delivery, LayerSet, News, Replica, Stream, TrackIndex, WorkerIndex},
 };
 
 /// A stream with viewers on this worker.
@@ -21,32 +21,49 @@ pub struct LocalStream {
     pub viewers: Vec<usize>,
     /// Layers of the picture that were asked for and have not come yet.
     awaited: LayerSet,
+    /// Those of the picture that the stream was last told are wanted, and of which publication.
+    told: Option<(u64, TrackIndex, LayerSet)>,
 }
 
 impl LocalStream {
+    /// Takes a delivery into the replica.
+    pub fn take(&mut self, delivery: Delivery) {
+        let is_snapshot = matches!(delivery, Delivery::Snapshot(_));
+        self.replica.apply(delivery, &mut self.news);
+        if is_snapshot {
+            self.awaited = LayerSet::default();
+            // It may be from before the stream was told: what is not wanted any more does not go on.
+            if let Some((_, track, wanted)) = self.told.filter(|told| told.0 == self.replica.publication()) {
+                self.replica.keep_only(track, wanted);
+            }
+        }
+    }
+
     /// A viewer needs these layers of the picture; those that the replica has not got are asked for.
     pub fn need_layers(&mut self, worker: WorkerIndex, needed: LayerSet) {
         let Some(track) = self.replica.track(MediaKind::Video) else { return };
         let here = track.kept().union(self.awaited);
         if !needed.without(here).is_empty() {
+            let index = track.index();
             self.awaited = self.awaited.union(needed);
-            self.stream.want_layers(worker, self.replica.publication(), track.index(), here.union(needed));
+            self.want(worker, index, here.union(needed));
         }
     }
 
     /// No viewer needs others than these: what the replica has of others is let go of.
     pub fn need_only(&mut self, worker: WorkerIndex, needed: LayerSet) {
         let Some(track) = self.replica.track(MediaKind::Video) else { return };
-        let (index, publication) = (track.index(), self.replica.publication());
+        let index = track.index();
         if track.layers().count() > 1 && !track.kept().without(needed).is_empty() {
-            self.stream.want_layers(worker, publication, index, needed);
+            self.want(worker, index, needed);
             self.replica.keep_only(index, needed);
         }
     }
 
-    /// The replica was brought up to date, with the layers that were asked for.
-    pub fn was_updated(&mut self) {
-        self.awaited = LayerSet::default();
+    fn want(&mut self, worker: WorkerIndex, track: TrackIndex, layers: LayerSet) {
+        let publication = self.replica.publication();
+        self.told = Some((publication, track, layers));
+        self.stream.want_layers(worker, publication, track, layers);
     }
 }
 
@@ -77,6 +94,7 @@ impl LocalStreams {
                 news: News::default(),
                 viewers: Vec::new(),
                 awaited: LayerSet::default(),
+                told: None,
             };
             let index = self.slab.insert(local);
             stream.subscribe(worker, inbox.clone());
@@ -111,5 +129,101 @@ impl LocalStreams {
 
     pub fn get_mut(&mut self, index: usize) -> Option<&mut LocalStream> {
         self.slab.get_mut(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use bytes::Bytes;
+    use mio::{Poll, Token, Waker};
+    use sluice_signaling::priority::Priority;
+
+    use super::*;
+    use crate::{
+        config::OnConflict,
+        media::{Codec, ExtendedSeq, SessionId, TrackFormat, testing::epoch},
+        track::{
+            Batch, EndReason, LayerIndex, Protocol, Publication, PublisherControl, PublisherInfo, Streams, TrackPacket,
+        },
+        worker::inbox::Outbox,
+    };
+
+    const WORKER: WorkerIndex = WorkerIndex(0);
+    const LOW: LayerIndex = LayerIndex(0);
+    const HIGH: LayerIndex = LayerIndex(1);
+
+    struct Nobody;
+
+    impl PublisherControl for Nobody {
+        fn request_keyframe(&self, _: TrackIndex, _: LayerIndex) {}
+
+        fn end(&self, _: EndReason) {}
+    }
+
+    fn format(codec: Codec) -> TrackFormat {
+        TrackFormat { codec, fmtp: String::new(), channels: 1 }
+    }
+
+    /// A publisher with two layers.
+    fn publish(streams: &Streams) -> Publication {
+        let info = PublisherInfo {
+            session: SessionId::random(),
+            protocol: Protocol::Whip,
+            priority: Priority::default(),
+            remote: ([127, 0, 0, 1], 9).into(),
+            user_agent: String::new(),
+            subject: None,
+        };
+        let (name, since) = ("cam".parse().unwrap(), SystemTime::UNIX_EPOCH);
+        let mut publication = streams.publish(&name, info, Arc::new(Nobody), OnConflict::Takeover, since).unwrap();
+        publication.add_layered_track(format(Codec::Vp8), &["low".into(), "high".into()]).unwrap();
+        publication
+    }
+
+    fn push(publication: &mut Publication, layer: LayerIndex, seq: u64) {
+        let packet = TrackPacket {
+            seq: ExtendedSeq(seq),
+            time_ticks: seq * 3_000,
+            arrival: epoch(),
+            marker: true,
+            keyframe_start: true,
+            capture: None,
+            payload: Bytes::from_static(&[0; 10]),
+        };
+        let batch = Batch { track: TrackIndex(0), layer, packets: vec![Arc::new(packet)] };
+        publication.push(epoch(), vec![batch]).unwrap();
+    }
+
+    fn listen(local: &mut LocalStream, outbox: &Outbox) {
+        outbox.deliveries.try_iter().for_each(|(_, delivery)| local.take(delivery));
+    }
+
+    #[test]
+    fn a_layer_that_was_let_go_of_while_a_snapshot_of_it_was_under_way_is_asked_for_again() {
+        let streams = Streams::default();
+        let mut publication = publish(&streams);
+        push(&mut publication, LOW, 1);
+        push(&mut publication, HIGH, 1);
+        let poll = Poll::new().unwrap();
+        let (inbox, outbox) = Inbox::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let mut all = LocalStreams::default();
+        let at = all.add_viewer(publication.stream(), 0, WORKER, &inbox);
+        let local = all.get_mut(at).unwrap();
+        listen(local, &outbox);
+        let both = LayerSet::of(LOW).union(LayerSet::of(HIGH));
+        local.need_layers(WORKER, both);
+        listen(local, &outbox);
+        assert_eq!(local.replica.track(MediaKind::Video).unwrap().kept(), both);
+        // A snapshot, with both, waits in the inbox while the last viewer of one goes.
+        publication.add_track(format(Codec::Opus)).unwrap();
+        local.need_only(WORKER, LayerSet::of(LOW));
+        listen(local, &outbox);
+        local.need_layers(WORKER, both);
+        push(&mut publication, HIGH, 2);
+        listen(local, &outbox);
+        let high = local.replica.track(MediaKind::Video).unwrap().layer(HIGH).unwrap();
+        assert_eq!(high.ring().newest().map(|packet| packet.seq.0), Some(2));
     }
 }
