@@ -42,10 +42,17 @@ impl Setting {
     /// # Errors
     /// Why the value is not what is expected; fit for the user, and without the value of a secret.
     pub fn set(&self, config: &mut Config, value: Value) -> Result<(), String> {
-        (self.set)(config, value).map_err(|error| match self.kind {
-            Kind::Secret => String::new(),
-            _ => error.message().to_owned(),
-        })
+        let is_repeated = self.is_repeated_by_errors(&value);
+        (self.set)(config, value).map_err(|error| if is_repeated { String::new() } else { error.message().to_owned() })
+    }
+
+    /// Serde's words on a value of another kind than expected have the value in them; our own on a text have not.
+    fn is_repeated_by_errors(&self, value: &Value) -> bool {
+        match self.kind {
+            Kind::Secret => true,
+            Kind::Secrets => !value.as_array().is_some_and(|items| items.iter().all(Value::is_str)),
+            _ => false,
+        }
     }
 
     /// The value that a variable's or a flag's text stands for. Text that cannot be one stays text, for `set` to refuse.

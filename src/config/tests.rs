@@ -180,6 +180,43 @@ fn targets_are_bounded_and_what_their_urls_hold_is_not_repeated() {
 }
 
 #[test]
+fn secrets_that_are_no_list_of_texts_are_not_repeated() {
+    let known = "\"cam1 rtmp://h/live/k\"";
+    for key in ["push", "pull"] {
+        for value in [
+            "'cam1 rtmp://h/live/hunter2'",
+            "\"\"\"cam1 rtmp://h/live/hunter2\"\"\"",
+            "778899",
+            "7788.99",
+            "['cam1 rtmp://h/live/hunter2', 778899]",
+            "[KNOWN, 778899]",
+            "[KNOWN, ['cam1 rtmp://h/live/hunter2']]",
+            "[KNOWN, { cam1 = 'rtmp://h/live/hunter2' }]",
+            "{ cam1 = 'rtmp://h/live/hunter2' }",
+            "[['hunter2', 778899]]",
+            "[1979-05-27T07:32:00Z]",
+        ] {
+            let text = format!("[relay]\n{key} = {}\n", value.replace("KNOWN", known));
+            let start =
+                format!("sluice.toml:2: relay.{key}: expected a list of streams and URLs, such as [\"cam1 rtmp");
+            refused(&text, &start, &[]);
+            let said = problems(&file(&text)).join("\n");
+            for secret in ["hunter2", "778899", "7788.99", "1979"] {
+                assert!(!said.contains(secret), "{said}");
+            }
+        }
+        let table = format!("[relay.{key}]\ncam1 = 'rtmp://h/live/hunter2'\n");
+        assert!(!problems(&file(&table)).join("\n").contains("hunter2"));
+    }
+    // What is wrong with a text is told without repeating it.
+    refused(
+        "[relay]\npull = ['cam1 srt://h/live/k']\n",
+        "sluice.toml:2: relay.pull: expected a list",
+        &["begins with"],
+    );
+}
+
+#[test]
 fn open_auth_beyond_loopback_is_refused_with_both_ways_out() {
     let ways_out = ["auth.mode = \"jwt\"", "auth.allow_open = true"];
     refused("[http]\nlisten = '0.0.0.0:8080'\n", "sluice.toml:2: http.listen: 0.0.0.0:8080 can be reached", &ways_out);
