@@ -5,7 +5,7 @@
 //! # The driver's contract
 //! Hand over every delivery ([`PacketFeed::take`]); then send what [`PacketFeed::poll`] gives, and call it again at
 //! [`PacketFeed::poll_timeout`]. After each: ask the stream for [`PacketFeed::layers_wanted`] and [`PacketFeed::wants_keyframe`]. When
-//! [`PacketFeed::misfit`] names something, the session is no longer of use: another is to be offered.
+//! [`PacketFeed::misfits`] names something that the target has not refused, the session is no longer of use: another is to be offered.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use sluice_signaling::sdp::NegotiatedMedia;
 use super::whep::pace::Pace;
 use crate::{
     codec::vp8::PictureNumbers,
-    media::{ExtendedSeq, MediaKind},
+    media::{ExtendedSeq, MediaKind, TrackFormat},
     track::{
         Delivery, LayerIndex, LayerSet, News, Outgoing, Phase, Replica, Subscription, SwitchWait, TrackIndex,
         TrackPacket,
@@ -114,11 +114,11 @@ impl PacketFeed {
     }
 
     /// What is live and cannot be sent in this session.
-    pub fn misfit(&self) -> Option<MediaKind> {
-        [MediaKind::Video, MediaKind::Audio].into_iter().find(|kind| {
-            let lane = self.lanes.iter().find(|lane| lane.agreed.kind == *kind);
-            let track = self.replica.track(*kind);
-            track.is_some_and(|track| lane.is_none_or(|lane| lane.agreed.best_for(track.format()).is_none()))
+    pub fn misfits(&self) -> impl Iterator<Item = &TrackFormat> {
+        [MediaKind::Video, MediaKind::Audio].into_iter().filter_map(|kind| {
+            let format = self.replica.track(kind)?.format();
+            let lane = self.lanes.iter().find(|lane| lane.agreed.kind == kind);
+            lane.is_none_or(|lane| lane.agreed.best_for(format).is_none()).then_some(format)
         })
     }
 

@@ -5,7 +5,7 @@ use sluice_signaling::sdp::offered;
 use super::*;
 use crate::{
     codec::PictureSize,
-    media::{Codec, TrackFormat, testing::epoch},
+    media::{Codec, testing::epoch},
     track::{Batch, ClockReference, LayerSnapshot, LayerState, Snapshot, TrackSnapshot},
 };
 
@@ -85,6 +85,10 @@ impl Scene {
         self.push(vec![self.packet(self.seq - 2, keyframe, false), self.packet(self.seq - 1, false, true)]);
     }
 
+    fn misfits(&self) -> Vec<Codec> {
+        self.feed.misfits().map(|format| format.codec).collect()
+    }
+
     /// Numbers follow each other, and times do not go back.
     fn goes_on(&self) -> bool {
         let follows = |pair: &[RtpOut]| {
@@ -110,7 +114,7 @@ fn pictures_begin_at_a_keyframe_and_go_on_over_a_change_of_publisher() {
     assert_eq!(scene.sent.len(), 8);
     scene.picture(true);
     scene.picture(false);
-    assert_eq!((scene.sent.len(), scene.sent[0].seq, scene.feed.misfit()), (12, 32_000, None));
+    assert_eq!((scene.sent.len(), scene.sent[0].seq, scene.feed.misfits().count()), (12, 32_000, 0));
     assert!(scene.goes_on(), "{:?}", scene.sent);
 }
 
@@ -119,9 +123,11 @@ fn what_the_session_is_not_for_is_named() {
     let mut scene = Scene::new(&[Codec::H264]);
     scene.publish(5_000, 77_000_000, &[Codec::Vp8]);
     scene.picture(true);
-    assert_eq!((scene.sent.len(), scene.feed.misfit()), (0, Some(MediaKind::Video)));
+    assert_eq!((scene.sent.len(), scene.misfits()), (0, vec![Codec::Vp8]));
     scene.publish(5_000, 77_000_000, &[Codec::H264, Codec::Opus]);
-    assert_eq!(scene.feed.misfit(), Some(MediaKind::Audio));
+    assert_eq!(scene.misfits(), [Codec::Opus]);
+    scene.publish(5_000, 77_000_000, &[Codec::Vp8, Codec::Opus]);
+    assert_eq!(scene.misfits(), [Codec::Vp8, Codec::Opus], "each by itself");
 }
 
 #[test]

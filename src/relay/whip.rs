@@ -57,7 +57,7 @@ pub(super) async fn connection(push: &Push, endpoint: &EndpointUrl, progress: &m
         Err(ended) => return ended,
     };
     progress.is_live(&push.shown);
-    push.shown.leaves_out(session.refusal.as_deref());
+    push.shown.leaves_out(session.refused.told().as_deref());
     let ended = session.exchange(push, progress).await;
     session.close(push).await;
     ended
@@ -93,8 +93,7 @@ struct Session {
     peer: Peer,
     told: super::endpoint::Session,
     tracks: Vec<Track>,
-    /// What was offered and is not taken, in words.
-    refusal: Option<String>,
+    refused: Refused,
     /// Names this sender, in reports on both tracks.
     cname: String,
 }
@@ -109,13 +108,34 @@ struct Track {
     packets: u32,
 }
 
+/// What was offered and is not taken.
+#[derive(Default)]
+struct Refused(Vec<TrackFormat>);
+
+impl Refused {
+    fn reason(&self) -> Option<String> {
+        let named: Vec<_> = self.0.iter().map(|format| format.codec.sdp_name()).collect();
+        (!named.is_empty()).then(|| format!("the target does not take {}", named.join(" and ")))
+    }
+
+    /// As it is told of a session that goes on without.
+    fn told(&self) -> Option<String> {
+        self.reason().map(|reason| format!("{reason}: the rest is sent"))
+    }
+
+    /// Something is live that this session is not for, and that the target may take.
+    fn leaves_more_to_offer(&self, feed: &PacketFeed) -> bool {
+        feed.misfits().any(|format| !self.0.contains(format))
+    }
+}
+
 /// Offers what the stream has, and waits until media can flow.
 async fn begin(push: &Push, endpoint: &EndpointUrl, progress: &mut Progress) -> Result<Session, Ended> {
     let formats = step(push, formats(push, progress)).await?.ok_or(Ended::Unwanted)?;
     let offered = step(push, offer(push, endpoint, &formats)).await?;
     let Offered { peer, sendings, accepted } = offered.map_err(Ended::Failed)?;
     let cname = format!("{:016x}", rand::random::<u64>());
-    let mut session = Session { peer, told: accepted.session, tracks: Vec::new(), refusal: None, cname };
+    let mut session = Session { peer, told: accepted.session, tracks: Vec::new(), refused: Refused::default(), cname };
     let ended = match step(push, session.connect(accepted.answer, sendings)).await {
         Ok(Ok(())) => return Ok(session),
         Ok(Err(reason)) => Ended::Failed(reason),
@@ -128,8 +148,15 @@ async fn begin(push: &Push, endpoint: &EndpointUrl, progress: &mut Progress) -> 
 /// An offer that was accepted.
 struct Offered {
     peer: Peer,
-    sendings: Vec<(Sending, NegotiatedMedia)>,
+    sendings: Vec<Offering>,
     accepted: Accepted,
+}
+
+/// A track that was offered.
+struct Offering {
+    format: TrackFormat,
+    media: NegotiatedMedia,
+    sending: Sending,
 }
 
 async fn offer(push: &Push, endpoint: &EndpointUrl, formats: &[TrackFormat]) -> Result<Offered, String> {
@@ -138,9 +165,10 @@ async fn offer(push: &Push, endpoint: &EndpointUrl, formats: &[TrackFormat]) -> 
     media.iter_mut().for_each(|section| section.codecs.truncate(1));
     let mut peer = Peer::new(&media, endpoint.is_loopback()).await?;
     let mut sendings = Vec::new();
-    for section in media {
-        let Some(codec) = section.codecs.first() else { continue };
-        sendings.push((peer.send(section.kind, codec).await?, section));
+    for (media, format) in media.into_iter().zip(formats) {
+        let Some(codec) = media.codecs.first() else { continue };
+        let sending = peer.send(media.kind, codec).await?;
+        sendings.push(Offering { format: format.clone(), media, sending });
     }
     let offer = peer.offer().await?;
     let accepted = push.endpoints.open(endpoint, offer).await?;
@@ -148,26 +176,20 @@ async fn offer(push: &Push, endpoint: &EndpointUrl, formats: &[TrackFormat]) -> 
 }
 
 impl Session {
-    async fn connect(&mut self, answer: String, sendings: Vec<(Sending, NegotiatedMedia)>) -> Result<(), String> {
+    async fn connect(&mut self, answer: String, sendings: Vec<Offering>) -> Result<(), String> {
         self.peer.connect(answer).await?;
-        let mut refused = Vec::new();
-        for (sending, media) in sendings {
-            let named = media.codecs.first().map_or("", |codec| codec.codec.sdp_name());
+        for Offering { format, media, sending } in sendings {
             match sending.payload_type().await {
                 Some(payload_type) => {
                     let mid = sending.mid().await;
                     self.tracks.push(Track { media, sending, payload_type, mid, packets: 0 });
                 }
-                None => refused.push(named),
+                None => self.refused.0.push(format),
             }
         }
-        let refused = (!refused.is_empty()).then(|| format!("the target does not take {}", refused.join(" and ")));
-        match refused {
+        match self.refused.reason() {
             Some(reason) if self.tracks.is_empty() => Err(reason),
-            refused => {
-                self.refusal = refused.map(|refused| format!("{refused}: the rest is sent"));
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
@@ -200,8 +222,7 @@ impl Session {
                 report.reset_immediately();
             }
             // Tracks that the target refuses stay out; others need another session.
-            if feed.misfit().is_some_and(|kind| agreed.iter().any(|media| media.kind == kind) || self.refusal.is_none())
-            {
+            if self.refused.leaves_more_to_offer(&feed) {
                 return Ended::Outdated;
             }
             let now = Instant::now();
@@ -341,3 +362,7 @@ impl Drop for Subscription {
         self.stream.unsubscribe(self.worker);
     }
 }
+
+#[cfg(test)]
+#[path = "whip_tests.rs"]
+mod tests;
