@@ -1,6 +1,6 @@
 //! WHIP and WHEP: HTTP on this side, [`sluice_signaling`] on the other. Reads a bounded body in bounded time, hands the
 //! request over as plain values, writes out the plain response. Decides nothing itself but 408 and
-//! 429.
+//! 429, and says by which nodes a stream comes.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -28,7 +28,7 @@ use sluice_signaling::{
 use tracing::{Span, field::display};
 
 use super::{AppState, cors, events, now, presented, problem, problem::Refusal, rate_limit};
-use crate::{media::StreamName, track::Protocol};
+use crate::{media::StreamName, relay::PATH_HEADER, track::Protocol};
 
 /// How long a body may take: an offer is a few packets, even over a slow phone.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -126,7 +126,12 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
         ..plain::Request::new(plain::Method::from_name(head.method.as_str()), stream, session, from)
     };
     fetch_on_demand(door, state, &request).await;
-    let response = door.answer(&request, &state.authenticator, &*state.plane, &state.signalling, now());
+    let mut response = door.answer(&request, &state.authenticator, &*state.plane, &state.signalling, now());
+    if response.status == 201
+        && let Some(stream) = wanted(door, &request)
+    {
+        response.headers.push((PATH_HEADER, state.pulls.path(&stream)));
+    }
     if let Some(session) = response.session {
         span.record("session", display(session));
     }
@@ -147,11 +152,15 @@ async fn handle(door: &Door, state: &AppState, ConnectInfo(from): From, place: &
     }
 }
 
+/// The stream that a viewer's offer is for; `None` where the request is something else.
+fn wanted(door: &Door, request: &plain::Request<'_>) -> Option<StreamName> {
+    let is_offer = request.method == plain::Method::Post && request.session.is_none();
+    (door.direction == Direction::Egress && is_offer).then(|| request.stream.parse().ok()).flatten()
+}
+
 /// A viewer who may watch waits for a stream whose source is connected on demand. Whatever else the request is, the answer says it.
 async fn fetch_on_demand(door: &Door, state: &AppState, request: &plain::Request<'_>) {
-    let is_viewer =
-        door.direction == Direction::Egress && request.method == plain::Method::Post && request.session.is_none();
-    let (true, Ok(stream)) = (is_viewer, request.stream.parse::<StreamName>()) else { return };
+    let Some(stream) = wanted(door, request) else { return };
     if !state.pulls.is_on_demand(&stream) || state.plane.unavailable().is_some() {
         return;
     }

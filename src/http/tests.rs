@@ -4,7 +4,10 @@ mod house;
 
 use axum::body::Body;
 use serde_json::Value;
-use sluice_signaling::token::{Claims, OneOrMany, Right};
+use sluice_signaling::{
+    codec::{Codec, TrackFormat},
+    token::{Claims, OneOrMany, Right},
+};
 
 pub(super) use self::house::{Fake, House, Publisher, SECRET, house, open_house, signed};
 use self::house::{token, viewer};
@@ -45,6 +48,23 @@ async fn ready_until_full_or_draining_and_then_no_new_sessions() {
     }
     *house.fake.unavailable.lock() = None;
     assert_eq!(house.get("/readyz").await.status, 200, "there is room again");
+}
+
+#[tokio::test]
+async fn who_fetches_a_stream_is_told_the_nodes_that_it_comes_through() {
+    let live = Some(TrackFormat { codec: Codec::Vp8, fmtp: String::new(), channels: 1 });
+    let house = house(Authenticator::open(), Fake { live, ..Fake::default() });
+    let post = async |path: &str, offer: &'static str| {
+        let answer = house.send("POST", path, &[("content-type", "application/sdp")], offer).await;
+        (answer.status.as_u16(), answer.header("sluice-path").to_owned())
+    };
+    let watches = include_str!("../../signaling/tests/fixtures/chromium-watch.sdp");
+    let (status, path) = post("/whep/cam1", watches).await;
+    assert_eq!(status, 201);
+    assert!(path.len() == 16 && path.bytes().all(|digit| digit.is_ascii_hexdigit()), "{path:?}: this node's id");
+    assert_eq!(post("/whep/cam1", "v=0\r\n").await, (422, String::new()), "a refusal says nothing");
+    let publishes = include_str!("../../signaling/tests/fixtures/chromium-publish.sdp");
+    assert_eq!(post("/whip/cam1", publishes).await, (201, String::new()), "a publisher need not know");
 }
 
 #[tokio::test]

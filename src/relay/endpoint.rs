@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, header, redirect};
 
+use super::path::{PATH_HEADER, Path};
 use crate::config::{EndpointUrl, without_secrets};
 
 /// From a request to the last byte of its answer.
@@ -35,6 +36,8 @@ pub(super) struct Accepted {
     pub remote: Option<SocketAddr>,
     /// What the server calls itself; empty when it does not.
     pub server_name: String,
+    /// Which nodes it has the stream through; empty where it does not say.
+    pub path: Path,
 }
 
 /// Why there is no session.
@@ -109,9 +112,10 @@ impl Endpoints {
                     let remote = response.remote_addr();
                     let server = header_text(&response, header::SERVER).unwrap_or_default();
                     let server_name = server.chars().take(SERVER_NAME_MAX_LETTERS).collect();
+                    let path = header_text(&response, PATH_HEADER).map(Path::of_header).unwrap_or_default();
                     let answer = body(response).await?;
                     let session = Session { url: location, endpoint: endpoint.clone() };
-                    return Ok(Accepted { answer, session, remote, server_name });
+                    return Ok(Accepted { answer, session, remote, server_name, path });
                 }
                 StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
                     let to = location(&response, &url).filter(|to| matches!(to.scheme(), "http" | "https"));
@@ -148,7 +152,7 @@ fn authorised(request: RequestBuilder, endpoint: &EndpointUrl, to: &Url) -> Requ
     }
 }
 
-fn header_text(response: &Response, name: header::HeaderName) -> Option<&str> {
+fn header_text(response: &Response, name: impl header::AsHeaderName) -> Option<&str> {
     response.headers().get(name)?.to_str().ok()
 }
 
@@ -273,7 +277,7 @@ mod tests {
     async fn an_offer_is_answered_after_redirects_and_the_session_deleted_where_it_is() {
         let answers = vec![
             "307 Temporary Redirect\nLocation: http://localhost:{port}/edge/cam1",
-            "201 Created\nContent-Type: application/sdp\nLocation: sessions/7\n\nv=0 answer",
+            "201 Created\nLocation: sessions/7\nSluice-Path: 000000000000000a 000000000000000b\n\nv=0 answer",
             "200 OK",
         ];
         let (port, requests) = server(answers).await;
@@ -281,6 +285,7 @@ mod tests {
         let endpoints = Endpoints::new(true).unwrap();
         let accepted = endpoints.open(&endpoint, "v=0 offer".into()).await.unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(accepted.answer, "v=0 answer");
+        assert_eq!(accepted.path.to_string(), "000000000000000a 000000000000000b");
         endpoints.close(&accepted.session).await;
         let requests = requests.await.unwrap();
         let lines: Vec<_> = requests.iter().map(|request| request.lines().next().unwrap_or("")).collect();

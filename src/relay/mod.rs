@@ -10,6 +10,7 @@ mod contained;
 mod dial;
 mod endpoint;
 mod feedback;
+mod path;
 mod peer;
 mod pull;
 mod push;
@@ -42,6 +43,7 @@ use crate::{
 
 pub use dial::Connector;
 pub use endpoint::Endpoints;
+pub use path::PATH_HEADER;
 pub use pull::{PullReport, PullState, Pulls};
 pub use report::{RelayReport, RelayState};
 

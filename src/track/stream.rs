@@ -245,6 +245,11 @@ impl Stream {
         self.inner.lock().live.is_some()
     }
 
+    /// How the publisher on air sends, if there is one.
+    pub fn on_air(&self) -> Option<Protocol> {
+        Some(self.inner.lock().live.as_ref()?.info.protocol)
+    }
+
     /// Somebody of this priority publishes, on air or standing by.
     pub fn has_publisher(&self, priority: Priority) -> bool {
         self.inner.lock().has(priority)

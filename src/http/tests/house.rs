@@ -18,9 +18,9 @@ use sluice_signaling::{
     ice::IceCredentials,
     media_plane::{
         AnswerRequest, CounterOfferRequest, CounterOffered, Direction, IceRestart, LayerChoice, LayerInfo, OpenRequest,
-        PresentIce, SessionOwner, TransportParams, WatchedSession,
+        PresentIce, SenderIds, SessionOwner, TransportParams, WatchedSession,
     },
-    sdp::IceCandidate,
+    sdp::{Fingerprint, IceCandidate},
     token::{Claims, OneOrMany, Right, Rights},
 };
 use tower::ServiceExt;
@@ -38,9 +38,11 @@ use crate::{
 
 pub(in crate::http) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-/// Refuses sessions; has one viewer; remembers whom it was told to end.
+/// Refuses sessions, or takes those that are for a live stream; has one viewer; remembers whom it was told to end.
 #[derive(Default)]
 pub(in crate::http) struct Fake {
+    /// Is live, and can be watched.
+    pub(super) live: Option<TrackFormat>,
     pub(super) viewer: Option<(StreamName, ViewerState)>,
     pub(super) unavailable: Mutex<Option<Problem>>,
     pub(super) ended: Mutex<Vec<(SessionId, EndReason)>>,
@@ -48,7 +50,7 @@ pub(in crate::http) struct Fake {
 
 impl MediaPlane for Fake {
     fn live_formats(&self, _: &StreamName) -> Option<Vec<TrackFormat>> {
-        None
+        self.live.clone().map(|live| vec![live])
     }
     fn viewer_codecs(&self, _stream: &StreamName) -> Option<Vec<Codec>> {
         None
@@ -57,8 +59,16 @@ impl MediaPlane for Fake {
     fn unavailable(&self) -> Option<Problem> {
         self.unavailable.lock().clone()
     }
-    fn open(&self, _: OpenRequest) -> Result<TransportParams, Problem> {
-        Err(Problem::new(503, "full", "Full", "no place left"))
+    fn open(&self, request: OpenRequest) -> Result<TransportParams, Problem> {
+        let full = Problem::new(503, "full", "Full", "no place left");
+        self.live.as_ref().ok_or(full).map(|_| TransportParams {
+            session: SessionId::random(),
+            ice: IceCredentials::random(),
+            fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![7; 32] },
+            setup: request.remote_setup.answer(),
+            candidates: Vec::new(),
+            senders: vec![SenderIds { ssrc: 1, rtx_ssrc: Some(2) }, SenderIds { ssrc: 3, rtx_ssrc: None }],
+        })
     }
     fn offer(&self, _: CounterOfferRequest) -> Result<TransportParams, Problem> {
         Err(Problem::new(503, "full", "Full", "no place left"))

@@ -12,6 +12,7 @@ mod whep;
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     fmt,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -20,19 +21,22 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, info_span};
 
-use super::{Connector, Endpoints};
+use super::{
+    Connector, Endpoints,
+    path::{NodeId, Path},
+};
 use crate::{
     config::PullSource,
     media::StreamName,
     metrics::Metrics,
-    track::{Stream, Streams},
+    track::{Protocol, Stream, Streams},
 };
-use source::SourceTask;
+use source::{LOOK_INTERVAL, SourceTask};
 
 /// How long a request is held that wants a stream whose source is not connected yet.
 const HELD_MAX: Duration = Duration::from_secs(5);
@@ -103,6 +107,16 @@ struct Source {
     /// When somebody wanted it last.
     wanted: Mutex<Option<Instant>>,
     wish: Notify,
+    published: Mutex<Published>,
+    /// Which nodes its session's stream comes through, as the answer by WHEP said.
+    path: Mutex<Path>,
+}
+
+/// Whether a stream has a publisher here, as it was looked last, and when it had one last.
+#[derive(Debug, Default)]
+struct Published {
+    is_live: bool,
+    last: Option<Instant>,
 }
 
 impl Source {
@@ -119,6 +133,17 @@ impl Source {
             *wanted = Some(Instant::now());
         }
         !self.settings.on_demand || wanted.is_some_and(|last| last.elapsed() < UNWANTED_AFTER)
+    }
+
+    /// For how long the stream has had no publisher here, the source's sessions included; `None`: it had none.
+    fn published_ago(&self) -> Option<Duration> {
+        let mut published = self.published.lock();
+        let was_live = std::mem::replace(&mut published.is_live, self.stream.is_live());
+        // One that has gone went after the last look.
+        if was_live || published.is_live {
+            published.last = Some(Instant::now());
+        }
+        published.last.map(|last| last.elapsed())
     }
 
     fn show(&self, state: PullState, change: impl FnOnce(&mut PullReport)) {
@@ -139,6 +164,8 @@ pub struct Pulls {
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
     reencodes: bool,
+    /// This server's.
+    node: NodeId,
     stop: CancellationToken,
 }
 
@@ -176,12 +203,14 @@ impl Pulls {
                 phase: watch::Sender::new(Phase::Coming),
                 wanted: Mutex::default(),
                 wish: Notify::new(),
+                published: Mutex::default(),
+                path: Mutex::default(),
                 settings,
             };
             (source.settings.stream.clone(), Arc::new(source))
         };
         let sources = sources.into_iter().map(source).collect();
-        Arc::new(Self { sources, connector, endpoints, streams, metrics, reencodes, stop })
+        Arc::new(Self { sources, connector, endpoints, streams, metrics, reencodes, node: NodeId::random(), stop })
     }
 
     /// Fetches what is to be fetched, until the server stops. `changes` marks that streams have changed.
@@ -193,7 +222,30 @@ impl Pulls {
             tasks.spawn(task.run().instrument(span));
         }
         tasks.close();
-        tasks.wait().await;
+        tokio::select! {
+            () = tasks.wait() => {}
+            never = self.watch_publishers(changes) => match never {},
+        }
+    }
+
+    /// Keeps in mind when streams that are fetched by WHEP had publishers, also while their sources' tasks wait for something else.
+    async fn watch_publishers(&self, mut changes: watch::Receiver<()>) -> Infallible {
+        loop {
+            for source in self.sources.values().filter(|source| !source.settings.is_rtmp()) {
+                source.published_ago();
+            }
+            tokio::select! {
+                Ok(()) = changes.changed() => {}
+                () = sleep(LOOK_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Which nodes the stream comes through, this one last, for those who fetch it from here ([`PATH_HEADER`](super::PATH_HEADER)).
+    pub fn path(&self, stream: &StreamName) -> String {
+        let source = self.sources.get(stream).filter(|source| source.stream.on_air() == Some(Protocol::WhepPull));
+        let path = source.map_or_else(Path::default, |source| source.path.lock().clone());
+        path.through(self.node).to_string()
     }
 
     /// The stream's source, if it has one.

@@ -1,8 +1,34 @@
 //! Sources that cannot be reached, and who is told.
 
+use sluice_signaling::priority::Priority;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::{
+    config::OnConflict,
+    media::SessionId,
+    track::{EndReason, LayerIndex, Publication, PublisherControl, PublisherInfo, TrackIndex},
+};
+
+struct Nobody;
+
+impl PublisherControl for Nobody {
+    fn request_keyframe(&self, _: TrackIndex, _: LayerIndex) {}
+    fn end(&self, _: EndReason) {}
+}
+
+fn publish(pulls: &Pulls, stream: &str, protocol: Protocol, priority: Priority) -> Publication {
+    let info = PublisherInfo {
+        session: SessionId::random(),
+        protocol,
+        priority,
+        remote: "192.0.2.7:4000".parse().unwrap(),
+        user_agent: String::new(),
+        subject: None,
+    };
+    let since = SystemTime::UNIX_EPOCH;
+    pulls.streams.publish(&name(stream), info, Arc::new(Nobody), OnConflict::Takeover, since).unwrap()
+}
 
 fn pulls(sources: &[String]) -> (Arc<Pulls>, CancellationToken) {
     let stop = CancellationToken::new();
@@ -60,4 +86,41 @@ async fn streams_that_are_fetched_are_known_and_others_are_nobody_s_business() {
     assert!(pulls.report(&name("cam3")).is_none() && pulls.why_not_live(&name("cam3")).is_none());
     // Those that are fetched all the time are not waited for.
     assert!(pulls.want(&name("cam1")).is_none() && pulls.want(&name("cam3")).is_none());
+}
+
+#[test]
+fn a_stream_s_path_is_its_source_s_as_long_as_it_comes_from_there() {
+    let (pulls, _stop) = pulls(&["cam1 https://h.example.net/whep/1".into()]);
+    let told = "000000000000000a 000000000000000b";
+    *pulls.sources[&name("cam1")].path.lock() = Path::of_header(told);
+    let here = pulls.node.to_string();
+    let path = |stream: &str| pulls.path(&name(stream));
+    assert_eq!((path("cam1"), path("cam2")), (here.clone(), here.clone()));
+    let fetched = publish(&pulls, "cam1", Protocol::WhepPull, Priority::Primary);
+    assert_eq!(path("cam1"), format!("{told} {here}"));
+    let published = publish(&pulls, "cam1", Protocol::Whip, Priority::Primary);
+    drop(fetched);
+    assert_eq!(path("cam1"), here, "its publisher is here");
+    drop(published);
+    // A source that stands by beside a backup sends nobody anything.
+    let _backup = publish(&pulls, "cam1", Protocol::Rtmp, Priority::Backup);
+    let _fetched = publish(&pulls, "cam1", Protocol::WhepPull, Priority::Primary);
+    assert_eq!(path("cam1"), here);
+}
+
+#[tokio::test]
+async fn when_a_stream_had_a_publisher_last_is_kept_in_mind() {
+    let (pulls, _stop) = pulls(&["cam1 https://h.example.net/whep/1".into()]);
+    let source = &pulls.sources[&name("cam1")];
+    assert_eq!(source.published_ago(), None);
+    let publication = publish(&pulls, "cam1", Protocol::Rtmp, Priority::Backup);
+    let brief = Duration::from_secs(1);
+    assert!(source.published_ago().is_some_and(|ago| ago < brief));
+    drop(publication);
+    source.published.lock().last = Instant::now().checked_sub(Duration::from_secs(5));
+    let ago = source.published_ago().unwrap();
+    assert!(ago < brief, "it was there when it was looked last, 5 s ago, and left since: {ago:?}");
+    source.published.lock().last = Instant::now().checked_sub(Duration::from_secs(5));
+    let ago = source.published_ago().unwrap();
+    assert!(ago >= Duration::from_secs(5), "it is gone: {ago:?}");
 }

@@ -29,13 +29,19 @@ use crate::{
     },
     media::{Codec, MediaKind, SessionId},
     metrics::{Metrics, ProtocolLabel},
-    relay::peer::Peer,
+    relay::{
+        path::{NodeId, Path},
+        peer::Peer,
+    },
     track::{EndReason, LayerIndex, Protocol, PublisherControl, PublisherInfo, TrackIndex},
 };
 
 const PROTOCOL: Protocol = Protocol::WhepPull;
 /// Between two packets, and before the first.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// After its publisher has left, a stream that other nodes have from here goes on being theirs for [`SILENCE_MAX`] at the most, and a little for
+/// what is on its way. What comes from here until then may be the echo of what was published here.
+const ECHO_MAX: Duration = SILENCE_MAX.saturating_add(Duration::from_secs(2));
 /// Packets that are handed on together, at the most: what the connection's queue holds of a track.
 const BATCH_PACKETS_MAX: usize = 256;
 /// Requests for keyframes that wait: the stream's gate lets one through every few hundred milliseconds.
@@ -99,8 +105,13 @@ pub(super) async fn fetch(endpoint: &EndpointUrl, standing: &mut Standing<'_>) -
             return if stop.is_cancelled() { Ended::Unwanted } else { failed(reason) };
         }
     };
-    let ended = match agreed(&accepted.answer) {
+    let agreed = match is_echo(&accepted.path, standing.pulls().node, standing.source().published_ago()) {
+        true => Err("what it has of the stream came from here".to_owned()),
+        false => agreed(&accepted.answer),
+    };
+    let ended = match agreed {
         Ok(agreed) => {
+            *standing.source().path.lock() = accepted.path;
             let connected = tokio::select! {
                 connected = peer.connect(accepted.answer) => connected.map_err(failed),
                 () = stop.cancelled() => Err(Ended::Unwanted),
@@ -130,6 +141,11 @@ pub(super) async fn fetch(endpoint: &EndpointUrl, standing: &mut Standing<'_>) -
     // Whoever is told goodbye by HTTP need not wait for silence; both at once, for the server may be about to stop.
     tokio::join!(standing.pulls().endpoints.close(&accepted.session), peer.close());
     ended
+}
+
+/// Whether a source that has the stream by this path may have nothing but what this node has sent it.
+fn is_echo(path: &Path, here: NodeId, published_ago: Option<Duration>) -> bool {
+    path.has(here) && published_ago.is_some_and(|ago| ago < ECHO_MAX)
 }
 
 /// What an answer comes to.

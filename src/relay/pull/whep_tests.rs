@@ -39,6 +39,27 @@ fn of_an_answer_what_is_sent_is_taken() {
     assert!(agreed("v=1").unwrap_err().contains("cannot be read"));
 }
 
+#[test]
+fn what_came_from_here_may_be_an_echo_until_silence_has_ended_all_echoes() {
+    let (here, there, third) = (NodeId::random(), NodeId::random(), NodeId::random());
+    let echo = Path::default().through(here).through(there);
+    let seconds = Duration::from_secs;
+    for (published_ago, expected) in [
+        (Some(seconds(0)), true),
+        (Some(SILENCE_MAX + seconds(1)), true),
+        (Some(SILENCE_MAX + seconds(2)), false),
+        // This node is another than the one that it was before it was started again: it has nothing to come back.
+        (None, false),
+    ] {
+        assert_eq!(is_echo(&echo, here, published_ago), expected, "{published_ago:?}");
+        assert_eq!(is_echo(&echo.clone().through(third), here, published_ago), expected, "by a third node");
+    }
+    let now = Some(seconds(0));
+    for other in [Path::default(), Path::default().through(there), Path::default().through(third).through(there)] {
+        assert!(!is_echo(&other, here, now), "{other}: its publisher is there");
+    }
+}
+
 #[tokio::test]
 async fn an_offer_has_all_that_can_be_taken_and_nothing_is_sent() {
     let media = offered();

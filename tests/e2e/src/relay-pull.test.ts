@@ -268,3 +268,38 @@ test(
     assert.equal(await near.metric("sluice_relays", 'direction="pull"'), 1);
   }),
 );
+
+test(
+  "Two servers that fetch from each other both have a publisher's stream, whichever it comes to, and neither has it once it has left",
+  stage.act(async () => {
+    const [onePort, otherPort] = [await freePort(), await freePort()];
+    const fetches = (port: number, fromPort: number): Promise<Server> =>
+      fetcher([`cam1 http://127.0.0.1:${fromPort}/whep/cam1`], { HTTP__LISTEN: `127.0.0.1:${port}` });
+    const servers = [await fetches(onePort, otherPort), await fetches(otherPort, onePort)] as const;
+    const [one, other] = servers;
+    const live = async (): Promise<string[]> => {
+      const streams = await Promise.all(servers.map((server) => server.stream("cam1")));
+      return streams.map((stream) => stream?.publisher?.protocol ?? "none");
+    };
+    const are = (...protocols: string[]): Promise<unknown> =>
+      until(`publishers are ${protocols}`, async () => String(await live()) === String(protocols), { withinMs: 25_000 });
+
+    const first = await stage.ffmpeg({ source: 1, gopSeconds: 1 }, flv(one.rtmp("cam1")));
+    await are("rtmp", "whep-pull");
+    const viewers = [await stage.viewer(), await stage.viewer()] as const;
+    for (const [at, viewer] of viewers.entries()) {
+      await viewer.start((servers[at] as Server).whep("cam1"));
+      await viewer.sees(1);
+    }
+    await first.kill();
+    await are("none", "none");
+    await measureFor(5000);
+    assert.deepEqual(await live(), ["none", "none"], "the last pictures have come back");
+
+    await stage.ffmpeg({ source: 2, gopSeconds: 1 }, flv(other.rtmp("cam1")));
+    await are("whep-pull", "rtmp");
+    for (const viewer of viewers) await viewer.sees(2, 20_000);
+    const log = [...one.log, ...other.log].join("\n");
+    assert.match(log, /what it has of the stream came from here/);
+  }),
+);
