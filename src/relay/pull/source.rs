@@ -57,7 +57,12 @@ impl SourceTask {
     pub(super) async fn run(mut self) {
         let mut retry = Retry::default();
         loop {
-            if self.idle().await.is_none() || self.waits_for_others().await.is_none() {
+            let Some(was_idle) = self.idle().await else { return };
+            if was_idle {
+                // Whoever wants it now has not waited for it yet.
+                retry.reset();
+            }
+            if self.waits_for_others().await.is_none() {
                 return;
             }
             // Meanwhile nobody may want it any more.
@@ -117,9 +122,11 @@ impl SourceTask {
         }
     }
 
-    /// Returns when the stream is wanted; `None`: the server stops.
-    async fn idle(&self) -> Option<()> {
+    /// Returns when the stream is wanted, and whether it was not before; `None`: the server stops.
+    async fn idle(&self) -> Option<bool> {
+        let mut was_idle = false;
         while !self.source.is_wanted() {
+            was_idle = true;
             self.source.show(PullState::Idle, |report| report.problem = None);
             self.source.phase.send_replace(Phase::Coming);
             tokio::select! {
@@ -128,7 +135,7 @@ impl SourceTask {
                 () = self.pulls.stop.cancelled() => return None,
             }
         }
-        Some(())
+        Some(was_idle)
     }
 
     /// Returns when nobody else publishes the stream; `None`: the server stops.

@@ -76,6 +76,34 @@ async fn whoever_wants_a_stream_is_told_at_once_that_its_source_has_failed() {
 }
 
 #[tokio::test]
+async fn a_new_demand_does_not_wait_for_the_failures_of_an_old_one() {
+    let (pulls, stop) = pulls(&[format!("cam1 rtmp://127.0.0.1:{}/live/key on-demand", closed_port().await)]);
+    let (_changed, changes) = watch::channel(());
+    let running = tokio::spawn(pulls.clone().run(changes));
+    let source = pulls.sources[&name("cam1")].clone();
+    let reaches = async |is_there: &dyn Fn(&PullReport) -> bool| {
+        let asked = Instant::now();
+        while !is_there(&source.report.lock()) {
+            assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", source.report.lock());
+            sleep(Duration::from_millis(10)).await;
+        }
+        asked.elapsed()
+    };
+    source.want();
+    reaches(&|report| report.attempts == 2 && report.state == PullState::Retrying).await;
+    // As if nobody had asked for ten seconds.
+    *source.wanted.lock() = None;
+    reaches(&|report| report.state == PullState::Idle).await;
+    source.want();
+    reaches(&|report| report.attempts == 3 && report.state == PullState::Retrying).await;
+    let waited = reaches(&|report| report.attempts == 4).await;
+    // A third failure would be followed by two seconds.
+    assert!(waited < Duration::from_millis(1_500), "{waited:?}");
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
 async fn streams_that_are_fetched_are_known_and_others_are_nobody_s_business() {
     let (pulls, _stop) =
         pulls(&["cam1 rtmp://h.example.net/live/key".into(), "cam2 https://h.example.net/whep/2".into()]);
