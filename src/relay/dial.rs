@@ -1,12 +1,13 @@
 //! Connections to other servers, by TCP or through TLS.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
+    net::{TcpStream, lookup_host},
+    time::{sleep, timeout},
 };
 use tokio_rustls::{
     TlsConnector,
@@ -17,6 +18,12 @@ use crate::config::RtmpUrl;
 
 /// Until a connection stands, TLS included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The next address of a name is tried beside those that have not answered for so long (RFC 8305 section 8): one that swallows what it is sent
+/// would use up [`CONNECT_DEADLINE`] alone.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// Of a name: the last one is begun after 7 * 250 ms, and has eight seconds to answer.
+const ADDRESSES_MAX: usize = 8;
 
 /// A target that acknowledges nothing for so long has gone, whatever the kernel still takes for it.
 #[cfg(target_os = "linux")]
@@ -70,7 +77,8 @@ impl Connector {
     }
 
     async fn open(&self, url: &RtmpUrl) -> Result<(Box<dyn Connection>, SocketAddr), String> {
-        let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|error| error.to_string())?;
+        let addresses = lookup_host((url.host.as_str(), url.port)).await.map_err(|error| error.to_string())?;
+        let stream = first_of(by_turns(addresses), TcpStream::connect).await.map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true);
         let peer = stream.peer_addr().map_err(|error| error.to_string())?;
         watch(&stream);
@@ -81,6 +89,40 @@ impl Connector {
         let name = ServerName::try_from(url.host.clone()).map_err(|error| error.to_string())?;
         let encrypted = tls.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
         Ok((Box::new(encrypted), peer))
+    }
+}
+
+/// A name's addresses in their order, but the families by turns (RFC 8305 section 4): one of the two may lead nowhere from here.
+fn by_turns(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut addresses = addresses.peekable();
+    let begins_with_ipv6 = addresses.peek().is_some_and(SocketAddr::is_ipv6);
+    let (ones, others): (Vec<_>, Vec<_>) = addresses.partition(|address| address.is_ipv6() == begins_with_ipv6);
+    let (mut ones, mut others) = (ones.into_iter(), others.into_iter());
+    let pairs = std::iter::from_fn(|| match (ones.next(), others.next()) {
+        (None, None) => None,
+        (one, other) => Some([one, other]),
+    });
+    pairs.flatten().flatten().take(ADDRESSES_MAX).collect()
+}
+
+/// The connection that stands first: each address is tried when the one before has failed, or has not answered for [`NEXT_ADDRESS_AFTER`].
+async fn first_of<T, F>(addresses: Vec<SocketAddr>, connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let mut addresses = addresses.into_iter();
+    let mut tries = FuturesUnordered::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        tries.extend(addresses.next().map(&connect));
+        tokio::select! {
+            tried = tries.next() => match tried {
+                Some(Ok(connection)) => return Ok(connection),
+                Some(Err(error)) => failure = error,
+                None => return Err(failure),
+            },
+            () = sleep(NEXT_ADDRESS_AFTER), if addresses.len() > 0 => {}
+        }
     }
 }
 
@@ -97,12 +139,78 @@ fn watch(stream: &TcpStream) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_take_turns_and_there_is_a_bound() {
+        let name = ["[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1", "192.0.2.1:1", "192.0.2.2:1"];
+        let turns = ["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1", "[2001:db8::3]:1"];
+        assert_eq!(by_turns(addresses(&name).into_iter()), addresses(&turns));
+        let turns = ["192.0.2.2:1", "[2001:db8::3]:1", "192.0.2.1:1", "[2001:db8::2]:1", "[2001:db8::1]:1"];
+        assert_eq!(by_turns(addresses(&name).into_iter().rev()), addresses(&turns));
+        let many = (1..=20).map(|port| SocketAddr::from(([192, 0, 2, 1], port)));
+        assert_eq!(by_turns(many.clone()), many.take(8).collect::<Vec<_>>());
+        assert!(by_turns(std::iter::empty()).is_empty());
+    }
+
+    /// By port: 1 swallows everything, 2 refuses at once, others answer after so many ms.
+    async fn answer(address: SocketAddr) -> io::Result<SocketAddr> {
+        match address.port() {
+            1 => pending().await,
+            2 => Err(io::ErrorKind::ConnectionRefused.into()),
+            ms => {
+                sleep(Duration::from_millis(ms.into())).await;
+                Ok(address)
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_swallows_everything_holds_the_next_one_up_for_a_quarter_of_a_second() {
+        for (ports, expected, after_ms) in [
+            (vec![40], 40, 40),
+            (vec![1, 40], 40, 290),
+            (vec![1, 1, 1, 40], 40, 790),
+            // Tries go on beside each other.
+            (vec![300, 200], 300, 300),
+            (vec![300, 30], 30, 280),
+            // One that fails is not waited for.
+            (vec![2, 2, 40], 40, 40),
+            (vec![1, 2, 40], 40, 290),
+            (vec![300, 2], 300, 300),
+        ] {
+            let began = Instant::now();
+            let name = ports.iter().map(|port| SocketAddr::from(([192, 0, 2, 1], *port))).collect();
+            let first = timeout(CONNECT_DEADLINE, first_of(name, answer)).await.expect("in time").unwrap();
+            assert_eq!((first.port(), began.elapsed()), (expected, Duration::from_millis(after_ms)), "{ports:?}");
+        }
+        let refused = first_of(addresses(&["192.0.2.1:2", "192.0.2.1:2"]), answer).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(first_of(Vec::new(), answer).await.unwrap_err().to_string().contains("no address"));
+    }
+
+    #[tokio::test]
+    async fn a_real_connection_comes_of_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("rtmp://localhost:{}/live/key", listener.local_addr().unwrap().port()).parse().unwrap();
+        let (_connection, peer) =
+            Connector::new(false).unwrap().connect_to(&url).await.unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(peer, listener.local_addr().unwrap());
+    }
+
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn the_kernel_watches_who_acknowledges_nothing() {
         use nix::sys::socket::{getsockopt, sockopt};
 
-        use super::{TcpStream, watch};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         watch(&stream);
