@@ -2,7 +2,8 @@
 //!
 //! In: what other servers play. Out: publications in the track tree, like those of publishers that come by themselves. A source is connected
 //! all the time, or (`on-demand`) while somebody wants its stream: the HTTP room says so, and how many watch says the tree. What is pushed or
-//! stored is no wish: that is for whatever comes. A source never takes anybody's place; while somebody else publishes its stream, it waits.
+//! stored is no wish: that is for whatever comes. A source is a primary publisher that never takes another one's place: while there is one, it
+//! waits. A backup keeps no source away, or one that was lost would not get its stream back: it is connected, stands by, and is handed over to.
 
 mod rtmp;
 mod source;
@@ -48,9 +49,11 @@ const UNWANTED_AFTER: Duration = Duration::from_secs(10);
 pub enum PullState {
     /// On demand, and nobody wants it.
     Idle,
-    /// Somebody else publishes the stream.
+    /// Another primary publishes the stream.
     Waiting,
     Connecting,
+    /// What it sends is ready to take over from a backup publisher, which is on air.
+    StandingBy,
     /// The stream comes from it.
     Live,
     /// The connection was lost, or did not come up; another try is waited for.
@@ -63,6 +66,7 @@ impl PullState {
             Self::Idle => "idle",
             Self::Waiting => "waiting",
             Self::Connecting => "connecting",
+            Self::StandingBy => "standby",
             Self::Live => "live",
             Self::Retrying => "retrying",
         }
@@ -133,6 +137,11 @@ impl Source {
             *wanted = Some(Instant::now());
         }
         !self.settings.on_demand || wanted.is_some_and(|last| last.elapsed() < UNWANTED_AFTER)
+    }
+
+    /// What the stream's viewers get comes from it.
+    fn is_on_air(&self) -> bool {
+        matches!(self.stream.on_air(), Some(Protocol::RtmpPull | Protocol::WhepPull))
     }
 
     /// For how long the stream has had no publisher here, the source's sessions included; `None`: it had none.

@@ -154,7 +154,7 @@ impl SourceTask {
 }
 
 impl<'a> Standing<'a> {
-    fn new(source: &'a Source, pulls: &'a Pulls) -> Self {
+    pub(super) fn new(source: &'a Source, pulls: &'a Pulls) -> Self {
         Self { source, pulls, live_since: None, first_kind_at: None, decided: false, retry_after: None }
     }
 
@@ -183,7 +183,7 @@ impl<'a> Standing<'a> {
             self.live_since = Some(Instant::now());
             self.pulls.metrics.count_relay("pull", "live");
             self.pulls.metrics.relays("pull").inc();
-            self.source.show(PullState::Live, |report| report.problem = None);
+            self.show_live();
         }
         if self.decided {
             return;
@@ -196,8 +196,17 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// Whether it goes on. Whoever wants the stream from now on waits for the next connection.
+    fn show_live(&self) {
+        let state = if self.source.is_on_air() { PullState::Live } else { PullState::StandingBy };
+        self.source.show(state, |report| report.problem = None);
+    }
+
+    /// Whether it goes on; to be asked every [`LOOK_INTERVAL`], for it is also looked whether it is on air. Whoever wants the stream from now on
+    /// waits for the next connection.
     pub(super) fn is_wanted(&self) -> bool {
+        if self.live_since.is_some() {
+            self.show_live();
+        }
         let wanted = self.source.is_wanted();
         if !wanted {
             self.source.phase.send_replace(Phase::Coming);

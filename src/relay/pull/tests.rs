@@ -116,8 +116,8 @@ async fn streams_that_are_fetched_are_known_and_others_are_nobody_s_business() {
     assert!(pulls.want(&name("cam1")).is_none() && pulls.want(&name("cam3")).is_none());
 }
 
-#[test]
-fn a_stream_s_path_is_its_source_s_as_long_as_it_comes_from_there() {
+#[tokio::test]
+async fn a_stream_s_path_is_its_source_s_as_long_as_it_comes_from_there() {
     let (pulls, _stop) = pulls(&["cam1 https://h.example.net/whep/1".into()]);
     let told = "000000000000000a 000000000000000b";
     *pulls.sources[&name("cam1")].path.lock() = Path::of_header(told);
@@ -134,6 +134,26 @@ fn a_stream_s_path_is_its_source_s_as_long_as_it_comes_from_there() {
     let _backup = publish(&pulls, "cam1", Protocol::Rtmp, Priority::Backup);
     let _fetched = publish(&pulls, "cam1", Protocol::WhepPull, Priority::Primary);
     assert_eq!(path("cam1"), here);
+}
+
+#[tokio::test]
+async fn a_source_stands_by_until_a_backup_has_handed_over() {
+    let (pulls, _stop) = pulls(&["cam1 rtmp://h.example.net/live/key".into()]);
+    let source = pulls.sources[&name("cam1")].clone();
+    let state = || pulls.report(&name("cam1")).unwrap().state;
+    let backup = publish(&pulls, "cam1", Protocol::Whip, Priority::Backup);
+    let _fetched = publish(&pulls, "cam1", Protocol::RtmpPull, Priority::Primary);
+    let mut standing = source::Standing::new(&source, &pulls);
+    standing.live();
+    assert!(standing.is_wanted());
+    assert_eq!((state(), state().as_str()), (PullState::StandingBy, "standby"));
+    drop(backup);
+    assert!(standing.is_wanted());
+    assert_eq!(state(), PullState::Live);
+    // A backup that comes stands by itself.
+    let _backup = publish(&pulls, "cam1", Protocol::Whip, Priority::Backup);
+    assert!(standing.is_wanted());
+    assert_eq!(state(), PullState::Live);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ export interface Notice {
 export interface Source {
   readonly source: string;
   readonly onDemand: boolean;
-  /** `idle`, `waiting`, `connecting`, `live` or `retrying`. */
+  /** `idle`, `waiting`, `connecting`, `standby`, `live` or `retrying`. */
   readonly state: string;
   readonly problem: string | null;
 }

@@ -23,6 +23,7 @@ const SOURCE_STATES: Readonly<Record<string, string>> = {
   idle: "connected when somebody watches",
   waiting: "waits: somebody else publishes",
   connecting: "connecting",
+  standby: "stands by, beside the backup on air",
   live: "live",
   retrying: "tried again soon",
 };

@@ -14,7 +14,8 @@ pub struct Pull {
     pub source: String,
     /// It is connected while somebody wants the stream, and not all the time.
     pub on_demand: bool,
-    /// `idle`: on demand, and nobody wants it; `waiting`: somebody else publishes the stream; `connecting`, `live` or `retrying`.
+    /// `idle`: on demand, and nobody wants it; `waiting`: another primary publishes the stream; `connecting`; `standby`: connected, while a backup
+    /// publisher is on air; `live` or `retrying`.
     #[schema(example = "live")]
     pub state: &'static str,
     /// Since when it is that.
