@@ -1,12 +1,29 @@
-//! What one connection can be made to hold before its messages are whole: a counting allocator, and a peer that tries.
+//! What one connection can be made to hold before its messages are whole, and what of them it can keep in the track tree: a counting allocator,
+//! and a peer that tries.
+
+#![allow(clippy::disallowed_methods, reason = "a session wants to know when it began")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    sync::Arc,
+    time::{Instant, SystemTime},
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sluice::rtmp::ChunkReader;
+use rml_rtmp::{
+    handshake::{Handshake, HandshakeProcessResult, PeerType},
+    rml_amf0::{self, Amf0Value},
+};
+use sluice::{
+    config::OnConflict,
+    ingest::rtmp::{RtmpContext, Session},
+    media::SessionId,
+    metrics::Metrics,
+    rtmp::ChunkReader,
+    track::{EndReason, LayerIndex, Notice, PublisherControl, Streams, TrackIndex},
+};
+use sluice_signaling::token::Authenticator;
 
 /// Of one connection, whatever it declares and sends.
 const MEMORY_MAX_BYTES: i64 = 4 << 20;
@@ -17,6 +34,11 @@ const PICTURE_MAX_BYTES: usize = 5 * 512 * 1024;
 const COMMAND: u8 = 20;
 const AUDIO: u8 = 8;
 const VIDEO: u8 = 9;
+/// What frame readers begin with, while there are none (`ARCHITECTURE.md`, "The way of a packet").
+const PICTURES_MAX_BYTES: i64 = 16 << 20;
+const SOUND_MAX_BYTES: i64 = 4 << 20;
+/// What has the form of a filler NAL unit, and of whatever else nobody asked for.
+const BALLAST_BYTES: usize = 2_400_000;
 
 thread_local! {
     static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
@@ -140,4 +162,190 @@ fn a_connection_holds_less_than_4_mib_whatever_it_declares_and_sends() {
     let careful = held(true, &careful);
     println!("carefully {careful} bytes");
     assert!((PICTURE_MAX_BYTES as i64..MEMORY_MAX_BYTES).contains(&careful), "{careful} bytes");
+}
+
+/// Wants nothing.
+struct Control;
+
+impl PublisherControl for Control {
+    fn request_keyframe(&self, _: TrackIndex, _: LayerIndex) {}
+
+    fn end(&self, _: EndReason) {}
+
+    fn notice(&self, _: &Notice) {}
+}
+
+/// Someone who publishes, in chunks as large as messages.
+struct Publisher {
+    session: Session,
+    now: Instant,
+    before: i64,
+}
+
+impl Publisher {
+    fn new() -> Self {
+        let context = RtmpContext {
+            streams: Arc::new(Streams::default()),
+            authenticator: Arc::new(Authenticator::open()),
+            metrics: Metrics::new(),
+            on_conflict: OnConflict::Takeover,
+            connections_max: 1,
+            reconnect_to: None,
+            reencodes: false,
+        };
+        let (now, time_of_day) = (Instant::now(), SystemTime::now());
+        let peer = "192.0.2.7:4000".parse().unwrap();
+        let session = Session::new(Arc::new(context), SessionId::random(), peer, Arc::new(Control), now, time_of_day);
+        let mut publisher = Self { session, now, before: 0 };
+        let mut handshake = Handshake::new(PeerType::Client);
+        publisher.session.handle_bytes(now, &handshake.generate_outbound_p0_and_p1().unwrap());
+        let Ok(HandshakeProcessResult::Completed { response_bytes, .. }) =
+            handshake.process_bytes(&publisher.session.take_output())
+        else {
+            panic!("one answer finishes the client's handshake");
+        };
+        publisher.session.handle_bytes(now, &response_bytes);
+        publisher.send(0, 1, &i32::MAX.to_be_bytes());
+        let text = |text: &str| Amf0Value::Utf8String(text.into());
+        let application = Amf0Value::Object([("app".to_owned(), text("live"))].into());
+        for command in [
+            vec![text("connect"), Amf0Value::Number(1.0), application],
+            vec![text("createStream"), Amf0Value::Number(2.0), Amf0Value::Null],
+            vec![text("publish"), Amf0Value::Number(3.0), Amf0Value::Null, text("cam1")],
+        ] {
+            publisher.send(0, COMMAND, &rml_amf0::serialize(&command).unwrap());
+        }
+        publisher.before = LIVE_BYTES.get();
+        publisher
+    }
+
+    fn send(&mut self, ms: u16, kind: u8, body: &[u8]) {
+        let [_, l0, l1, l2] = (body.len() as u32).to_be_bytes();
+        let [t0, t1] = ms.to_be_bytes();
+        let head = [3, 0, t0, t1, l0, l1, l2, kind, 1, 0, 0, 0];
+        self.session.handle_bytes(self.now, &[&head, body].concat());
+        while self.session.poll_sound().is_some() {}
+        self.session.take_output();
+        assert!(self.session.ending().is_none(), "{:?}", self.session.ending());
+    }
+
+    /// What is held of all that was sent.
+    fn held(&self) -> i64 {
+        LIVE_BYTES.get() - self.before
+    }
+}
+
+/// A message with an access unit of H.264.
+fn avc(keyframe: bool, nals: &[&[u8]]) -> Vec<u8> {
+    let mut body = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+    for nal in nals {
+        body.extend((nal.len() as u32).to_be_bytes());
+        body.extend_from_slice(nal);
+    }
+    body
+}
+
+/// A configuration message of a real stream, and its slices: one of each picture.
+fn real_stream() -> (Vec<u8>, Vec<Vec<u8>>) {
+    let stream = include_bytes!("fixtures/h264/in-order.264");
+    let starts: Vec<_> = stream.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(at, _)| at + 3).collect();
+    let ends = starts.iter().skip(1).map(|start| start - 3).chain([stream.len()]);
+    let nals: Vec<_> = starts.iter().zip(ends).map(|(&start, end)| &stream[start..end]).collect();
+    let nals: Vec<_> = nals.iter().map(|nal| nal.strip_suffix(&[0]).unwrap_or(nal)).collect();
+    let set = |kind: u8| *nals.iter().find(|nal| nal[0] & 0x1f == kind).unwrap();
+    let mut configuration = vec![0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe1];
+    for (kind, count) in [(7, None), (8, Some(1))] {
+        configuration.extend(count);
+        configuration.extend((set(kind).len() as u16).to_be_bytes());
+        configuration.extend(set(kind));
+    }
+    (configuration, nals.iter().filter(|nal| matches!(nal[0] & 0x1f, 1 | 5)).map(|nal| nal.to_vec()).collect())
+}
+
+/// A picture parameter set (ITU-T H.264 section 7.3.2.2), as plain as can be.
+fn picture_set(id: u32) -> Vec<u8> {
+    let mut bits = String::new();
+    let unsigned = |bits: &mut String, value: u32| {
+        let code = format!("{:b}", value + 1);
+        bits.push_str(&"0".repeat(code.len() - 1));
+        bits.push_str(&code);
+    };
+    unsigned(&mut bits, id);
+    // The sequence set's id, two flags, three zeros, three bits of prediction, three zeros, three flags, and the end.
+    bits.push_str("1 00 111 000 111 000 1");
+    let bits: Vec<_> = bits.chars().filter(|bit| *bit != ' ').collect();
+    let byte = |bits: &[char]| bits.iter().rev().fold(0, |byte, bit| byte >> 1 | if *bit == '1' { 0x80 } else { 0 });
+    [0x68].into_iter().chain(bits.chunks(8).map(byte)).collect()
+}
+
+#[test]
+fn what_stays_of_a_message_keeps_nothing_else_of_it() {
+    let ballast = vec![0x0c; BALLAST_BYTES];
+    let (configuration, slices) = real_stream();
+
+    let mut sets = Publisher::new();
+    sets.send(0, VIDEO, &configuration);
+    (1..15).for_each(|id| sets.send(id as u16, VIDEO, &avc(false, &[&picture_set(id), &ballast])));
+    let sets = sets.held();
+    println!("parameter sets: {sets} bytes");
+    assert!(sets < 1 << 20, "{sets} bytes of parameter sets");
+
+    let mut pictures = Publisher::new();
+    pictures.send(0, VIDEO, &configuration);
+    for (at, slice) in slices.iter().enumerate() {
+        pictures.send(33 * at as u16, VIDEO, &avc(slice[0] & 0x1f == 5, &[slice, &ballast]));
+    }
+    let pictures = pictures.held();
+    println!("pictures: {pictures} bytes");
+    assert!(pictures < PICTURES_MAX_BYTES + (2 << 20), "{pictures} bytes of pictures");
+
+    let mut tracks = Publisher::new();
+    let vp8 = |keyframe: bool| [if keyframe { 0x10 } else { 0x11 }, 2, 0, 0x9d, 1, 0x2a, 0x80, 2, 0x68, 1];
+    for at in 0..60u16 {
+        // Several tracks of several codecs: ours, and one that nobody knows.
+        let first = if at == 0 { 0x96 } else { 0xa6 };
+        let mut body = [&[first, 0x21][..], b"vp08\0", &[0, 0, 10], &vp8(at == 0), b"none\x01"].concat();
+        body.extend(&(BALLAST_BYTES as u32).to_be_bytes()[1..]);
+        tracks.send(33 * at, VIDEO, &[&body, &ballast[..]].concat());
+    }
+    let tracks = tracks.held();
+    println!("tracks: {tracks} bytes");
+    assert!(tracks < 1 << 20, "{tracks} bytes of one of two tracks");
+
+    let mut modified = Publisher::new();
+    for at in 0..200u16 {
+        // Modifiers of 64 KiB that mean nothing.
+        let mut body = vec![if at == 0 { 0x97 } else { 0xa7 }];
+        for left in (0..16u8).rev() {
+            body.extend([255, 0xff, 0xff]);
+            body.extend_from_slice(&ballast[..65_536]);
+            body.push(0xf0 | if left == 0 { 1 } else { 7 });
+        }
+        body.extend([&b"vp08"[..], &vp8(at == 0)].concat());
+        modified.send(33 * at, VIDEO, &body);
+    }
+    let modified = modified.held();
+    println!("behind modifiers: {modified} bytes");
+    assert!(modified < 1 << 20, "{modified} bytes behind modifiers");
+}
+
+#[test]
+fn sound_is_kept_by_its_bytes() {
+    let ballast = vec![0; 60_000];
+    let mut sound = Publisher::new();
+    sound.send(0, AUDIO, &[0xaf, 0, 0x12, 0x10]);
+    (0..2_000).for_each(|_| sound.send(20, AUDIO, &[&[0xaf, 1], &ballast[..]].concat()));
+    let sound = sound.held();
+    println!("sound: {sound} bytes");
+    assert!((1 << 20..SOUND_MAX_BYTES + (1 << 20)).contains(&sound), "{sound} bytes of sound");
+
+    // Configurations are kept with the frames that they are of.
+    let mut configured = Publisher::new();
+    for at in 0..2_000u16 {
+        configured.send(0, AUDIO, &[&[0xaf, 0, 0x12, 0x10][..], &at.to_be_bytes(), &ballast].concat());
+        configured.send(20, AUDIO, &[0xaf, 1, 1, 2, 3]);
+    }
+    let configured = configured.held();
+    println!("configurations of sound: {configured} bytes");
+    assert!(configured < 1 << 20, "{configured} bytes of configurations of sound");
 }

@@ -20,6 +20,8 @@ pub struct AudioSpecificConfig {
 pub enum BadAudioConfig {
     #[error("the AAC configuration is cut short")]
     Truncated,
+    #[error("an AAC configuration of {0} bytes; at most {AUDIO_CONFIG_MAX_BYTES} are taken")]
+    TooLong(usize),
     #[error("AAC sampling frequency index {0} is reserved")]
     SampleRate(u8),
 }
@@ -38,8 +40,11 @@ const SAMPLE_RATES_HZ: [u32; 13] =
 
 impl AudioSpecificConfig {
     /// # Errors
-    /// When it is cut short or has a reserved sampling frequency.
+    /// When it is cut short, too long or has a reserved sampling frequency.
     pub fn parse(bytes: &[u8]) -> Result<Self, BadAudioConfig> {
+        if bytes.len() > AUDIO_CONFIG_MAX_BYTES {
+            return Err(BadAudioConfig::TooLong(bytes.len()));
+        }
         // 5 + 6 bits of object type, 4 + 24 of rate, 4 of channels, rate and object type again, the length of frames: read as one
         // number, zeros where the bytes end.
         let mut word = [0u8; 16];

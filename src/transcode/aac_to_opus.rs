@@ -16,7 +16,7 @@ use super::{
     sample_count::{Place, SampleCount},
 };
 use crate::codec::{
-    aac::{AUDIO_CONFIG_MAX_BYTES, AudioSpecificConfig, BadAudioConfig},
+    aac::{AudioSpecificConfig, BadAudioConfig},
     opus::{CLOCK_HZ, FRAME_SAMPLES},
 };
 
@@ -37,8 +37,6 @@ const TICKS_PER_MS: i64 = CLOCK_HZ as i64 / 1_000;
 pub enum TranscodeError {
     #[error(transparent)]
     Config(#[from] BadAudioConfig),
-    #[error("an AAC configuration of {0} bytes; at most {AUDIO_CONFIG_MAX_BYTES} are taken")]
-    ConfigTooLong(usize),
     #[error("the AAC decoder refuses object type {object_type}, {sample_rate_hz} Hz: {cause}")]
     Decoder { object_type: u8, sample_rate_hz: u32, cause: String },
     #[error("the resampler fails: {0}")]
@@ -88,9 +86,6 @@ impl AacToOpus {
     /// # Errors
     /// When the configuration is none, or none that the decoder takes.
     pub fn new(config: &[u8]) -> Result<Self, TranscodeError> {
-        if config.len() > AUDIO_CONFIG_MAX_BYTES {
-            return Err(TranscodeError::ConfigTooLong(config.len()));
-        }
         let parsed = AudioSpecificConfig::parse(config)?;
         let decoder = open_decoder(config, parsed)?;
         let failed = |error: opus::Error| TranscodeError::Encoder(error.to_string());

@@ -218,6 +218,6 @@ fn damaged_frames_become_silence() {
 #[test]
 fn configurations_that_make_no_sense_are_refused() {
     assert!(matches!(AacToOpus::new(&[]), Err(TranscodeError::Config(_))));
-    assert!(matches!(AacToOpus::new(&[0x12; 300]), Err(TranscodeError::ConfigTooLong(300))));
+    assert!(matches!(AacToOpus::new(&[0x12; 300]), Err(TranscodeError::Config(BadAudioConfig::TooLong(300)))));
     assert!(AacToOpus::new(&[0xf9, 0x50, 0, 0]).is_err());
 }

@@ -66,12 +66,17 @@ fn put<T: PartialEq>(sets: &mut Vec<(T, Bytes)>, set: (T, Bytes), same_id: impl 
     match sets.iter_mut().find(|(known, _)| same_id(known)) {
         Some(known) if *known == set => false,
         Some(known) => {
-            *known = set;
+            *known = kept(set);
             true
         }
         None => {
-            sets.push(set);
+            sets.push(kept(set));
             true
         }
     }
+}
+
+/// A copy: it stays, and what it came in should not.
+fn kept<T>((set, nal): (T, Bytes)) -> (T, Bytes) {
+    (set, Bytes::copy_from_slice(&nal))
 }

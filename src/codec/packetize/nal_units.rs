@@ -94,7 +94,9 @@ fn packetize<F: Form>(nals: &[Bytes]) -> Vec<Bytes> {
     let mut payloads = Vec::with_capacity(counts.iter().sum());
     for (group, count) in groups.iter().zip(counts) {
         match group {
-            [nal] if count == 1 => payloads.push(nal.clone()),
+            // A copy, of a packet at the most: payloads are kept and counted by their own length, and the access unit that this is a slice of
+            // may be two thousand times as long.
+            [nal] if count == 1 => payloads.push(Bytes::copy_from_slice(nal)),
             [nal] => fragment::<F>(nal, count, &mut payloads),
             together => payloads.push(aggregate::<F>(together)),
         }

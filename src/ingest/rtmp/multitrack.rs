@@ -47,6 +47,8 @@ const OFFSET_NS: u8 = 0;
 const OFFSET_MAX_NS: u32 = 999_999;
 /// Modifiers before one packet; one kind is known so far.
 const MODIFIERS_MAX: usize = 16;
+/// Bytes that a message may have beside what is kept of it: the headers of all that has one track and an offset.
+const BESIDE_MAX_BYTES: usize = 32;
 /// How tracks lie in a message: these two, and several of one codec between them.
 const ONE_TRACK: u8 = 0;
 const MANY_TRACKS_MANY_CODECS: u8 = 2;
@@ -68,6 +70,12 @@ pub fn audio(packet: u8, rest: Bytes) -> Result<Option<Extended>, TagTruncated> 
 }
 
 fn read(types: &Types, mut packet: u8, is_command: bool, rest: Bytes) -> Result<Option<Extended>, TagTruncated> {
+    let message_bytes = rest.len();
+    // What is kept of a track is counted by its length, and should not keep other tracks, or modifiers, that nobody counts.
+    let kept = |data: Bytes| match message_bytes - data.len() {
+        0..=BESIDE_MAX_BYTES => data,
+        _ => Bytes::copy_from_slice(&data),
+    };
     let mut reader = Reader { rest, what: types.what };
     let mut offset_ns = 0;
     let mut modifiers = 0;
@@ -92,7 +100,7 @@ fn read(types: &Types, mut packet: u8, is_command: bool, rest: Bytes) -> Result<
     }
     if packet != types.multitrack {
         let four_cc = reader.array()?;
-        let tracks = ArrayVec::from_iter([Track { id: MAIN_TRACK, four_cc, data: reader.rest }]);
+        let tracks = ArrayVec::from_iter([Track { id: MAIN_TRACK, four_cc, data: kept(reader.rest) }]);
         return Ok(Some(Extended { packet, offset_ns, tracks, left_out: false }));
     }
     let head = reader.byte()?;
@@ -117,7 +125,11 @@ fn read(types: &Types, mut packet: u8, is_command: bool, rest: Bytes) -> Result<
             reader.take(u32::from_be_bytes([0, a, b, c]) as usize)?
         };
         let is_new = tracks.iter().all(|track| track.id != id);
-        left_out |= !is_new || tracks.try_push(Track { id, four_cc, data }).is_err();
+        if is_new && !tracks.is_full() {
+            tracks.push(Track { id, four_cc, data: kept(data) });
+        } else {
+            left_out = true;
+        }
     }
     Ok((!tracks.is_empty()).then_some(Extended { packet, offset_ns, tracks, left_out }))
 }

@@ -68,7 +68,11 @@ impl SideTracks {
     pub fn configure(&mut self, id: u8, codec: Codec, record: &Bytes) -> Result<Taken, BadPictures> {
         if let Some(known) = self.tracks.iter_mut().find(|track| track.id == id && track.video.codec() == codec) {
             known.video.configure(record)?;
-            known.format = Arc::new(known.video.original(record));
+            // Encoders repeat their configuration; only another one is news.
+            let format = known.video.original(record);
+            if *known.format != format {
+                known.format = Arc::new(format);
+            }
             return Ok(Taken::Nothing);
         }
         self.tracks.retain(|track| track.id != id);

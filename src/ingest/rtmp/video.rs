@@ -21,6 +21,9 @@ const COMPOSITION_MAX_MS: i32 = 10_000;
 /// One cycle up, as the widened numbers of RTP publishers are.
 const FIRST_SEQ: ExtendedSeq = ExtendedSeq(1 << 16);
 
+/// A decoder configuration: 16 parameter sets of 4 KiB, and what is around them. Frame readers' caches keep it beside what they count.
+const RECORD_MAX_BYTES: usize = 17 * 4096;
+
 /// Pictures that were not sent, by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dropped {
@@ -33,6 +36,8 @@ pub struct Dropped {
 /// Why pictures cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadPictures {
+    #[error("a decoder configuration of {0} bytes; at most {RECORD_MAX_BYTES} are taken")]
+    RecordTooLong(usize),
     #[error(transparent)]
     Avc(#[from] BadAvc),
     #[error(transparent)]
@@ -90,6 +95,7 @@ impl VideoTrack {
     /// # Errors
     /// When it makes no sense.
     pub fn new(codec: Codec, record: &Bytes) -> Result<Self, BadPictures> {
+        check_length(record)?;
         let track = match codec {
             Codec::H264 => Track::Avc(AvcTrack::new(record)?),
             Codec::Hevc => Track::Hevc(HevcTrack::new(record)?),
@@ -112,6 +118,7 @@ impl VideoTrack {
     /// # Errors
     /// When it makes no sense.
     pub fn configure(&mut self, record: &Bytes) -> Result<(), BadPictures> {
+        check_length(record)?;
         match &mut self.track {
             Track::Avc(track) => Ok(track.configure(record)?),
             Track::Hevc(track) => track.configure(record),
@@ -161,4 +168,8 @@ impl VideoTrack {
             Track::Frames(track) => track.handle_picture(now, times, tag, capture),
         }
     }
+}
+
+fn check_length(record: &[u8]) -> Result<(), BadPictures> {
+    if record.len() > RECORD_MAX_BYTES { Err(BadPictures::RecordTooLong(record.len())) } else { Ok(()) }
 }

@@ -17,9 +17,11 @@ const BEHIND_TICKS: u64 = 2 * ORIGINALS_CLOCK_HZ as u64;
 const SOUND_BEFORE_TICKS: u64 = ORIGINALS_CLOCK_HZ as u64;
 /// Frames of sound at the most: for two groups of pictures of 10.5 s, and a second before; 94 a second at 96 kHz.
 const SOUND_FRAMES_MAX: usize = 22 * 94;
+/// Their bytes: 22 s at 1.5 Mb/s, which is more than encoders give to eight channels.
+const SOUND_BYTES_MAX: usize = 4 << 20;
 
 /// See the module. All pictures together are bounded by [`RingLimits::VIDEO`] in number and bytes, each group in duration; a group
-/// that is too much by itself is not kept.
+/// that is too much by itself is not kept. Sound has bounds of its own.
 #[derive(Debug, Default)]
 pub(in crate::track) struct OriginalsCache {
     formats: [Option<Arc<OriginalFormat>>; 2],
@@ -27,6 +29,7 @@ pub(in crate::track) struct OriginalsCache {
     /// Of pictures, oldest first. The last one is where pictures are appended.
     gops: VecDeque<Gop>,
     sound_frames: usize,
+    sound_bytes: usize,
     last_number: u64,
 }
 
@@ -126,22 +129,25 @@ impl OriginalsCache {
     fn insert_sound(&mut self, original: Original) {
         self.formats[MediaKind::Audio as usize] = Some(original.format.clone());
         let time_ticks = original.unit.decode_time_ticks;
-        self.units.push_back(original);
         self.sound_frames += 1;
+        self.sound_bytes += original.unit.data.len();
+        self.units.push_back(original);
         if self.gops.is_empty() {
             self.drop_sound_before(time_ticks.saturating_sub(SOUND_BEFORE_TICKS));
         }
         // With groups of pictures, that is bounded in time; without, a second is kept. But publishers decide what they say of times.
-        while self.sound_frames > SOUND_FRAMES_MAX {
+        while self.sound_frames > SOUND_FRAMES_MAX || self.sound_bytes > SOUND_BYTES_MAX {
             let first = self.units.iter().position(is_sound);
-            first.and_then(|at| self.units.remove(at));
+            let Some(first) = first.and_then(|at| self.units.remove(at)) else { return };
             self.sound_frames -= 1;
+            self.sound_bytes -= first.unit.data.len();
         }
     }
 
     fn drop_sound_before(&mut self, ticks: u64) {
         self.units.retain(|unit| !is_sound(unit) || unit.unit.decode_time_ticks >= ticks);
-        self.sound_frames = self.units.iter().filter(|unit| is_sound(unit)).count();
+        let sound = || self.units.iter().filter(|unit| is_sound(unit));
+        (self.sound_frames, self.sound_bytes) = (sound().count(), sound().map(|unit| unit.unit.data.len()).sum());
     }
 }
 
@@ -247,6 +253,8 @@ mod tests {
         assert_eq!(kept(&cache).len(), 51);
         (0..5_000).for_each(|_| cache.insert(unit(SOUND, 9_980, false, 9)));
         assert_eq!(kept(&cache).len(), SOUND_FRAMES_MAX);
+        (0..500).for_each(|_| cache.insert(unit(SOUND, 9_980, false, 64 << 10)));
+        assert_eq!(kept(&cache).len(), SOUND_BYTES_MAX / (64 << 10), "nor how long its frames are");
     }
 
     #[test]

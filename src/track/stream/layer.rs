@@ -87,7 +87,8 @@ impl Layer {
     /// Keeps a picture for frame readers to begin with; a group that grows too large is of no use to them.
     pub fn keep_unit(&mut self, unit: &LayerUnit) {
         let is_full = self.units.len() == UNITS_MAX || self.units_bytes > UNITS_MAX_BYTES;
-        if unit.unit.unit.keyframe || is_full {
+        let is_other = self.units.last().is_some_and(|last| last.unit.format != unit.unit.format);
+        if unit.unit.unit.keyframe || is_full || is_other {
             self.drop_units();
         }
         if unit.unit.unit.keyframe || !self.units.is_empty() {
