@@ -8,7 +8,7 @@ use super::{PicturePackets, TrackPacket};
 use crate::{
     codec::h264::{
         BadDecoderConfiguration, DecoderConfiguration, ParameterSets,
-        nal::{NalOverrun, kind, split_lengths, unit_type},
+        nal::{BadLengths, kind, split_lengths, unit_type},
         parameter_sets::BadParameterSet,
     },
     codec::packetize::packetize_avc,
@@ -28,7 +28,7 @@ pub enum BadAvc {
     #[error("more than {0} parameter sets")]
     TooManyParameterSets(usize),
     #[error(transparent)]
-    Nal(#[from] NalOverrun),
+    Nal(#[from] BadLengths),
 }
 
 /// See the module.
@@ -90,11 +90,6 @@ impl AvcPackets {
         Ok(())
     }
 
-    /// The access unit holds an IDR picture, whatever its message says of it.
-    pub fn is_keyframe(&self, data: &Bytes) -> bool {
-        split_lengths(data, self.length_bytes).is_ok_and(|nals| has_idr(&nals))
-    }
-
     /// Takes an access unit apart; parameter sets in it are in use from here on.
     ///
     /// # Errors
@@ -129,6 +124,7 @@ impl AvcPackets {
     }
 }
 
-fn has_idr(nals: &[Bytes]) -> bool {
+/// These NAL units hold an IDR picture, whatever their message says of it.
+pub fn has_idr(nals: &[Bytes]) -> bool {
     nals.iter().any(|nal| unit_type(nal) == kind::IDR_SLICE)
 }

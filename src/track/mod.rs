@@ -18,7 +18,7 @@ mod streams;
 mod subscription;
 
 pub use assemble::{AssembledFrame, Assembler, GAP_WAIT};
-pub use avc_packets::{AvcPackets, BadAvc};
+pub use avc_packets::{AvcPackets, BadAvc, has_idr};
 pub use delivery::{Batch, Delivery, LayerSnapshot, PacketSink, Snapshot, TrackSnapshot};
 pub use frames::{
     FRAME_QUEUE_MAX_DELIVERIES, FrameDelivery, FrameInterest, FrameSink, FrameSubscription, LayerUnit,

@@ -25,30 +25,40 @@ pub fn ref_idc(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |header| header >> 5 & 3)
 }
 
-/// A length field says more than there is.
+/// NAL units of an access unit, empty ones too. H.265 has 600 slices in a picture at the most (table A.8, level 6.2); a keyframe of
+/// 1 MB in slices that fit a packet has 900.
+pub const NALS_MAX: usize = 1_024;
+
+/// An access unit cannot be taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a NAL unit of {declared_bytes} bytes in {left_bytes} bytes of access unit")]
-pub struct NalOverrun {
-    pub declared_bytes: usize,
-    pub left_bytes: usize,
+pub enum BadLengths {
+    /// A length field says more than there is.
+    #[error("a NAL unit of {declared_bytes} bytes in {left_bytes} bytes of access unit")]
+    Overrun { declared_bytes: usize, left_bytes: usize },
+    #[error("more than {NALS_MAX} NAL units in an access unit: encode pictures in fewer slices")]
+    TooMany,
 }
 
 /// Splits an access unit whose NAL units carry lengths of `length_bytes` (1 to 4) before them; empty ones are left out.
 ///
 /// # Errors
-/// When a length leads past the end.
-pub fn split_lengths(access_unit: &Bytes, length_bytes: usize) -> Result<Vec<Bytes>, NalOverrun> {
+/// When a length leads past the end, or there are more than [`NALS_MAX`].
+pub fn split_lengths(access_unit: &Bytes, length_bytes: usize) -> Result<Vec<Bytes>, BadLengths> {
     let mut nals = Vec::new();
-    let mut at = 0;
+    let (mut at, mut units) = (0, 0);
     while at < access_unit.len() {
+        units += 1;
+        if units > NALS_MAX {
+            return Err(BadLengths::TooMany);
+        }
         let Some(length) = access_unit.get(at..at + length_bytes) else {
-            return Err(NalOverrun { declared_bytes: length_bytes, left_bytes: access_unit.len() - at });
+            return Err(BadLengths::Overrun { declared_bytes: length_bytes, left_bytes: access_unit.len() - at });
         };
         let declared_bytes = length.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
         at += length_bytes;
         let left_bytes = access_unit.len() - at;
         if declared_bytes > left_bytes {
-            return Err(NalOverrun { declared_bytes, left_bytes });
+            return Err(BadLengths::Overrun { declared_bytes, left_bytes });
         }
         if declared_bytes > 0 {
             nals.push(access_unit.slice(at..at + declared_bytes));
@@ -78,7 +88,16 @@ mod tests {
     #[test]
     fn a_length_that_lies_is_refused() {
         let unit = Bytes::from_static(&[0, 0, 0, 9, 1, 2]);
-        assert_eq!(split_lengths(&unit, 4), Err(NalOverrun { declared_bytes: 9, left_bytes: 2 }));
+        assert_eq!(split_lengths(&unit, 4), Err(BadLengths::Overrun { declared_bytes: 9, left_bytes: 2 }));
         assert!(split_lengths(&Bytes::from_static(&[0, 0]), 4).is_err());
+    }
+
+    #[test]
+    fn more_units_than_any_picture_has_are_refused() {
+        let many = Bytes::from([1, 0x41].repeat(NALS_MAX));
+        assert_eq!(split_lengths(&many, 1).unwrap().len(), NALS_MAX);
+        for one_more in [&[1, 0x41][..], &[0]] {
+            assert_eq!(split_lengths(&[&many[..], one_more].concat().into(), 1), Err(BadLengths::TooMany));
+        }
     }
 }

@@ -43,7 +43,7 @@ pub enum BadPictures {
     #[error(transparent)]
     HevcConfiguration(#[from] BadHevcConfiguration),
     #[error("a picture of H.265: {0}")]
-    HevcPicture(crate::codec::h264::nal::NalOverrun),
+    HevcPicture(crate::codec::h264::nal::BadLengths),
     #[error(transparent)]
     Av1(#[from] BadTemporalUnit),
 }

@@ -9,7 +9,7 @@ use crate::{
     codec::h264::{DisplayOrder, Verdict, X264Settings},
     ingest::rtmp::flv::PictureTag,
     media::{CaptureTime, TrackFormat},
-    track::{AvcPackets, BadAvc},
+    track::{AvcPackets, BadAvc, has_idr},
 };
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl AvcTrack {
         dropped: &mut Dropped,
     ) -> Result<Handled, BadAvc> {
         let nals = self.packets.split(&tag.data)?;
-        let keyframe = self.packets.is_keyframe(&tag.data);
+        let keyframe = has_idr(&nals);
         if keyframe && self.encoder.is_none() {
             self.encoder = nals.iter().find_map(|nal| X264Settings::parse(nal));
         }
