@@ -13,4 +13,4 @@ pub use aac_to_opus::{AacToOpus, OpusPacket, TranscodeError};
 pub use opus_to_aac::{AAC_FRAME_SAMPLES, AacFrame, EncodeError, OpusToAac};
 pub use pictures::{EncodingPurpose, Reencoding, ReencodingSettings, ReencodingState, find_program};
 pub use sample_count::{Place, SampleCount};
-pub use sound::{LazySoundThread, SoundEvent, SoundInput, SoundThread};
+pub use sound::{LazySoundThread, SoundEvent, SoundInput};
