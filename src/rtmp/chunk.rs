@@ -20,7 +20,7 @@ const HEADER_MAX_BYTES: usize = 3 + 11 + 4;
 const COMMAND_MAX_BYTES: usize = 32 * 1024;
 /// The longest AAC frame is 6,144 bits per channel and 8 channels: 6 KB, of eight tracks in one message 48 KB. Uncompressed sound is refused
 /// anyway.
-const AUDIO_MAX_BYTES: usize = 64 * 1024;
+pub(super) const AUDIO_MAX_BYTES: usize = 64 * 1024;
 /// One picture: a keyframe of 4K video at 50 Mb/s, 300 ms worth of bits, is 1.9 MB.
 const VIDEO_MAX_BYTES: usize = 5 * 512 * 1024;
 /// All messages in progress together: the largest picture, and what comes between its chunks.

@@ -2,12 +2,14 @@
 //!
 //! `rml_rtmp` writes; what peers send is read by code of our own, because its readers trust declared lengths and nesting.
 
+mod aggregate;
 pub mod amf;
 mod amf3;
 mod caller;
 mod chunk;
 mod output;
 
+pub use aggregate::{BadAggregate, messages_of};
 pub use caller::{Caller, Heard, information};
 pub use chunk::{BadChunk, ChunkReader, Message, PARTIAL_MAX_BYTES, kind};
 pub use output::MessageWriter;

@@ -11,12 +11,12 @@ use crate::{
     track::{FrameDelivery, FrameInterest, OriginalFormat, Originals},
 };
 
-fn text(text: &str) -> Amf0Value {
+pub(super) fn text(text: &str) -> Amf0Value {
     Amf0Value::Utf8String(text.into())
 }
 
 /// A message in one chunk, on chunk stream 3.
-fn message(kind: u8, stream_id: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(kind: u8, stream_id: u8, body: &[u8]) -> Vec<u8> {
     message_at(0, kind, stream_id, body)
 }
 
@@ -38,7 +38,7 @@ fn command(values: Vec<Amf0Value>) -> Vec<u8> {
 }
 
 /// Has shaken hands and connected; what it was answered.
-fn connected(context: &Arc<RtmpContext>, properties: &[(&str, Amf0Value)]) -> (Session, Vec<u8>) {
+pub(super) fn connected(context: &Arc<RtmpContext>, properties: &[(&str, Amf0Value)]) -> (Session, Vec<u8>) {
     let (mut session, _) = session(context);
     shake_hands(&mut session);
     session.take_output();
@@ -49,7 +49,7 @@ fn connected(context: &Arc<RtmpContext>, properties: &[(&str, Amf0Value)]) -> (S
     (session, answer)
 }
 
-fn publish(session: &mut Session) {
+pub(super) fn publish(session: &mut Session) {
     session.handle_bytes(epoch(), &command(vec![text("createStream"), Amf0Value::Number(2.0), Amf0Value::Null]));
     let body =
         rml_amf0::serialize(&vec![text("publish"), Amf0Value::Number(3.0), Amf0Value::Null, text("cam1")]).unwrap();

@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use rml_rtmp::rml_amf0::Amf0Value;
 
 use super::enhanced;
 use crate::{
     config::{RtmpUrl, without_secrets},
-    rtmp::{Caller, Heard, Message, amf, information, kind},
+    rtmp::{Caller, Heard, Message, amf, information, kind, messages_of},
 };
 
 /// From the connection until the source says that it plays.
@@ -29,9 +29,6 @@ const LIVE_OR_RECORDED: f64 = -2_000.0;
 const SERVER_NAME_MAX_LETTERS: usize = 128;
 /// And of what it says.
 const REASON_MAX_LETTERS: usize = 200;
-/// Type, size, time and stream of a message within an aggregate (section 7.1.6), and the size once more behind it.
-const TAG_HEADER_BYTES: usize = 11;
-const TAG_TRAILER_BYTES: usize = 4;
 
 /// Transactions.
 const CONNECT: f64 = 1.0;
@@ -162,10 +159,7 @@ impl PlayClient {
 
     fn handle_message(&mut self, now: Instant, message: &Message, media: &mut impl FnMut(Played)) {
         match message.kind {
-            kind::VIDEO | kind::AUDIO => {
-                let (is_video, time_ms) = (message.kind == kind::VIDEO, message.timestamp_ms);
-                self.handle_media(now, Played { is_video, time_ms, body: message.payload.clone() }, media);
-            }
+            kind::VIDEO | kind::AUDIO => self.handle_media(now, message, media),
             kind::AGGREGATE => self.handle_aggregate(now, message, media),
             kind::COMMAND_AMF0 => self.handle_command(now, &message.payload),
             // In AMF3 command messages the values are AMF0 behind a zero byte.
@@ -178,32 +172,21 @@ impl PlayClient {
         }
     }
 
-    fn handle_media(&mut self, now: Instant, played: Played, media: &mut impl FnMut(Played)) {
+    fn handle_media(&mut self, now: Instant, message: &Message, media: &mut impl FnMut(Played)) {
         // Some servers send empty ones to keep a connection open: nothing comes all the same.
-        if self.caller.reader.media_allowed && !played.body.is_empty() {
+        if self.caller.reader.media_allowed && !message.payload.is_empty() {
             (self.plays, self.has_media) = (true, true);
             self.deadline = now + SILENCE_MAX;
-            media(played);
+            let (is_video, time_ms) = (message.kind == kind::VIDEO, message.timestamp_ms);
+            media(Played { is_video, time_ms, body: message.payload.clone() });
         }
     }
 
-    /// Several messages in one. Their times count from that of the first, which stands for the aggregate's own.
-    fn handle_aggregate(&mut self, now: Instant, message: &Message, media: &mut impl FnMut(Played)) {
-        let mut rest = message.payload.clone();
-        let mut first_ms = None;
-        while let Some(&[tag, s0, s1, s2, t0, t1, t2, t3, ..]) = rest.first_chunk::<TAG_HEADER_BYTES>() {
-            let length = u32::from_be_bytes([0, s0, s1, s2]) as usize;
-            let time_ms = u32::from_be_bytes([t3, t0, t1, t2]);
-            let since_first_ms = time_ms.wrapping_sub(*first_ms.get_or_insert(time_ms));
-            rest.advance(TAG_HEADER_BYTES);
-            if length > rest.len() {
-                return self.fail("an aggregate message is cut short");
-            }
-            let body = rest.split_to(length);
-            rest.advance(TAG_TRAILER_BYTES.min(rest.len()));
-            if tag == kind::VIDEO || tag == kind::AUDIO {
-                let time_ms = message.timestamp_ms.wrapping_add(since_first_ms);
-                self.handle_media(now, Played { is_video: tag == kind::VIDEO, time_ms, body }, media);
+    fn handle_aggregate(&mut self, now: Instant, aggregate: &Message, media: &mut impl FnMut(Played)) {
+        for message in messages_of(aggregate) {
+            match message {
+                Ok(message) => self.handle_media(now, &message, media),
+                Err(error) => self.fail(&error.to_string()),
             }
         }
     }

@@ -282,6 +282,11 @@ fn messages_in_an_aggregate_are_messages() {
     aggregate.truncate(aggregate.len() / 2);
     pair.media(ms(40), kind::AGGREGATE, 117, aggregate);
     assert_eq!(pair.failed(), "an aggregate message is cut short");
+
+    let mut pair = Pair::playing();
+    let tag = [kind::AUDIO, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12];
+    pair.media(ms(0), kind::AGGREGATE, 0, tag.repeat(5_000));
+    assert_eq!(pair.failed(), "an aggregate message of more than 4096 messages");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     media::SessionId,
     metrics::ProtocolLabel,
-    rtmp::{ChunkReader, Message, kind},
+    rtmp::{ChunkReader, Message, kind, messages_of},
     track::{EndReason, Notice, PublisherControl},
     transcode::{SoundEvent, SoundInput},
 };
@@ -266,6 +266,7 @@ impl Session {
             }
             kind::USER_CONTROL => self.handle_user_control(&message.payload),
             kind::AUDIO | kind::VIDEO => self.handle_media(now, message),
+            kind::AGGREGATE => self.handle_aggregate(now, message),
             kind::COMMAND_AMF0 => self.handle_command(now, message.stream_id, &message.payload),
             // In AMF3 command messages the values are AMF0 behind a zero byte.
             kind::COMMAND_AMF3 => {
@@ -285,6 +286,15 @@ impl Session {
             && u16::from_be_bytes([k0, k1]) == PING_REQUEST
         {
             self.replies.pong(u32::from_be_bytes([t0, t1, t2, t3]));
+        }
+    }
+
+    fn handle_aggregate(&mut self, now: Instant, aggregate: &Message) {
+        for message in messages_of(aggregate) {
+            match message {
+                Ok(message) => self.handle_media(now, &message),
+                Err(error) => self.end(Ending::Failed(error.to_string())),
+            }
         }
     }
 

@@ -12,6 +12,8 @@ use sluice_signaling::token::Authenticator;
 
 use super::*;
 
+#[path = "encoder_session_tests.rs"]
+mod encoder_session_tests;
 #[path = "enhanced_session_tests.rs"]
 mod enhanced_session_tests;
 
