@@ -51,6 +51,7 @@ pub enum BadPictures {
 /// When a picture is decoded and shown, on the media clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Times {
+    decode_ms: i64,
     shown_ms: i64,
     /// In ticks of 90 kHz, with what the publisher says below a millisecond.
     shown_ticks: u64,
@@ -62,7 +63,7 @@ impl Times {
         let composition_ms = tag.composition_ms.clamp(-COMPOSITION_MAX_MS, COMPOSITION_MAX_MS);
         let shown_ms = decode_ms + i64::from(composition_ms);
         let below_ms = u64::from(tag.offset_ns) * TICKS_PER_MS / 1_000_000;
-        Self { shown_ms, shown_ticks: shown_ms.max(0) as u64 * TICKS_PER_MS + below_ms }
+        Self { decode_ms, shown_ms, shown_ticks: shown_ms.max(0) as u64 * TICKS_PER_MS + below_ms }
     }
 }
 

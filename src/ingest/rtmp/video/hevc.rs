@@ -21,7 +21,9 @@ use crate::{
 pub struct HevcTrack {
     configuration: HevcConfiguration,
     packets: PicturePackets,
-    /// The latest time of what was sent since the last picture that decoding can begin with.
+    /// The latest time to be decoded since the last picture that decoding can begin with.
+    decode_ms: i64,
+    /// The latest time to be shown of what was sent since then, with decode times that do not go back.
     shown_ms: Option<i64>,
     /// Something that others may refer to was left out since then, or nothing has come to begin with.
     broken: bool,
@@ -30,7 +32,7 @@ pub struct HevcTrack {
 impl HevcTrack {
     pub fn new(record: &Bytes) -> Result<Self, BadPictures> {
         let configuration = HevcConfiguration::parse(record)?;
-        Ok(Self { configuration, packets: PicturePackets::new(FIRST_SEQ), shown_ms: None, broken: true })
+        Ok(Self { configuration, packets: PicturePackets::new(FIRST_SEQ), decode_ms: 0, shown_ms: None, broken: true })
     }
 
     pub fn configure(&mut self, record: &Bytes) -> Result<(), BadPictures> {
@@ -53,12 +55,16 @@ impl HevcTrack {
         let nals = split_lengths(&tag.data, self.configuration.length_bytes).map_err(BadPictures::HevcPicture)?;
         let keyframe = is_random_access(&nals);
         if keyframe {
-            (self.broken, self.shown_ms) = (false, None);
+            (self.broken, self.decode_ms, self.shown_ms) = (false, times.decode_ms, None);
         }
-        let is_late = self.shown_ms.is_some_and(|shown| times.shown_ms < shown);
+        // Pictures come in the order in which they are decoded. Where a publisher's times go back for a moment nothing is shown in another
+        // order: how much later than decoded each is shown tells that.
+        self.decode_ms = self.decode_ms.max(times.decode_ms);
+        let shown_ms = self.decode_ms + (times.shown_ms - times.decode_ms);
+        let is_late = self.shown_ms.is_some_and(|latest| shown_ms < latest);
         let counter = match (self.broken, is_late, is_disposable(&nals)) {
             (false, false, _) => {
-                self.shown_ms = Some(times.shown_ms);
+                self.shown_ms = Some(shown_ms);
                 let packets = self.packets.packets(now, times.shown_ticks, keyframe, self.payloads(nals), capture);
                 return Ok(Handled { packets, keyframe });
             }
@@ -102,14 +108,21 @@ mod tests {
         record.into()
     }
 
-    /// Sends pictures of these types, shown at these times; gives what was sent of them.
+    /// Sends pictures of these types, shown at these times and decoded one after the other; gives what was sent of them.
     fn sent(track: &mut HevcTrack, pictures: &[(u8, i64)]) -> (Vec<i64>, Dropped) {
+        let decoded: Vec<_> =
+            (0..).zip(pictures).map(|(decode_ms, &(kind, shown_ms))| (kind, decode_ms, shown_ms)).collect();
+        sent_at(track, &decoded)
+    }
+
+    /// The same of pictures that are decoded, and shown, at these times.
+    fn sent_at(track: &mut HevcTrack, pictures: &[(u8, i64, i64)]) -> (Vec<i64>, Dropped) {
         let mut dropped = Dropped::default();
         let mut sent = Vec::new();
-        for &(kind, shown_ms) in pictures {
+        for &(kind, decode_ms, shown_ms) in pictures {
             let data = Bytes::from(vec![0, 0, 0, 4, kind << 1, 1, 9, 9]);
             let tag = PictureTag { codec: Codec::Hevc, keyframe: false, composition_ms: 0, offset_ns: 0, data };
-            let times = Times { shown_ms, shown_ticks: shown_ms as u64 * 90 };
+            let times = Times { decode_ms, shown_ms, shown_ticks: shown_ms as u64 * 90 };
             let handled = track.handle_picture(epoch(), times, &tag, || None, &mut dropped).unwrap();
             assert_eq!(handled.keyframe, kind == IDR);
             if let Some(first) = handled.packets.first() {
@@ -140,5 +153,18 @@ mod tests {
         let (shown, dropped) = sent(&mut track, &pictures);
         assert_eq!(shown, [10, 50, 130, 140]);
         assert_eq!(dropped, Dropped { reordered_references: 1, missing_references: 2, ..Dropped::default() });
+    }
+
+    #[test]
+    fn times_that_go_back_are_no_other_order() {
+        let mut track = HevcTrack::new(&record()).unwrap();
+        let without =
+            [(IDR, 500, 500), (TRAIL_R, 540, 540), (TRAIL_R, 240, 240), (TRAIL_R, 280, 280), (TRAIL_R, 580, 580)];
+        let (shown, dropped) = sent_at(&mut track, &without);
+        assert_eq!((shown, dropped), (vec![500, 540, 240, 280, 580], Dropped::default()));
+        // With B-frames, there too.
+        let with = [(IDR, 0, 80), (TRAIL_R, 540, 660), (TRAIL_N, 580, 580), (TRAIL_R, 300, 420), (TRAIL_N, 340, 340)];
+        let (shown, dropped) = sent_at(&mut track, &with);
+        assert_eq!((shown, dropped), (vec![80, 660, 420], Dropped { reordered: 2, ..Dropped::default() }));
     }
 }
