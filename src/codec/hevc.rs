@@ -4,10 +4,12 @@
 //! reassemble NAL units.
 
 mod record;
+mod sets;
 
 use super::{bits::BitReader, h264::escape::unescape, picture_size::PictureSize};
 
 pub use record::{BadHevcConfiguration, HevcConfiguration};
+pub use sets::ParameterSets;
 
 /// What of interest begins in a packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -114,11 +116,6 @@ fn aggregated(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Whether these NAL units have a picture that decoding can begin with.
 pub fn is_random_access(nals: &[bytes::Bytes]) -> bool {
     nals.iter().any(|nal| nal_type(nal).is_some_and(|kind| IRAP.contains(&kind)))
-}
-
-/// Whether they have parameter sets.
-pub fn has_parameter_sets(nals: &[bytes::Bytes]) -> bool {
-    nals.iter().any(|nal| is_parameter_set(nal))
 }
 
 pub fn is_parameter_set(nal: &[u8]) -> bool {

@@ -9,7 +9,7 @@ use super::{BadPictures, Dropped, FIRST_SEQ, Handled, Times};
 use crate::{
     codec::{
         h264::nal::split_lengths,
-        hevc::{HevcConfiguration, has_parameter_sets, is_disposable, is_parameter_set, is_random_access, is_slice},
+        hevc::{HevcConfiguration, ParameterSets, is_disposable, is_parameter_set, is_random_access, is_slice},
         packetize::packetize_hevc,
     },
     ingest::rtmp::flv::PictureTag,
@@ -20,6 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct HevcTrack {
     configuration: HevcConfiguration,
+    sets: ParameterSets,
     packets: PicturePackets,
     /// The latest time to be decoded since the last picture that decoding can begin with.
     decode_ms: i64,
@@ -32,11 +33,21 @@ pub struct HevcTrack {
 impl HevcTrack {
     pub fn new(record: &Bytes) -> Result<Self, BadPictures> {
         let configuration = HevcConfiguration::parse(record)?;
-        Ok(Self { configuration, packets: PicturePackets::new(FIRST_SEQ), decode_ms: 0, shown_ms: None, broken: true })
+        let mut sets = ParameterSets::default();
+        sets.configure(&configuration.parameter_sets);
+        Ok(Self {
+            configuration,
+            sets,
+            packets: PicturePackets::new(FIRST_SEQ),
+            decode_ms: 0,
+            shown_ms: None,
+            broken: true,
+        })
     }
 
     pub fn configure(&mut self, record: &Bytes) -> Result<(), BadPictures> {
         self.configuration = HevcConfiguration::parse(record)?;
+        self.sets.configure(&self.configuration.parameter_sets);
         Ok(())
     }
 
@@ -53,6 +64,7 @@ impl HevcTrack {
         dropped: &mut Dropped,
     ) -> Result<Handled, BadPictures> {
         let nals = split_lengths(&tag.data, self.configuration.length_bytes).map_err(BadPictures::HevcPicture)?;
+        nals.iter().for_each(|nal| self.sets.insert(nal));
         let keyframe = is_random_access(&nals);
         if keyframe {
             (self.broken, self.decode_ms, self.shown_ms) = (false, times.decode_ms, None);
@@ -81,12 +93,13 @@ impl HevcTrack {
         Ok(Handled { packets: Vec::new(), keyframe })
     }
 
-    /// Slices, and parameter sets: before what decoding begins with those of the configuration where it brings none itself.
+    /// Slices, and parameter sets: before what decoding begins with all that are in use, whether it brings some of them itself or not;
+    /// elsewhere those that the encoder sent.
     fn payloads(&self, nals: Vec<Bytes>) -> Vec<Bytes> {
-        let begins = is_random_access(&nals) && !has_parameter_sets(&nals);
-        let sets = self.configuration.parameter_sets.iter().filter(|_| begins).cloned();
-        let kept = nals.into_iter().filter(|nal| is_slice(nal) || is_parameter_set(nal));
-        packetize_hevc(&sets.chain(kept).collect::<Vec<_>>())
+        let sets: Vec<_> = self.sets.nals().filter(|_| is_random_access(&nals)).cloned().collect();
+        let is_kept = |nal: &Bytes| is_slice(nal) || is_parameter_set(nal) && !sets.contains(nal);
+        let kept: Vec<_> = nals.into_iter().filter(is_kept).collect();
+        packetize_hevc(&[sets, kept].concat())
     }
 }
 
@@ -166,5 +179,33 @@ mod tests {
         let with = [(IDR, 0, 80), (TRAIL_R, 540, 660), (TRAIL_N, 580, 580), (TRAIL_R, 300, 420), (TRAIL_N, 340, 340)];
         let (shown, dropped) = sent_at(&mut track, &with);
         assert_eq!((shown, dropped), (vec![80, 660, 420], Dropped { reordered: 2, ..Dropped::default() }));
+    }
+
+    #[test]
+    fn a_keyframe_goes_out_with_all_parameter_sets_whichever_it_brings() {
+        let mut track = HevcTrack::new(&record()).unwrap();
+        let set = |kind: u8, letter: u8| [kind << 1, 1, letter];
+        let mut sent_of = |sets: &[[u8; 3]]| {
+            let nals = sets.iter().map(|set| &set[..]).chain([&[IDR << 1, 1, 9, 9][..]]);
+            let data: Vec<_> = nals.flat_map(|nal| [&[0, 0, 0, nal.len() as u8][..], nal].concat()).collect();
+            let tag =
+                PictureTag { codec: Codec::Hevc, keyframe: true, composition_ms: 0, offset_ns: 0, data: data.into() };
+            let times = Times { decode_ms: 0, shown_ms: 0, shown_ticks: 0 };
+            let handled = track.handle_picture(epoch(), times, &tag, || None, &mut Dropped::default()).unwrap();
+            // One packet: an aggregation, of lengths and units.
+            let (mut rest, mut units) = (&handled.packets[0].payload[2..], Vec::new());
+            while let Some((&[_, length], after)) = rest.split_first_chunk() {
+                let (unit, after) = after.split_at(length.into());
+                units.push(unit.to_vec());
+                rest = after;
+            }
+            assert_eq!((handled.packets.len(), units.pop()), (1, Some(vec![IDR << 1, 1, 9, 9])));
+            units
+        };
+        let (vps, sps, pps) = (set(32, 7), set(33, 7), set(34, 7));
+        assert_eq!(sent_of(&[]), [vps, sps, pps], "those of the configuration");
+        assert_eq!(sent_of(&[set(33, 8)]), [vps, set(33, 8), pps], "where one is brought, the others all the same");
+        assert_eq!(sent_of(&[]), [vps, set(33, 8), pps], "and it stays");
+        assert_eq!(sent_of(&[vps, sps, pps]), [vps, sps, pps], "once each");
     }
 }
