@@ -54,6 +54,14 @@ impl Command {
         }
     }
 
+    /// Of a stream; 0 where there is none.
+    fn number(&self, at: usize) -> u32 {
+        match self.values.get(at) {
+            Some(Amf0Value::Number(number)) => *number as u32,
+            _ => 0,
+        }
+    }
+
     fn property(&self, name: &str) -> Option<&str> {
         match self.values.first() {
             Some(Amf0Value::Object(properties)) => match properties.get(name) {
@@ -86,9 +94,12 @@ impl Session {
             "releaseStream" => self.succeed(&command),
             "FCUnpublish" => {
                 self.succeed(&command);
-                self.unpublish(now, stream_id);
+                if self.is_published_as(command.text(1).unwrap_or_default()) {
+                    self.unpublish(now, stream_id);
+                }
             }
-            "deleteStream" | "closeStream" => self.unpublish(now, stream_id),
+            "deleteStream" if self.publishes_on(command.number(1)) => self.unpublish(now, stream_id),
+            "closeStream" if self.publishes_on(stream_id) => self.unpublish(now, stream_id),
             // Bandwidth checks, stream lengths and the like: nobody waits for them.
             other => debug!(command = other.get(..64).unwrap_or(other), "command ignored"),
         }
@@ -186,9 +197,9 @@ impl Session {
         };
         info!(application = application.name, user_agent = self.user_agent, %priority, "publishing");
         let media = Media::new(publication, self.begin, self.context.reencodes);
-        self.start_publishing(now, stream_id, media, grant.expires);
         self.replies.stream_begins(stream_id);
         self.replies.status(stream_id, Level::Status, "NetStream.Publish.Start", &format!("{name} is published."));
+        self.start_publishing(now, (stream_id, name), media, grant.expires);
     }
 
     fn deny(&mut self, stream_id: u32, code: &str, reason: &str) {
@@ -199,6 +210,13 @@ impl Session {
     fn refuse_play(&mut self, stream_id: u32) {
         let reason = "this server does not play over RTMP: watch the stream by WHEP, or on its page /watch/{stream}";
         self.deny(stream_id, "NetStream.Play.Failed", reason);
+    }
+
+    /// What is published may be called so. Encoders write the key with its query, without, or something else: only what names another stream
+    /// means another.
+    fn is_published_as(&self, key: &str) -> bool {
+        let asked = self.application.as_ref().and_then(|application| application.stream(key).ok());
+        asked.is_none_or(|asked| self.publishing_name() == Some(&asked.name))
     }
 
     fn unpublish(&mut self, now: Instant, stream_id: u32) {

@@ -1,7 +1,9 @@
-//! What some encoders send and most do not, as a whole session: aggregate messages.
+//! What some encoders send and most do not, as a whole session: aggregate messages, streams beside the one that is published.
+
+use rml_rtmp::rml_amf0::{self, Amf0Value};
 
 use super::{
-    enhanced_session_tests::{connected, message, publish},
+    enhanced_session_tests::{connected, message, publish, text},
     *,
 };
 
@@ -41,4 +43,33 @@ fn an_aggregate_of_very_many_messages_is_refused() {
     let aggregate = tag(kind::AUDIO, 0, &[0]).repeat(5_000);
     session.handle_bytes(epoch(), &message(kind::AGGREGATE, 1, &aggregate));
     assert!(matches!(session.ending(), Some(Ending::Failed(reason)) if reason.contains("4096 messages")));
+}
+
+#[test]
+fn only_what_ends_the_published_stream_takes_it_off() {
+    let number = |number: u8| Amf0Value::Number(number.into());
+    // The command, its message's stream, its argument; and whether the stream is still on.
+    let cases = [
+        ("deleteStream", 0, number(2), true),
+        ("deleteStream", 2, number(1), false),
+        ("deleteStream", 0, number(0), false),
+        ("deleteStream", 1, Amf0Value::Null, false),
+        ("closeStream", 2, Amf0Value::Null, true),
+        ("closeStream", 1, Amf0Value::Null, false),
+        ("closeStream", 0, Amf0Value::Null, false),
+        ("FCUnpublish", 0, text("cam2"), true),
+        ("FCUnpublish", 0, text("live/cam2?token=abc"), true),
+        ("FCUnpublish", 0, text("cam1"), false),
+        ("FCUnpublish", 0, text("cam1?token=abc"), false),
+        ("FCUnpublish", 0, text("rtmp://h/live/cam1"), false),
+        ("FCUnpublish", 0, Amf0Value::Null, false),
+    ];
+    for (name, stream_id, argument, stays) in cases {
+        let (mut session, _) = connected(&open(), &[]);
+        publish(&mut session);
+        let told = format!("{name} on {stream_id} of {argument:?}");
+        let body = rml_amf0::serialize(&vec![text(name), number(9), Amf0Value::Null, argument]).unwrap();
+        session.handle_bytes(epoch(), &message(20, stream_id, &body));
+        assert_eq!((session.is_publishing(), session.ending()), (stays, None), "{told}");
+    }
 }

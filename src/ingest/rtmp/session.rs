@@ -27,7 +27,7 @@ use super::{
     reply::{Level, Replies, WINDOW_BYTES},
 };
 use crate::{
-    media::SessionId,
+    media::{SessionId, StreamName},
     metrics::ProtocolLabel,
     rtmp::{ChunkReader, Message, kind, messages_of},
     track::{EndReason, Notice, PublisherControl},
@@ -71,6 +71,7 @@ pub struct Session {
 
 struct Publishing {
     stream_id: u32,
+    name: StreamName,
     media: Media,
     expires: Option<Instant>,
 }
@@ -331,11 +332,27 @@ impl Session {
         self.publishing.is_some()
     }
 
-    pub(super) fn start_publishing(&mut self, now: Instant, stream_id: u32, media: Media, expires: Option<SystemTime>) {
+    /// Messages with this stream's number are about what is published: those with none at all, too.
+    pub(super) fn publishes_on(&self, stream_id: u32) -> bool {
+        let of = |publishing: &Publishing| stream_id == 0 || [0, stream_id].contains(&publishing.stream_id);
+        self.publishing.as_ref().is_some_and(of)
+    }
+
+    pub(super) fn publishing_name(&self) -> Option<&StreamName> {
+        self.publishing.as_ref().map(|publishing| &publishing.name)
+    }
+
+    pub(super) fn start_publishing(
+        &mut self,
+        now: Instant,
+        (stream_id, name): (u32, StreamName),
+        media: Media,
+        expires: Option<SystemTime>,
+    ) {
         let time_of_day = self.time_of_day(now);
         // A token that ends beyond what an instant can hold never ends for us.
         let expires = expires.and_then(|at| now.checked_add(at.duration_since(time_of_day).unwrap_or_default()));
-        self.publishing = Some(Publishing { stream_id, media, expires });
+        self.publishing = Some(Publishing { stream_id, name, media, expires });
         self.reader.media_allowed = true;
         self.deadline = now + STALL_DEADLINE;
         self.context.metrics.publishers.get_or_create(&PROTOCOL).inc();
