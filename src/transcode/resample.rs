@@ -10,6 +10,8 @@ use crate::codec::opus::CLOCK_HZ;
 
 /// Taps of the interpolation filter: flat to 18 kHz at 44.1 kHz, and a delay of half of it, 0.7 ms.
 const FILTER_TAPS: usize = 64;
+/// Filters that are made: 160 KB of them, as many as the standard rates need at the most.
+const FILTERS_MAX: u32 = 640;
 pub(super) const CHANNELS: usize = 2;
 
 /// Bound to one input rate and block size.
@@ -24,12 +26,10 @@ impl ToFortyEight {
             return Ok(Self::Same);
         }
         let ratio = f64::from(CLOCK_HZ) / f64::from(rate_hz);
-        // Between two input samples there are this many places where an output sample can lie: with a filter for each of
-        // them (640 at the most, for 11,025 Hz) nothing is left to interpolate.
-        let places = CLOCK_HZ / gcd(CLOCK_HZ, rate_hz);
+        let (filters, interpolation) = filters(rate_hz);
         let parameters = SincInterpolationParameters::new(FILTER_TAPS, WindowFunction::BlackmanHarris2)
-            .oversampling_factor(places as usize)
-            .interpolation(SincInterpolationType::Nearest);
+            .oversampling_factor(filters as usize)
+            .interpolation(interpolation);
         let resampler = Async::new_sinc(ratio, 1.0, &parameters, block_samples, CHANNELS, FixedAsync::Input)
             .map_err(|error| TranscodeError::Resampler(error.to_string()))?;
         let delay_samples = resampler.output_delay() as i64;
@@ -79,6 +79,16 @@ pub(super) fn stretch(values: &mut Vec<f32>, from: usize, by: i64) {
     }
 }
 
+/// How many, and what to do between them. Between two input samples there are so many places where an output sample can lie: with a filter for each
+/// of them (640 for 11,025 Hz) nothing is left to interpolate. Publishers can write out any rate, though, and at most there are places by the
+/// ten thousand.
+fn filters(rate_hz: u32) -> (u32, SincInterpolationType) {
+    match CLOCK_HZ / gcd(CLOCK_HZ, rate_hz) {
+        places @ ..=FILTERS_MAX => (places, SincInterpolationType::Nearest),
+        _ => (FILTERS_MAX, SincInterpolationType::Cubic),
+    }
+}
+
 fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -101,6 +111,39 @@ mod tests {
                 // 60 dB below the tone, that is.
                 assert!((f64::from(pair[0]) - tone(is_at)).abs() < 0.001, "{by}: {at}");
                 assert!((pair[1] - 0.5).abs() < 1e-6, "{by}: {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_rate_needs_more_filters_than_the_standard_ones() {
+        for (rate_hz, needed) in [(96_000, 1), (44_100, 160), (22_050, 320), (11_025, 640), (8_000, 6), (7_350, 320)] {
+            let (filters, interpolation) = filters(rate_hz);
+            assert_eq!((filters, matches!(interpolation, SincInterpolationType::Nearest)), (needed, true), "{rate_hz}");
+        }
+        for rate_hz in 7_000..=96_000 {
+            assert!(filters(rate_hz).0 <= FILTERS_MAX, "{rate_hz}");
+        }
+    }
+
+    #[test]
+    fn a_tone_at_any_rate_is_the_same_tone() {
+        const BLOCK: usize = 1_024;
+        for rate_hz in [44_100, 47_999, 44_101, 11_027, 95_999] {
+            let tone = |at: f64, rate_hz: u32| (at * 1_000.0 / f64::from(rate_hz) * std::f64::consts::TAU).sin();
+            let mut resampler = ToFortyEight::new(rate_hz, BLOCK).unwrap();
+            let mut made = Vec::new();
+            for block in 0..16 {
+                let samples = (block * BLOCK..(block + 1) * BLOCK).map(|at| tone(at as f64, rate_hz) as f32);
+                let block: Vec<_> = samples.flat_map(|sample| [sample; CHANNELS]).collect();
+                resampler.process(&block, &mut made).unwrap();
+            }
+            // From the largest at two places a quarter of a period apart follow size and phase, whatever the delay is exactly.
+            let pairs: Vec<_> = made.chunks(CHANNELS).map(|pair| f64::from(pair[0])).collect();
+            let whole = &pairs[1_000..pairs.len() - 200];
+            for (at, pair) in whole.windows(13).enumerate() {
+                let power = pair[0].powi(2) + pair[12].powi(2);
+                assert!((power - 1.0).abs() < 0.002, "{rate_hz}: {power} at {at}");
             }
         }
     }
