@@ -349,3 +349,22 @@ fn sound_is_kept_by_its_bytes() {
     println!("configurations of sound: {configured} bytes");
     assert!(configured < 1 << 20, "{configured} bytes of configurations of sound");
 }
+
+#[test]
+fn formats_are_kept_of_what_can_be_decoded_with_them() {
+    let (configuration, slices) = real_stream();
+    let ballast = vec![0; 60_000];
+    let mut sides = Publisher::new();
+    sides.send(0, VIDEO, &configuration);
+    sides.send(0, VIDEO, &avc(true, &[&slices[0]]));
+    // A second track, which is configured anew before each picture.
+    let head = |frame: u8, packet: u8| [&[frame, packet][..], b"avc1\x01"].concat();
+    for at in 0..250u8 {
+        let frame = if at == 0 { 0x96 } else { 0xa6 };
+        sides.send(0, VIDEO, &[&head(0x96, 0)[..], &configuration[5..], &[at], &ballast[..]].concat());
+        sides.send(0, VIDEO, &[&head(frame, 1)[..], &avc(false, &[&slices[usize::from(at != 0)]])[2..]].concat());
+    }
+    let sides = sides.held();
+    println!("formats of a side track: {sides} bytes");
+    assert!(sides < 1 << 20, "{sides} bytes of formats");
+}

@@ -26,6 +26,8 @@ const AGGREGATION_HEADER_BYTES: usize = 1;
 const LENGTH_MAX_BYTES: usize = 2;
 /// OBUs of a temporal unit at the most; encoders write a handful.
 const OBUS_MAX: usize = 512;
+/// Of a sequence header, which has some 12; it is kept, and sent before keyframes that come without.
+const SEQUENCE_HEADER_MAX_BYTES: usize = 4_096;
 
 /// The OBUs make no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +103,8 @@ fn obus(mut unit: &[u8]) -> Result<Vec<Bytes>, BadTemporalUnit> {
         if matches!(header >> 3 & 0x0f, TEMPORAL_DELIMITER | TILE_LIST | PADDING) {
             continue;
         }
-        if obus.len() == OBUS_MAX {
+        let is_long_header = header >> 3 & 0x0f == SEQUENCE_HEADER && body.len() > SEQUENCE_HEADER_MAX_BYTES;
+        if obus.len() == OBUS_MAX || is_long_header {
             return Err(BadTemporalUnit);
         }
         obus.push([&[header & !HAS_SIZE][..], extension, body].concat().into());
@@ -244,5 +247,11 @@ mod tests {
             assert_eq!(Av1Payloads::default().packetize(unit, false), Err(BadTemporalUnit));
         }
         assert_eq!(Av1Payloads::default().packetize(&[], true), Ok((Vec::new(), false)));
+        let long = [&[0x08][..], &[0; SEQUENCE_HEADER_MAX_BYTES + 1]].concat();
+        assert_eq!(
+            Av1Payloads::default().packetize(&long, false),
+            Err(BadTemporalUnit),
+            "it would be sent again and again"
+        );
     }
 }

@@ -73,3 +73,12 @@ fn only_what_ends_the_published_stream_takes_it_off() {
         assert_eq!((session.is_publishing(), session.ending()), (stays, None), "{told}");
     }
 }
+
+#[test]
+fn a_decoder_configuration_has_a_length_that_encoders_write() {
+    let (mut session, _) = connected(&open(), &[]);
+    publish(&mut session);
+    let (configuration, _) = avc(include_bytes!("../../../tests/fixtures/h264/in-order.264"));
+    session.handle_bytes(epoch(), &message(kind::VIDEO, 1, &[&configuration[..], &[0; 80_000]].concat()));
+    assert!(matches!(session.ending(), Some(Ending::Failed(reason)) if reason.contains("decoder configuration of")));
+}
