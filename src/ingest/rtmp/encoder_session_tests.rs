@@ -1,4 +1,5 @@
-//! What some encoders send and most do not, as a whole session: aggregate messages, streams beside the one that is published.
+//! What encoders send and others do not, as a whole session: B-frames, and what x264 says of itself; aggregate messages, streams beside the
+//! one that is published.
 
 use rml_rtmp::rml_amf0::{self, Amf0Value};
 
@@ -81,4 +82,55 @@ fn a_decoder_configuration_has_a_length_that_encoders_write() {
     let (configuration, _) = avc(include_bytes!("../../../tests/fixtures/h264/in-order.264"));
     session.handle_bytes(epoch(), &message(kind::VIDEO, 1, &[&configuration[..], &[0; 80_000]].concat()));
     assert!(matches!(session.ending(), Some(Ending::Failed(reason)) if reason.contains("decoder configuration of")));
+}
+
+#[test]
+fn b_frames_are_left_out_and_the_publisher_is_told_the_setting() {
+    let context = open();
+    let mut pair = live(&context, "cam1");
+    let stream = context.streams.get(&"cam1".parse().unwrap()).unwrap();
+    let counter = Arc::new(Counter::default());
+    stream.subscribe(WorkerIndex(0), counter.clone());
+    let (configuration, pictures) = avc(include_bytes!("../../../tests/fixtures/h264/b-frames.264"));
+    pair.video(ms(0), 0, configuration);
+    for (at, picture) in pictures.into_iter().enumerate() {
+        pair.video(ms(33 * at as u64), 33 * at as u32, picture);
+    }
+    assert_eq!(counter.0.lock().0, 18, "9 of 30 pictures in each group");
+    let notices = stream.state().notices;
+    assert_eq!(notices[0].code, "b-frames-dropped");
+    assert!(notices[0].text.contains("bframes=0") && notices[0].text.contains("Max B-frames 0"));
+}
+
+#[test]
+fn b_frames_that_are_encoded_anew_are_told_of_in_the_protocol_too() {
+    let mut context = open();
+    Arc::get_mut(&mut context).unwrap().reencodes = true;
+    let mut pair = live(&context, "cam1");
+    let stream = context.streams.get(&"cam1".parse().unwrap()).unwrap();
+    stream.subscribe(WorkerIndex(0), Arc::new(Counter::default()));
+    assert_eq!(stream.wants_reencoding(), None, "nothing has come yet");
+    let file = include_bytes!("../../../tests/fixtures/h264/b-frames.264");
+    let (configuration, mut pictures) = avc(file);
+    // Before the first picture x264 says how it was set up.
+    let begin = file.windows(4).position(|start| start == [0, 0, 1, 6]).unwrap() + 3;
+    let end = begin + file[begin..].windows(3).position(|start| start == [0, 0, 1]).unwrap();
+    let message = [&((end - begin) as u32).to_be_bytes(), &file[begin..end]].concat();
+    pictures[0].splice(5..5, message);
+    pair.video(ms(0), 0, configuration);
+    for (at, picture) in pictures.into_iter().enumerate() {
+        pair.video(ms(33 * at as u64), 33 * at as u32, picture);
+    }
+    assert!(stream.wants_reencoding().is_some());
+    let notices = pair.control.1.lock().clone();
+    let codes: Vec<_> = notices.iter().map(|notice| notice.code).collect();
+    assert_eq!(codes, ["encoder-delay", "b-frames-reencoded"]);
+    assert!(notices[0].text.contains("holds back 10 pictures") && notices[0].text.contains("tune=zerolatency"));
+    assert!(notices[1].text.contains("bframes=0") && notices[1].text.contains("Max B-frames 0"));
+    pair.session.handle_notice(&notices[1]);
+    let said = String::from_utf8_lossy(&pair.session.take_output()).into_owned();
+    for part in ["onStatus", "warning", "NetStream.Publish.Notice", "bframes=0"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(pair.session.ending().is_none());
 }

@@ -261,57 +261,6 @@ fn pictures_wait_for_the_sound_that_came_with_them() {
 }
 
 #[test]
-fn b_frames_are_left_out_and_the_publisher_is_told_the_setting() {
-    let context = open();
-    let mut pair = live(&context, "cam1");
-    let stream = context.streams.get(&"cam1".parse().unwrap()).unwrap();
-    let counter = Arc::new(Counter::default());
-    stream.subscribe(WorkerIndex(0), counter.clone());
-    let (configuration, pictures) = avc(include_bytes!("../../../tests/fixtures/h264/b-frames.264"));
-    pair.video(ms(0), 0, configuration);
-    for (at, picture) in pictures.into_iter().enumerate() {
-        pair.video(ms(33 * at as u64), 33 * at as u32, picture);
-    }
-    assert_eq!(counter.0.lock().0, 18, "9 of 30 pictures in each group");
-    let notices = stream.state().notices;
-    assert_eq!(notices[0].code, "b-frames-dropped");
-    assert!(notices[0].text.contains("bframes=0") && notices[0].text.contains("Max B-frames 0"));
-}
-
-#[test]
-fn b_frames_that_are_encoded_anew_are_told_of_in_the_protocol_too() {
-    let mut context = open();
-    Arc::get_mut(&mut context).unwrap().reencodes = true;
-    let mut pair = live(&context, "cam1");
-    let stream = context.streams.get(&"cam1".parse().unwrap()).unwrap();
-    stream.subscribe(WorkerIndex(0), Arc::new(Counter::default()));
-    assert_eq!(stream.wants_reencoding(), None, "nothing has come yet");
-    let file = include_bytes!("../../../tests/fixtures/h264/b-frames.264");
-    let (configuration, mut pictures) = avc(file);
-    // Before the first picture x264 says how it was set up.
-    let begin = file.windows(4).position(|start| start == [0, 0, 1, 6]).unwrap() + 3;
-    let end = begin + file[begin..].windows(3).position(|start| start == [0, 0, 1]).unwrap();
-    let message = [&((end - begin) as u32).to_be_bytes(), &file[begin..end]].concat();
-    pictures[0].splice(5..5, message);
-    pair.video(ms(0), 0, configuration);
-    for (at, picture) in pictures.into_iter().enumerate() {
-        pair.video(ms(33 * at as u64), 33 * at as u32, picture);
-    }
-    assert!(stream.wants_reencoding().is_some());
-    let notices = pair.control.1.lock().clone();
-    let codes: Vec<_> = notices.iter().map(|notice| notice.code).collect();
-    assert_eq!(codes, ["encoder-delay", "b-frames-reencoded"]);
-    assert!(notices[0].text.contains("holds back 10 pictures") && notices[0].text.contains("tune=zerolatency"));
-    assert!(notices[1].text.contains("bframes=0") && notices[1].text.contains("Max B-frames 0"));
-    pair.session.handle_notice(&notices[1]);
-    let said = String::from_utf8_lossy(&pair.session.take_output()).into_owned();
-    for part in ["onStatus", "warning", "NetStream.Publish.Notice", "bframes=0"] {
-        assert!(said.contains(part), "{part} in {said}");
-    }
-    assert!(pair.session.ending().is_none());
-}
-
-#[test]
 fn a_token_is_wanted_where_tokens_are() {
     let context = context(Authenticator::hs256(SECRET).unwrap(), OnConflict::Takeover);
     let good = token("publish", "cam*", 60);
