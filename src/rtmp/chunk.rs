@@ -23,6 +23,8 @@ const COMMAND_MAX_BYTES: usize = 32 * 1024;
 pub(super) const AUDIO_MAX_BYTES: usize = 64 * 1024;
 /// One picture: a keyframe of 4K video at 50 Mb/s, 300 ms worth of bits, is 1.9 MB.
 const VIDEO_MAX_BYTES: usize = 5 * 512 * 1024;
+/// Several messages of pictures and sound in one, of encoders and servers that spare headers. All of them are handled at one time.
+const AGGREGATE_MAX_BYTES: usize = 512 * 1024;
 /// All messages in progress together: the largest picture, and what comes between its chunks.
 pub const PARTIAL_MAX_BYTES: usize = VIDEO_MAX_BYTES + 512 * 1024;
 /// A message's buffer begins with this, or with its whole length.
@@ -336,7 +338,8 @@ fn basic_header(bytes: &[u8]) -> Option<Header> {
 
 fn max_bytes(kind: u8, media_allowed: bool) -> usize {
     match kind {
-        kind::VIDEO | kind::AGGREGATE if media_allowed => VIDEO_MAX_BYTES,
+        kind::VIDEO if media_allowed => VIDEO_MAX_BYTES,
+        kind::AGGREGATE if media_allowed => AGGREGATE_MAX_BYTES,
         kind::AUDIO if media_allowed => AUDIO_MAX_BYTES,
         _ => COMMAND_MAX_BYTES,
     }

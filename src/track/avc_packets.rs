@@ -17,6 +17,8 @@ use crate::{
 
 /// Parameter sets a stream may have at a time, of both kinds. Encoders use two; a few more for several sizes.
 const PARAMETER_SETS_MAX: usize = 16;
+/// Of them together, since all of them go before every keyframe. One has some tens; with scaling lists some hundreds.
+const PARAMETER_SETS_MAX_BYTES: usize = 16 * 1024;
 
 /// Why access units cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +29,8 @@ pub enum BadAvc {
     ParameterSet(#[from] BadParameterSet),
     #[error("more than {0} parameter sets")]
     TooManyParameterSets(usize),
+    #[error("parameter sets of more than {0} bytes together")]
+    ParameterSetsTooLong(usize),
     #[error(transparent)]
     Nal(#[from] BadLengths),
 }
@@ -86,6 +90,9 @@ impl AvcPackets {
         }
         if self.sets.nals().count() > PARAMETER_SETS_MAX {
             return Err(BadAvc::TooManyParameterSets(PARAMETER_SETS_MAX));
+        }
+        if self.sets.nals().map(Bytes::len).sum::<usize>() > PARAMETER_SETS_MAX_BYTES {
+            return Err(BadAvc::ParameterSetsTooLong(PARAMETER_SETS_MAX_BYTES));
         }
         Ok(())
     }

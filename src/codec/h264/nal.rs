@@ -25,9 +25,9 @@ pub fn ref_idc(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |header| header >> 5 & 3)
 }
 
-/// NAL units of an access unit, empty ones too. H.265 has 600 slices in a picture at the most (table A.8, level 6.2); a keyframe of
-/// 1 MB in slices that fit a packet has 900.
-pub const NALS_MAX: usize = 1_024;
+/// NAL units of an access unit, empty ones too. H.265 has 600 slices in a picture at the most (table A.8, level 6.2); the largest keyframe
+/// that is taken over RTMP, 2.5 MiB, has some 2,200 in slices that fit a packet.
+pub const NALS_MAX: usize = 2_560;
 
 /// An access unit cannot be taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

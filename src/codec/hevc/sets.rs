@@ -10,10 +10,12 @@ use crate::codec::{
 
 /// Of one kind. Encoders use one; a few more for several sizes.
 const SETS_MAX: usize = 16;
+/// Of all of them together, since they go before every keyframe.
+const SETS_MAX_BYTES: usize = 16 * 1024;
 /// How far into a set its id can be: behind the profiles of seven sub-layers.
 const HEAD_BYTES_MAX: usize = 128;
 
-/// Video, sequence and picture parameter sets by id. At most [`SETS_MAX`] of each kind, of [`PARAMETER_SET_MAX_BYTES`]: 192 KiB.
+/// Video, sequence and picture parameter sets by id. At most [`SETS_MAX`] of each kind, and [`SETS_MAX_BYTES`].
 #[derive(Debug, Clone, Default)]
 pub struct ParameterSets {
     sets: [Vec<(Option<u32>, Bytes)>; 3],
@@ -28,14 +30,19 @@ impl ParameterSets {
         sets.iter().for_each(|set| self.insert(set));
     }
 
-    /// Takes in a set, in place of the one with its id. Other NAL units are none, and sets that are too long are not kept.
+    /// Takes in a set, in place of the one with its id. Other NAL units are none, and sets that are too long, or too long together with the
+    /// others, are not kept.
     pub fn insert(&mut self, nal: &Bytes) {
         let Some(kind @ VPS..=PPS) = nal_type(nal) else { return };
-        let Some(sets) = self.sets.get_mut(usize::from(kind - VPS)) else { return };
         if nal.len() > PARAMETER_SET_MAX_BYTES {
             return;
         }
         let id = id(kind, nal);
+        let others = self.others_bytes(kind, id);
+        let Some(sets) = self.sets.get_mut(usize::from(kind - VPS)) else { return };
+        if others + nal.len() > SETS_MAX_BYTES {
+            return;
+        }
         match sets.iter_mut().find(|(known, _)| *known == id) {
             Some((_, known)) if known == nal => {}
             // A copy: it stays, and what it came in should not.
@@ -47,6 +54,12 @@ impl ParameterSets {
                 sets.push((id, Bytes::copy_from_slice(nal)));
             }
         }
+    }
+
+    /// Of all but the one with this id.
+    fn others_bytes(&self, kind: u8, id: Option<u32>) -> usize {
+        let of_kinds = (VPS..).zip(&self.sets).flat_map(|(of, sets)| sets.iter().map(move |set| (of, set)));
+        of_kinds.filter(|(of, (known, _))| (*of, *known) != (kind, id)).map(|(_, (_, nal))| nal.len()).sum()
     }
 
     /// In the order in which they refer to each other, the ones referred to first.
@@ -103,5 +116,11 @@ mod tests {
         // All ids from 31 to 62, of eleven bits each.
         (32..=63u8).for_each(|code| sets.insert(&vec![PPS << 1, 1, code >> 3, code << 5 | 1].into()));
         assert_eq!(sets.nals().count(), SETS_MAX);
+        let long = |id: u8| Bytes::from([&[VPS << 1, 1, id << 4][..], &[7; PARAMETER_SET_MAX_BYTES - 3]].concat());
+        let bytes = |sets: &ParameterSets| sets.nals().map(Bytes::len).sum::<usize>();
+        (0..4).for_each(|id| sets.insert(&long(id)));
+        assert_eq!(bytes(&sets), 3 * PARAMETER_SET_MAX_BYTES + 4 * SETS_MAX, "there is no room for the fourth");
+        sets.insert(&long(1));
+        assert_eq!(sets.nals().count(), SETS_MAX + 3, "one that is there is taken for itself");
     }
 }

@@ -31,7 +31,9 @@ const SEQUENCE_HEADER_MAX_BYTES: usize = 4_096;
 
 /// The OBUs make no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a temporal unit of AV1 that cannot be taken apart")]
+#[error(
+    "a temporal unit of AV1 that cannot be taken apart, or has a sequence header of more than {SEQUENCE_HEADER_MAX_BYTES} bytes"
+)]
 pub struct BadTemporalUnit;
 
 /// See the module. Knows the sequence header, which a decoder needs before a keyframe.

@@ -167,6 +167,10 @@ impl Media {
                 }
             }
         }
+        if self.together.is_full() {
+            let batches = self.together.take_all();
+            self.push(now, batches)?;
+        }
         Ok(())
     }
 
@@ -388,8 +392,9 @@ impl Media {
         if std::mem::replace(&mut self.told.sound_lags, true) {
             return;
         }
-        warn!(frames, "sound is dropped: turning AAC into Opus does not keep up");
-        self.notice("audio-dropped", "Sound is dropped: this server is too busy to turn AAC into Opus".into());
+        warn!(frames, "sound is dropped: turning AAC into Opus does not keep up, or has no thread");
+        let text = "Sound is dropped: this server is too busy to turn AAC into Opus, or its system gives it no more threads; its log says which";
+        self.notice("audio-dropped", text.into());
     }
 
     /// What was left out and what was made good, for the session's end.

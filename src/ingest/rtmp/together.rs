@@ -12,10 +12,14 @@ use crate::track::{Batch, LayerIndex, TrackIndex, TrackPacket};
 /// A picture never waits longer, whatever keeps the sound. Sound takes 0.3 ms on a machine that is not busy.
 pub const WAIT_MAX: Duration = Duration::from_millis(2);
 
-/// What is to go out, and the sound that is still being made. Bounded by what [`WAIT_MAX`] lets in.
+/// Payload that waits at the most; a picture more. Keyframes of a few bytes become packets of all that decoders are to be told before them.
+const WAITING_MAX_BYTES: usize = 1 << 20;
+
+/// What is to go out, and the sound that is still being made. Bounded by [`WAITING_MAX_BYTES`], where [`Self::is_full`] is asked after each picture.
 #[derive(Debug, Default)]
 pub struct Together {
     batches: Vec<Batch>,
+    waiting_bytes: usize,
     since: Option<Instant>,
     /// Inputs that the sound thread has and has not answered.
     in_the_making: u32,
@@ -34,10 +38,17 @@ impl Together {
         packets: impl IntoIterator<Item = Arc<TrackPacket>>,
     ) {
         self.since.get_or_insert(now);
+        let waiting_bytes = &mut self.waiting_bytes;
+        let packets = packets.into_iter().inspect(|packet| *waiting_bytes += packet.payload.len());
         match self.batches.iter_mut().find(|batch| (batch.track, batch.layer) == (track, layer)) {
             Some(batch) => batch.packets.extend(packets),
-            None => self.batches.push(Batch { track, layer, packets: packets.into_iter().collect() }),
+            None => self.batches.push(Batch { track, layer, packets: packets.collect() }),
         }
+    }
+
+    /// So much waits that it is to go out now, sound or not.
+    pub fn is_full(&self) -> bool {
+        self.waiting_bytes >= WAITING_MAX_BYTES
     }
 
     /// The sound thread is given something.
@@ -67,7 +78,7 @@ impl Together {
 
     /// Everything, sound in the making or not.
     pub fn take_all(&mut self) -> Vec<Batch> {
-        self.since = None;
+        (self.since, self.waiting_bytes) = (None, 0);
         std::mem::take(&mut self.batches)
     }
 }
@@ -116,6 +127,20 @@ mod tests {
         together.sound_done(1);
         together.add(epoch(), AUDIO, [packet(1)]);
         assert_eq!(taken(&mut together, epoch()), [(VIDEO, 1), (AUDIO, 1)]);
+    }
+
+    #[test]
+    fn no_more_waits_than_there_is_room_for() {
+        let mut together = Together::default();
+        let payload = Bytes::from(vec![0; 1_200]);
+        let packets = || (0..).map(|seq| Arc::new(TrackPacket { payload: payload.clone(), ..(*packet(seq)).clone() }));
+        together.sound_begun();
+        together.add(epoch(), VIDEO, packets().take(WAITING_MAX_BYTES / 1_200));
+        assert!(!together.is_full());
+        together.add_to(epoch(), (VIDEO, LayerIndex(1)), packets().take(1));
+        assert!(together.is_full());
+        assert_eq!(together.take_all().len(), 2);
+        assert!(!together.is_full());
     }
 
     #[test]

@@ -109,6 +109,7 @@ pub(super) async fn fetch(endpoint: &EndpointUrl, standing: &mut Standing<'_>) -
         true => Err("what it has of the stream came from here".to_owned()),
         false => agreed(&accepted.answer),
     };
+    let way = Way { was_free: standing.source().stream.on_air().is_none(), was_on_air: false };
     let ended = match agreed {
         Ok(agreed) => {
             *standing.source().path.lock() = accepted.path;
@@ -125,6 +126,7 @@ pub(super) async fn fetch(endpoint: &EndpointUrl, standing: &mut Standing<'_>) -
                         remote: accepted.remote.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
                         server_name: accepted.server_name,
                         agreed,
+                        way,
                         control,
                         tracks: Vec::new(),
                         receiver: None,
@@ -146,6 +148,23 @@ pub(super) async fn fetch(endpoint: &EndpointUrl, standing: &mut Standing<'_>) -
 /// Whether a source that has the stream by this path may have nothing but what this node has sent it.
 fn is_echo(path: &Path, here: NodeId, published_ago: Option<Duration>) -> bool {
     path.has(here) && published_ago.is_some_and(|ago| ago < ECHO_MAX)
+}
+
+/// Whether what a session's answer told of the stream's way still holds.
+#[derive(Debug)]
+struct Way {
+    /// Nobody published the stream here when it was told.
+    was_free: bool,
+    /// Since then it was on air here, so that others may have it from here.
+    was_on_air: bool,
+}
+
+impl Way {
+    /// `on_air`: who is now. True when that is somebody else who was not when the way was told: what the source sends now may be theirs.
+    fn is_outdated(&mut self, on_air: Option<Protocol>) -> bool {
+        self.was_on_air |= on_air == Some(PROTOCOL);
+        on_air.is_some_and(|protocol| protocol != PROTOCOL) && (self.was_free || self.was_on_air)
+    }
 }
 
 /// What an answer comes to.
@@ -218,6 +237,7 @@ struct Fetching {
     remote: SocketAddr,
     server_name: String,
     agreed: Negotiated,
+    way: Way,
     control: Arc<Control>,
     /// Those that the source sends: one of pictures and one of sound.
     tracks: Vec<Arc<dyn TrackRemote>>,
@@ -289,6 +309,9 @@ impl Fetching {
         event: Option<Option<TrackRemoteEvent>>,
         standing: &mut Standing<'_>,
     ) -> Result<(), PullEnding> {
+        if self.way.is_outdated(standing.source().stream.on_air()) {
+            return Err(PullEnding::Over("somebody else is on air here now: it is asked anew what it has".into()));
+        }
         match event {
             Some(Some(event)) => self.take_event(now, event, standing)?,
             Some(None) => return Err(PullEnding::Over("it ended a track".into())),

@@ -91,3 +91,17 @@ async fn an_offer_has_all_that_can_be_taken_and_nothing_is_sent() {
         assert!(pictures.codecs[0].rtx_payload_type.is_some());
     }
 }
+
+#[test]
+fn what_was_told_of_a_stream_s_way_is_old_when_others_have_come_on_air() {
+    let way = |was_free| Way { was_free, was_on_air: false };
+    let backup = Some(Protocol::Rtmp);
+    // It stands by beside a backup, has the stream, and loses it.
+    let mut beside = way(false);
+    assert_eq!([backup, Some(PROTOCOL), None].map(|on_air| beside.is_outdated(on_air)), [false; 3]);
+    assert!(beside.is_outdated(backup));
+    // A backup came while the source had nothing to send yet.
+    let mut waiting = way(true);
+    assert!(!waiting.is_outdated(None));
+    assert!(waiting.is_outdated(backup));
+}

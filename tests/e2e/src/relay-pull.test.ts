@@ -296,9 +296,21 @@ test(
     await measureFor(5000);
     assert.deepEqual(await live(), ["none", "none"], "the last pictures have come back");
 
-    await stage.ffmpeg({ source: 2, gopSeconds: 1 }, flv(other.rtmp("cam1")));
+    const second = await stage.ffmpeg({ source: 2, gopSeconds: 1 }, flv(other.rtmp("cam1")));
     await are("whep-pull", "rtmp");
     for (const viewer of viewers) await viewer.sees(2, 20_000);
+
+    // A backup at the one goes to the other as well, and does not come back from there as a primary.
+    await stage.ffmpeg({ source: 3, gopSeconds: 1 }, flv(`${one.rtmp("cam1")}?priority=backup`));
+    await until("the backup is ready", async () => (await one.stream("cam1"))?.standby?.ready);
+    await second.kill();
+    await are("rtmp", "whep-pull");
+    await measureFor(5000);
+    assert.deepEqual(await live(), ["rtmp", "whep-pull"], "what it sent took its place");
+    for (const viewer of viewers) {
+      await viewer.reset();
+      await viewer.sees(3);
+    }
     const log = [...one.log, ...other.log].join("\n");
     assert.match(log, /what it has of the stream came from here/);
   }),

@@ -17,6 +17,9 @@ use crate::{
     track::PicturePackets,
 };
 
+/// FLV counts milliseconds: how much later than decoded pictures are shown differs by as much from one to the next.
+const ROUNDING_MS: i64 = 2;
+
 #[derive(Debug)]
 pub struct HevcTrack {
     configuration: HevcConfiguration,
@@ -73,10 +76,11 @@ impl HevcTrack {
         // order: how much later than decoded each is shown tells that.
         self.decode_ms = self.decode_ms.max(times.decode_ms);
         let shown_ms = self.decode_ms + (times.shown_ms - times.decode_ms);
-        let is_late = self.shown_ms.is_some_and(|latest| shown_ms < latest);
+        let rounding_ms = if times.decode_ms < self.decode_ms { ROUNDING_MS } else { 0 };
+        let is_late = self.shown_ms.is_some_and(|latest| shown_ms + rounding_ms < latest);
         let counter = match (self.broken, is_late, is_disposable(&nals)) {
             (false, false, _) => {
-                self.shown_ms = Some(shown_ms);
+                self.shown_ms = self.shown_ms.max(Some(shown_ms));
                 let packets = self.packets.packets(now, times.shown_ticks, keyframe, self.payloads(nals), capture);
                 return Ok(Handled { packets, keyframe });
             }
@@ -175,10 +179,17 @@ mod tests {
             [(IDR, 500, 500), (TRAIL_R, 540, 540), (TRAIL_R, 240, 240), (TRAIL_R, 280, 280), (TRAIL_R, 580, 580)];
         let (shown, dropped) = sent_at(&mut track, &without);
         assert_eq!((shown, dropped), (vec![500, 540, 240, 280, 580], Dropped::default()));
-        // With B-frames, there too.
-        let with = [(IDR, 0, 80), (TRAIL_R, 540, 660), (TRAIL_N, 580, 580), (TRAIL_R, 300, 420), (TRAIL_N, 340, 340)];
+        // With B-frames, there too, whichever way times are rounded.
+        let with = [
+            (IDR, 0, 80),
+            (TRAIL_R, 540, 660),
+            (TRAIL_N, 580, 580),
+            (TRAIL_R, 300, 419),
+            (TRAIL_N, 340, 340),
+            (TRAIL_R, 380, 500),
+        ];
         let (shown, dropped) = sent_at(&mut track, &with);
-        assert_eq!((shown, dropped), (vec![80, 660, 420], Dropped { reordered: 2, ..Dropped::default() }));
+        assert_eq!((shown, dropped), (vec![80, 660, 419, 500], Dropped { reordered: 2, ..Dropped::default() }));
     }
 
     #[test]
