@@ -58,12 +58,10 @@ impl SourceTask {
         let mut retry = Retry::default();
         loop {
             let Some(was_idle) = self.idle().await else { return };
-            if was_idle {
+            let Some(was_taken) = self.waits_for_others().await else { return };
+            if was_idle || was_taken {
                 // Whoever wants it now has not waited for it yet.
                 retry.reset();
-            }
-            if self.waits_for_others().await.is_none() {
-                return;
             }
             // Meanwhile nobody may want it any more.
             if !self.source.is_wanted() {
@@ -138,9 +136,11 @@ impl SourceTask {
         Some(was_idle)
     }
 
-    /// Returns when nobody else publishes the stream; `None`: the server stops.
-    async fn waits_for_others(&mut self) -> Option<()> {
+    /// Returns when nobody else publishes the stream, with whether somebody did; `None`: the server stops.
+    async fn waits_for_others(&mut self) -> Option<bool> {
+        let mut was_taken = false;
         while self.source.stream.has_publisher(Priority::default()) {
+            was_taken = true;
             self.source.show(PullState::Waiting, |report| report.problem = None);
             self.source.phase.send_replace(Phase::Decided);
             tokio::select! {
@@ -149,7 +149,7 @@ impl SourceTask {
                 () = self.pulls.stop.cancelled() => return None,
             }
         }
-        Some(())
+        Some(was_taken)
     }
 }
 
