@@ -25,6 +25,9 @@ use sluice::{
 };
 use sluice_signaling::token::Authenticator;
 
+#[path = "fixtures/h264/annex_b.rs"]
+mod annex_b;
+
 /// Of one connection, whatever it declares and sends.
 const MEMORY_MAX_BYTES: i64 = 4 << 20;
 /// What reaches the server in one read.
@@ -220,13 +223,18 @@ impl Publisher {
     }
 
     fn send(&mut self, ms: u16, kind: u8, body: &[u8]) {
+        self.try_to_send(ms, kind, body);
+        assert!(self.session.ending().is_none(), "{:?}", self.session.ending());
+    }
+
+    /// It may be refused.
+    fn try_to_send(&mut self, ms: u16, kind: u8, body: &[u8]) {
         let [_, l0, l1, l2] = (body.len() as u32).to_be_bytes();
         let [t0, t1] = ms.to_be_bytes();
         let head = [3, 0, t0, t1, l0, l1, l2, kind, 1, 0, 0, 0];
         self.session.handle_bytes(self.now, &[&head, body].concat());
         while self.session.poll_sound().is_some() {}
         self.session.take_output();
-        assert!(self.session.ending().is_none(), "{:?}", self.session.ending());
     }
 
     /// What is held of all that was sent.
@@ -246,20 +254,8 @@ fn avc(keyframe: bool, nals: &[&[u8]]) -> Vec<u8> {
 }
 
 /// A configuration message of a real stream, and its slices: one of each picture.
-fn real_stream() -> (Vec<u8>, Vec<Vec<u8>>) {
-    let stream = include_bytes!("fixtures/h264/in-order.264");
-    let starts: Vec<_> = stream.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(at, _)| at + 3).collect();
-    let ends = starts.iter().skip(1).map(|start| start - 3).chain([stream.len()]);
-    let nals: Vec<_> = starts.iter().zip(ends).map(|(&start, end)| &stream[start..end]).collect();
-    let nals: Vec<_> = nals.iter().map(|nal| nal.strip_suffix(&[0]).unwrap_or(nal)).collect();
-    let set = |kind: u8| *nals.iter().find(|nal| nal[0] & 0x1f == kind).unwrap();
-    let mut configuration = vec![0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe1];
-    for (kind, count) in [(7, None), (8, Some(1))] {
-        configuration.extend(count);
-        configuration.extend((set(kind).len() as u16).to_be_bytes());
-        configuration.extend(set(kind));
-    }
-    (configuration, nals.iter().filter(|nal| matches!(nal[0] & 0x1f, 1 | 5)).map(|nal| nal.to_vec()).collect())
+fn real_stream() -> (Vec<u8>, Vec<&'static [u8]>) {
+    annex_b::read(include_bytes!("fixtures/h264/in-order.264"))
 }
 
 /// A picture parameter set (ITU-T H.264 section 7.3.2.2), as plain as can be.
@@ -356,15 +352,33 @@ fn formats_are_kept_of_what_can_be_decoded_with_them() {
     let ballast = vec![0; 60_000];
     let mut sides = Publisher::new();
     sides.send(0, VIDEO, &configuration);
-    sides.send(0, VIDEO, &avc(true, &[&slices[0]]));
+    sides.send(0, VIDEO, &avc(true, &[slices[0]]));
     // A second track, which is configured anew before each picture.
     let head = |frame: u8, packet: u8| [&[frame, packet][..], b"avc1\x01"].concat();
     for at in 0..250u8 {
         let frame = if at == 0 { 0x96 } else { 0xa6 };
         sides.send(0, VIDEO, &[&head(0x96, 0)[..], &configuration[5..], &[at], &ballast[..]].concat());
-        sides.send(0, VIDEO, &[&head(frame, 1)[..], &avc(false, &[&slices[usize::from(at != 0)]])[2..]].concat());
+        sides.send(0, VIDEO, &[&head(frame, 1)[..], &avc(false, &[slices[usize::from(at != 0)]])[2..]].concat());
     }
     let sides = sides.held();
     println!("formats of a side track: {sides} bytes");
     assert!(sides < 1 << 20, "{sides} bytes of formats");
+}
+
+#[test]
+fn what_goes_before_every_keyframe_is_bounded() {
+    let (configuration, slices) = real_stream();
+    // By number, and by bytes: what is behind a set is no part of it, and is sent all the same.
+    for (bytes, taken, why) in [(8, 14, "more than 16 parameter sets"), (4_096, 3, "more than 16384 bytes")] {
+        let mut publisher = Publisher::new();
+        publisher.send(0, VIDEO, &configuration);
+        for id in 1..=taken + 1 {
+            let mut set = picture_set(id);
+            set.resize(bytes, 0x80);
+            publisher.try_to_send(0, VIDEO, &avc(true, &[&set, slices[0]]));
+            let ending = format!("{:?}", publisher.session.ending());
+            assert_eq!(ending.contains(why), id > taken, "{id} sets of {bytes} bytes: {ending}");
+            assert!(id > taken || ending == "None", "{ending}");
+        }
+    }
 }

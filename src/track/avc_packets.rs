@@ -85,8 +85,8 @@ impl AvcPackets {
     }
 
     fn take_set(&mut self, nal: &Bytes) -> Result<(), BadAvc> {
-        if matches!(unit_type(nal), kind::SPS | kind::PPS) {
-            self.sets.insert(nal)?;
+        if !(matches!(unit_type(nal), kind::SPS | kind::PPS) && self.sets.insert(nal)?) {
+            return Ok(());
         }
         if self.sets.nals().count() > PARAMETER_SETS_MAX {
             return Err(BadAvc::TooManyParameterSets(PARAMETER_SETS_MAX));

@@ -12,6 +12,8 @@ use sluice_signaling::token::Authenticator;
 
 use super::*;
 
+#[path = "../../../tests/fixtures/h264/annex_b.rs"]
+mod annex_b;
 #[path = "encoder_session_tests.rs"]
 mod encoder_session_tests;
 #[path = "enhanced_session_tests.rs"]
@@ -178,26 +180,14 @@ fn token(can: &str, stream: &str, expires_in_s: u64) -> String {
     Authenticator::hs256(SECRET).unwrap().sign(&claims).unwrap()
 }
 
-/// A fixture's parameter sets as an AVC configuration message, and its first pictures as messages.
+/// A fixture's parameter sets as an AVC configuration message, and its pictures as messages.
 pub(crate) fn avc(stream: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
-    let starts: Vec<_> = stream.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(at, _)| at + 3).collect();
-    let ends = starts.iter().skip(1).map(|start| start - 3).chain([stream.len()]);
-    let nals: Vec<_> = starts.iter().zip(ends).map(|(&start, end)| &stream[start..end]).collect();
-    let nals: Vec<_> = nals.iter().map(|nal| nal.strip_suffix(&[0]).unwrap_or(nal)).collect();
-    let set = |kind: u8| *nals.iter().find(|nal| nal[0] & 0x1f == kind).unwrap();
-    let mut configuration = vec![0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe1];
-    for (kind, count) in [(7, None), (8, Some(1))] {
-        configuration.extend(count);
-        configuration.extend((set(kind).len() as u16).to_be_bytes());
-        configuration.extend(set(kind));
-    }
-    let picture = |nal: &&&[u8]| {
-        let mut body = vec![if nal[0] & 0x1f == 5 { 0x17 } else { 0x27 }, 1, 0, 0, 0];
-        body.extend((nal.len() as u32).to_be_bytes());
-        body.extend(**nal);
-        body
+    let picture = |nal: &[u8]| {
+        let head = [if nal[0] & 0x1f == 5 { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+        [&head, &(nal.len() as u32).to_be_bytes()[..], nal].concat()
     };
-    (configuration, nals.iter().filter(|nal| matches!(nal[0] & 0x1f, 1 | 5)).map(|nal| picture(&nal)).collect())
+    let (configuration, slices) = annex_b::read(stream);
+    (configuration, slices.into_iter().map(picture).collect())
 }
 
 pub(crate) fn ms(ms: u64) -> Instant {
@@ -258,6 +248,13 @@ fn pictures_wait_for_the_sound_that_came_with_them() {
     assert_eq!(counter.0.lock().0, 2, "no picture waits for long");
     pair.session.handle_sound(ms(50), made(1_920));
     assert_eq!(counter.0.lock().0, 3, "sound alone waits for nothing");
+    pair.audio(ms(60), 60, vec![0xaf, 1, 0x21, 0x10]);
+    let mut large = pictures.next().unwrap();
+    large.resize(1 << 21, 0x9a);
+    let nal_bytes = large.len() as u32 - 9;
+    large[5..9].copy_from_slice(&nal_bytes.to_be_bytes());
+    pair.video(ms(60), 60, large);
+    assert_eq!(counter.0.lock().0, 4, "more than a megabyte does not wait either");
 }
 
 #[test]

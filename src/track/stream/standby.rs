@@ -28,10 +28,10 @@ const GAP_MAX: Duration = Duration::from_secs(2);
 /// For so long the one that stands by must have been heard meanwhile: when both fall silent together, the fault lies with this machine
 /// or its network, and the next word may be either's.
 const DOUBT: Duration = Duration::from_millis(300);
-/// What is heard within this time is one word: a picture's packets, and the picture itself beside them.
-const ONE_WORD: Duration = Duration::from_millis(5);
 /// From when on a silence is in doubt.
 const DOUBT_FROM: Duration = Duration::from_millis(300);
+/// What is heard within this time is one word: a picture's packets, and the picture itself beside them.
+const ONE_WORD: Duration = Duration::from_millis(5);
 
 /// When a publisher was heard, and how often it is.
 #[derive(Debug, Default, Clone)]
